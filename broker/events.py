@@ -1,0 +1,361 @@
+"""
+The catalogue of everything the daemon can report.
+
+One frozen value for each kind of event, holding primitives only: names from the configuration, numbers,
+closed codes. Never a token, never a claim, never bytes that came from a peer. Components emit events
+through an ``Emit`` handed to them; only ``broker.telemetry`` turns them into log lines, metrics and audit
+records. This module must not import anything of the broker but ``errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+from broker.errors import LocalError
+
+
+class Severity(IntEnum):
+    """How loud an event is; the numbers are those of the standard library's logging."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """
+    The root of the catalogue.
+
+    *name* is the stable name in logs and audit records, *severity* the level of the log line, *audited*
+    says that the event makes an audit record (rules.md R9).
+    """
+
+    name: ClassVar[str] = "event"
+    severity: ClassVar[Severity] = Severity.INFO
+    audited: ClassVar[bool] = False
+
+
+class AuditUnavailableError(LocalError):
+    """
+    The audit record of an event that must not go unrecorded could not be written.
+
+    Raised by ``emit`` for ``TokenServed`` only, when ``[audit] on_failure = "refuse"``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("audit_unavailable", "the audit log cannot be written")
+
+
+Emit = Callable[[Event], None]
+"""Takes an event. Raises ``AuditUnavailableError`` for a ``TokenServed`` that cannot be recorded, else nothing."""
+
+
+# --- the daemon ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted(Event):
+    """All listeners are open."""
+
+    name: ClassVar[str] = "daemon_started"
+    audited: ClassVar[bool] = True
+
+    version: str
+    tokens: int
+    listeners: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopping(Event):
+    """A signal asked the daemon to stop; it drains now."""
+
+    name: ClassVar[str] = "daemon_stopping"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped(Event):
+    """The last record of a clean stop."""
+
+    name: ClassVar[str] = "daemon_stopped"
+    audited: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationLoaded(Event):
+    """A configuration is in force; *sha256* is that of the file's bytes."""
+
+    name: ClassVar[str] = "configuration_loaded"
+    audited: ClassVar[bool] = True
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOpened(Event):
+    """A socket accepts connections."""
+
+    name: ClassVar[str] = "listener_opened"
+
+    listener: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnexpectedFailure(Event):
+    """A bug: an exception that nobody expected reached a boundary. *incident* is in the answer, if there was one."""
+
+    name: ClassVar[str] = "unexpected_failure"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    where: str
+    incident: str
+    error: str
+    frames: str
+
+
+# --- keys ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateLoaded(Event):
+    """A transport certificate is in use; *not_after* in Unix seconds, *thumbprint* is ``x5t#S256``."""
+
+    name: ClassVar[str] = "certificate_loaded"
+    audited: ClassVar[bool] = True
+
+    certificate: str
+    generation: int
+    thumbprint: str
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeyLoaded(Event):
+    """A signing key is in use; *not_after* in Unix seconds where the key came with a certificate."""
+
+    name: ClassVar[str] = "signing_key_loaded"
+    audited: ClassVar[bool] = True
+
+    key: str
+    alg: str
+    kid: str | None
+    not_after: float | None
+
+
+# --- authorization servers ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataLoaded(Event):
+    """The metadata of an issuer was fetched and accepted."""
+
+    name: ClassVar[str] = "metadata_loaded"
+
+    issuer: str
+    token_endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataRefused(Event):
+    """The metadata of an issuer could not be fetched or was refused. *kept* says that an older one goes on serving."""
+
+    name: ClassVar[str] = "metadata_refused"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    issuer: str
+    reason: str
+    hint: str | None
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxIssuerInUse(Event):
+    """The configuration trusts an issuer that is a sandbox."""
+
+    name: ClassVar[str] = "sandbox_issuer_in_use"
+    severity: ClassVar[Severity] = Severity.WARNING
+    audited: ClassVar[bool] = True
+
+    issuer: str
+
+
+# --- tokens ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshed(Event):
+    """
+    A new access token is being served.
+
+    *token* is the name in the configuration, *fingerprint* a keyed digest of the access token, *expires_at*
+    in Unix seconds, *duration* in seconds, *jti* that of the client assertion. *binding* is ``certificate``
+    (checked), ``unverified`` (asked for, and the token is opaque) or ``none``.
+    """
+
+    name: ClassVar[str] = "token_refreshed"
+    audited: ClassVar[bool] = True
+
+    token: str
+    issuer: str
+    client: str
+    generation: int
+    expires_in: float
+    expires_at: float
+    binding: str
+    duration: float
+    fingerprint: str
+    jti: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshFailed(Event):
+    """
+    A refresh failed. *reason* is a closed code (``broker.oauth.reasons``), *outcome* that of rules.md R1.
+
+    *serving* says that an earlier token is still good and served; *retry_in* in seconds.
+    """
+
+    name: ClassVar[str] = "token_refresh_failed"
+    severity: ClassVar[Severity] = Severity.WARNING
+    audited: ClassVar[bool] = True
+
+    token: str
+    issuer: str
+    client: str
+    reason: str
+    outcome: str
+    status: int | None
+    server_error: str | None
+    hint: str | None
+    retry_in: float
+    serving: bool
+    duration: float
+    jti: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenExpired(Event):
+    """A token reached its end and was not replaced in time: it is no longer served."""
+
+    name: ClassVar[str] = "token_expired"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSuspended(Event):
+    """Three suspicions against a client's certificate in a row: its requests stop but for a probe every *probe_in* s."""
+
+    name: ClassVar[str] = "client_suspended"
+    severity: ClassVar[Severity] = Severity.ERROR
+    audited: ClassVar[bool] = True
+
+    client: str
+    reason: str
+    hint: str | None
+    probe_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientResumed(Event):
+    """A suspended client was answered again."""
+
+    name: ClassVar[str] = "client_resumed"
+    audited: ClassVar[bool] = True
+
+    client: str
+
+
+# --- the local API ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenServed(Event):
+    """A caller is about to get a token: the record is written before the answer is sent."""
+
+    name: ClassVar[str] = "token_served"
+    severity: ClassVar[Severity] = Severity.DEBUG
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+    fingerprint: str
+    generation: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """
+    A caller did not get what it asked for.
+
+    *route* is the template (``/v1/tokens/{name}``) or ``unrouted``, *token* a configured name or None (a
+    name that only the caller knows is not recorded), *error* and *reason* are closed codes.
+    """
+
+    name: ClassVar[str] = "request_refused"
+    severity: ClassVar[Severity] = Severity.INFO
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str | None
+    route: str
+    token: str | None
+    status: int
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAnswered(Event):
+    """Any request of any listener was answered; counted, not audited. *outcome* is ``ok`` or the error code."""
+
+    name: ClassVar[str] = "request_answered"
+    severity: ClassVar[Severity] = Severity.DEBUG
+
+    route: str
+    outcome: str
+    duration: float
+
+
+# --- the audit log itself ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditGap(Event):
+    """Records could not be written and are lost; *lost* of them so far. Said once a gap, and again when it closes."""
+
+    name: ClassVar[str] = "audit_gap"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    lost: int
+    closed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOpened(Event):
+    """The audit log is open; without a key it is consistent, but not authenticated."""
+
+    name: ClassVar[str] = "audit_opened"
+
+    path: str
+    seq: int
+    authenticated: bool

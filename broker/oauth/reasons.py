@@ -1,0 +1,82 @@
+"""
+Why a request to an authorization server brought no token: the closed set.
+
+These are labels of ``token_broker_refresh_total`` and fields of logs and audit records, so a new one is a
+change of an interface and is documented in ``docs/reference/errors.md``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """A stable code; the docstring of each says what an operator would have seen."""
+
+    # The connection: nobody answered.
+    DNS_FAILED = "dns_failed"
+    """The host's name has no address, or the name server did not answer in time."""
+    ADDRESS_REFUSED = "address_refused"
+    """The name leads to a link-local or cloud metadata address, which are never dialled."""
+    CONNECT_FAILED = "connect_failed"
+    """Nobody listens there, or the network is down."""
+    SERVER_CERTIFICATE_REFUSED = "server_certificate_refused"
+    """The server's certificate is not from a trusted CA, not for this name, or expired."""
+    TLS_FAILED = "tls_failed"
+    """The TLS handshake failed otherwise (no common version or cipher suite ...)."""
+    CERTIFICATE_SUSPECTED = "certificate_suspected"
+    """A TLS alert, or a reset at the first read of a fresh mutual TLS connection: the server may refuse our certificate."""
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    """As ``certificate_suspected``, and our certificate is past its ``not_after``."""
+    TIMED_OUT = "timed_out"
+    """The total deadline passed."""
+    CONNECTION_LOST = "connection_lost"
+    """The connection ended before the answer was whole."""
+    PROTOCOL_VIOLATED = "protocol_violated"
+    """The answer is not HTTP."""
+
+    # The answer: it is not one that we accept.
+    REDIRECTED = "redirected"
+    """A 3xx: redirects are not followed."""
+    TOO_LARGE = "too_large"
+    """The body is above the cap."""
+    ENCODED = "encoded"
+    """The body has a Content-Encoding, though identity was asked for."""
+    NOT_JSON = "not_json"
+    """The Content-Type is not JSON (a login page, a proxy's error page)."""
+    MALFORMED = "malformed"
+    """The body is not strict JSON: cut off, duplicate members, too deep, not an object, empty."""
+    INVALID_RESPONSE = "invalid_response"
+    """JSON, but a member is missing or of the wrong type."""
+    SERVER_FAILED = "server_failed"
+    """A 5xx."""
+    RATE_LIMITED = "rate_limited"
+    """429, or 503 with Retry-After."""
+    SERVER_REFUSED = "server_refused"
+    """An OAuth error (RFC 6749 section 5.2)."""
+    UNEXPECTED_STATUS = "unexpected_status"
+    """Any other status."""
+    DOWNGRADED = "downgraded"
+    """A certificate-bound token was asked for, and the token is not bound, or of another type."""
+    WRONG_BINDING = "wrong_binding"
+    """The token is bound to another certificate than ours."""
+    WIDER_SCOPE = "wider_scope"
+    """More scope was granted than asked for."""
+
+    # The metadata.
+    ISSUER_MISMATCH = "issuer_mismatch"
+    """The metadata names another issuer than the configuration."""
+    ENDPOINT_REFUSED = "endpoint_refused"
+    """An endpoint is not https, or on a host that ``endpoint_hosts`` does not list."""
+    METADATA_INSUFFICIENT = "metadata_insufficient"
+    """The server does not offer what the configuration needs (no token endpoint, another authentication method ...)."""
+    SANDBOX_REFUSED = "sandbox_refused"
+    """The server is a sandbox, and the configuration does not say ``sandbox = true``."""
+
+    # Ourselves.
+    SIGNING_FAILED = "signing_failed"
+    """The signing key could not sign."""
+    CLIENT_SUSPENDED = "client_suspended"
+    """Requests of this client are held back after repeated suspicions against its certificate."""
+    UNEXPECTED = "unexpected"
+    """A bug; an ``unexpected_failure`` event has the details."""

@@ -1,0 +1,92 @@
+"""
+What the lifecycle needs from the world, as protocols. ``broker.wiring`` fills them; tests fill them with fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from broker.oauth.messages import Request, Response
+from broker.oauth.metadata import AuthorizationServer
+from broker.tokens.serving import Serving, TokenStatus
+
+
+class Clock(Protocol):
+    """Two clocks, both in seconds. Neither is ever read by any other way."""
+
+    def boot(self) -> float:
+        """Give CLOCK_BOOTTIME: never steps, goes on while the machine sleeps. For deadlines."""
+
+    def wall(self) -> float:
+        """Give Unix time: may jump. For JWT claims, display and dates of certificates."""
+
+
+class Randomness(Protocol):
+    """Chance, handed in so that tests can load the dice."""
+
+    def token(self, nbytes: int) -> str:
+        """Give *nbytes* random bytes from the operating system as base64url without padding."""
+
+    def uniform(self) -> float:
+        """Give a number in [0, 1) for jitter."""
+
+
+class Signer(Protocol):
+    """A signing key, wherever it lives: file, token or remote service."""
+
+    @property
+    def alg(self) -> str:
+        """The JWS algorithm (RFC 7518 section 3.1)."""
+
+    async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
+        """Make a compact JWS of *claims* with this key's ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
+
+
+class Session(Protocol):
+    """Connections to one authorization server with one certificate generation, or with none."""
+
+    @property
+    def thumbprint(self) -> str | None:
+        """``x5t#S256`` of the certificate that these connections present, or None."""
+
+    @property
+    def not_after(self) -> float | None:
+        """Unix time when that certificate ends, or None."""
+
+    async def send(self, request: Request) -> Response:
+        """
+        Transmit once; never retried, never redirected.
+
+        Raises RemoteError with the outcomes ``not_sent`` and ``unknown``, or ``answered`` for an answer
+        that is too large or encoded.
+        """
+
+
+class MetadataSource(Protocol):
+    """The metadata of one issuer: cached, refreshed in time, the last good kept."""
+
+    async def get(self) -> AuthorizationServer:
+        """Give accepted metadata. Raises RemoteError when there is none and none can be fetched."""
+
+
+class TokenSource(Protocol):
+    """What the local API needs: implemented by ``tokens.registry.Registry``."""
+
+    async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
+        """
+        Give a token with at least *min_valid* seconds left (None: the default of local-api.md).
+
+        Waits at most *wait* seconds for a refresh. Raises TokenUnavailableError; KeyError for a name that is
+        not configured.
+        """
+
+    def status(self, name: str) -> TokenStatus:
+        """Say how the token *name* stands. Raises KeyError."""
+
+    def names(self) -> tuple[str, ...]:
+        """Give all configured names, in the order of the configuration."""
+
+
+Fingerprint = Callable[[str], str]
+"""Turns a secret into a keyed digest that logs and audit records may hold."""

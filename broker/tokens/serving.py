@@ -1,0 +1,74 @@
+"""What the local API gets from the lifecycle: a token that may be served, a state, or a definite no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker.errors import BrokerError
+from broker.tokens.spec import IssuedToken
+
+
+class TokenState(StrEnum):
+    """The state of a token as callers see it."""
+
+    FRESH = "fresh"
+    """Usable, and its time to be refreshed has not come."""
+    STALE = "stale"
+    """Usable, past the time when it should have been refreshed."""
+    PENDING = "pending"
+    """None yet; the first request is under way or about to be."""
+    UNAVAILABLE = "unavailable"
+    """None, and the last attempt failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A token for one answer: *expires_in* whole seconds left, computed now; *stale*: past its refresh time."""
+
+    token: IssuedToken
+    expires_in: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStatus:
+    """
+    How a token stands, without the token.
+
+    *expires_in* in whole seconds or None; *reason* is the code of the last failure while it matters;
+    *retry_in* the seconds to the next attempt where one is planned.
+    """
+
+    name: str
+    state: TokenState
+    required: bool
+    expires_in: int | None = None
+    reason: str | None = None
+    hint: str | None = None
+    retry_in: int | None = None
+
+
+class TokenUnavailableError(BrokerError):
+    """
+    There is no token to serve now.
+
+    *code* is ``temporarily_unavailable``, or ``authorization_server_error`` when the server refuses the
+    client and says so (*server_error* then holds a registered OAuth code or ``unrecognized``). *reason* is
+    the code of the last failure or None; *retry_after* in whole seconds, at least 1.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retry_after: int,
+        reason: str | None = None,
+        server_error: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(code, message, hint=hint)
+        self.retry_after = retry_after
+        self.reason = reason
+        self.server_error = server_error

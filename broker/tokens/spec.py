@@ -1,0 +1,62 @@
+"""What a workload may ask for by name, and the values that come of it. Pure values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.oauth.secret import AccessToken
+
+DEFAULT_LIFETIME = 300.0
+"""Seconds that a token without ``expires_in`` is trusted: the shortest that the servers we know hand out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSpec:
+    """
+    A ``[token.NAME]`` section: what to ask for and how.
+
+    *client* is the name of the ``[client.NAME]`` section; *scope* keeps the order of the configuration;
+    *resource* are RFC 8707 resource indicators; *parameters* are further form fields; *required* makes
+    readiness depend on it; *default_lifetime* in seconds stands in for a missing ``expires_in``.
+    """
+
+    name: str
+    client: str
+    grant_type: str = "client_credentials"
+    scope: tuple[str, ...] = ()
+    resource: tuple[str, ...] = ()
+    audience: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+    required: bool = False
+    default_lifetime: float = DEFAULT_LIFETIME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedToken:
+    """
+    An access token that passed every check.
+
+    *obtained_at* and *expires_at* are seconds of the boot clock, anchored at the start of the request;
+    *expires_at_wall* in Unix seconds is for display. *scope* is what was granted (as asked, if the server
+    said nothing). *certificate_thumbprint* (``x5t#S256``) is that of the certificate the token is bound
+    to, or None; *binding* is ``certificate``, ``unverified`` or ``none``. *etag* is random for each token.
+    """
+
+    access_token: AccessToken
+    token_type: str
+    scope: tuple[str, ...]
+    issuer: str
+    obtained_at: float
+    expires_at: float
+    expires_at_wall: float
+    generation: int
+    etag: str
+    fingerprint: str
+    binding: str
+    certificate_thumbprint: str | None
+    jti: str | None = None
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds from request to expiry."""
+        return self.expires_at - self.obtained_at
