@@ -32,6 +32,4 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our markers."""
-    config.addinivalue_line(
-        "markers", "real_time: a unit test with real sockets: its loop's clock does not jump"
-    )
+    config.addinivalue_line("markers", "real_time: a unit test with real sockets: its loop's clock does not jump")
