@@ -254,7 +254,7 @@ class TokenExpired(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSuspended(Event):
-    """Three suspicions against a client's certificate in a row: its requests stop but for a probe every *probe_in* s."""
+    """Three suspicions against a client's certificate in a row: it only probes now, every *probe_in* seconds."""
 
     name: ClassVar[str] = "client_suspended"
     severity: ClassVar[Severity] = Severity.ERROR

@@ -1,4 +1,4 @@
-"""Fakes of the ports of the lifecycle, shared by unit tests. No patches: what is under test takes its world as arguments."""
+"""Fakes of the lifecycle's ports, shared by unit tests: what is under test takes its world as arguments."""
 
 from __future__ import annotations
 

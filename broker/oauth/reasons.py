@@ -25,7 +25,7 @@ class Reason(StrEnum):
     TLS_FAILED = "tls_failed"
     """The TLS handshake failed otherwise (no common version or cipher suite ...)."""
     CERTIFICATE_SUSPECTED = "certificate_suspected"
-    """A TLS alert, or a reset at the first read of a fresh mutual TLS connection: the server may refuse our certificate."""
+    """A TLS alert, or a reset at the first read of a fresh mutual TLS connection: our certificate may be refused."""
     CERTIFICATE_EXPIRED = "certificate_expired"
     """As ``certificate_suspected``, and our certificate is past its ``not_after``."""
     TIMED_OUT = "timed_out"

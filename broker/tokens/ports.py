@@ -1,6 +1,4 @@
-"""
-What the lifecycle needs from the world, as protocols. ``broker.wiring`` fills them; tests fill them with fakes.
-"""
+"""What the lifecycle needs from the world, as protocols: ``broker.wiring`` fills them, tests with fakes."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ class Signer(Protocol):
         """The JWS algorithm (RFC 7518 section 3.1)."""
 
     async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
-        """Make a compact JWS of *claims* with this key's ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
+        """Make a compact JWS of *claims* with our ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
 
 
 class Session(Protocol):

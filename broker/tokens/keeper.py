@@ -1,0 +1,153 @@
+"""
+Keeps one token: holds its state, takes events through the table in ``state`` and reports what came of it.
+
+A keeper starts no task and sets no timer; the registry does, when ``handle`` says so. Callers that have to
+wait share one future, which every change of state resolves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from broker.events import Emit, TokenExpired
+from broker.oauth.reasons import Reason
+from broker.tokens import state as table
+from broker.tokens.ports import Clock, Randomness
+from broker.tokens.schedule import min_valid_of
+from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
+from broker.tokens.spec import IssuedToken, TokenSpec
+
+MIN_SERVED = 1.0
+"""Seconds: ``expires_in`` is floored, and a token with 0 s left is of no use to anybody."""
+
+TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
+"""OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5)."""
+
+
+class Keeper:
+    """The life of the token of one ``TokenSpec``."""
+
+    def __init__(self, spec: TokenSpec, *, clock: Clock, randomness: Randomness, emit: Emit) -> None:
+        self.spec = spec
+        self.state: table.State = table.Missing(due_at=clock.boot())
+        self.attempts = 0
+        self._clock = clock
+        self._randomness = randomness
+        self._emit = emit
+        self._spread = randomness.uniform()
+        self._changed: asyncio.Future[None] | None = None
+
+    def handle(self, event: table.Event) -> int | None:
+        """Take *event* through the table; give the number of an attempt that has to be started, or None."""
+        chance = table.Chance(spread=self._spread, dice=self._randomness.uniform())
+        now = self._clock.boot()
+        before = self.state
+        self.state, effects = table.step(self.state, event, now=now, chance=chance, next_attempt=self.attempts + 1)
+        begun: int | None = None
+        for effect in effects:
+            match effect:
+                case table.Begin(attempt=attempt):
+                    begun = self.attempts = attempt
+                case table.Expired():
+                    self._emit(TokenExpired(token=self.spec.name))
+        if self.state is not before:
+            self._announce()
+        return begun
+
+    def servable(self, min_valid: float | None) -> Serving | None:
+        """Give the token if it has the validity that a caller needs."""
+        token = table.token_of(self.state)
+        if token is None:
+            return None
+        return self._serve(token, max(min_valid_of(token, min_valid), MIN_SERVED))
+
+    def last_resort(self) -> Serving:
+        """Give the token however little is left of it. Raises TokenUnavailableError when nothing valid is."""
+        token = table.token_of(self.state)
+        serving = None if token is None else self._serve(token, MIN_SERVED)
+        if serving is None:
+            raise self._unavailable()
+        return serving
+
+    def is_running(self) -> bool:
+        """Say whether an attempt is under way."""
+        return isinstance(self.state, table.Fetching | table.Refreshing)
+
+    def may_change_within(self, seconds: float) -> bool:
+        """Say whether a caller that waits so long may see another state; if not, it need not wait."""
+        match self.state:
+            case table.Fetching() | table.Refreshing():
+                return True
+            case table.Missing(due_at=due_at) | table.Stale(due_at=due_at):
+                return due_at - self._clock.boot() <= seconds
+            case table.Fresh():
+                return False
+
+    async def change(self) -> None:
+        """Wait for the next change of state."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def status(self) -> TokenStatus:
+        """Say how the token stands."""
+        now = self._clock.boot()
+        token = table.token_of(self.state)
+        failure = table.failure_of(self.state)
+        left = 0.0 if token is None else token.expires_at - now
+        due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Stale) else None
+        return TokenStatus(
+            name=self.spec.name,
+            state=self._state_for_callers(left, failure),
+            required=self.spec.required,
+            expires_in=math.floor(left) if left >= MIN_SERVED else None,
+            reason=None if failure is None else failure.code,
+            hint=None if failure is None else failure.hint,
+            retry_in=None if due_at is None or failure is None else max(0, math.ceil(due_at - now)),
+        )
+
+    def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
+        left = token.expires_at - self._clock.boot()
+        if left < needed:
+            return None
+        return Serving(token=token, expires_in=math.floor(left), stale=self._is_stale())
+
+    def _is_stale(self) -> bool:
+        match self.state:
+            case table.Fresh(refresh_at=refresh_at) | table.Refreshing(refresh_at=refresh_at):
+                return self._clock.boot() >= refresh_at
+            case table.Stale(refresh_at=refresh_at):
+                return self._clock.boot() >= refresh_at
+            case table.Missing() | table.Fetching():
+                return False
+
+    def _state_for_callers(self, left: float, failure: table.Failure | None) -> TokenState:
+        if left >= MIN_SERVED:
+            return TokenState.STALE if self._is_stale() else TokenState.FRESH
+        return TokenState.PENDING if failure is None else TokenState.UNAVAILABLE
+
+    def _unavailable(self) -> TokenUnavailableError:
+        failure = table.failure_of(self.state)
+        now = self._clock.boot()
+        due_at = self.state.due_at if isinstance(self.state, table.Missing) else now
+        code, message = "temporarily_unavailable", "there is no valid token now"
+        if (
+            failure is not None
+            and failure.code == Reason.SERVER_REFUSED
+            and failure.server_error not in TEMPORARY_ERRORS
+        ):
+            code, message = "authorization_server_error", "the authorization server refuses the client"
+        return TokenUnavailableError(
+            code,
+            message,
+            retry_after=max(1, math.ceil(due_at - now)),
+            reason=None if failure is None else failure.code,
+            server_error=None if failure is None else failure.server_error,
+            hint=None if failure is None else failure.hint,
+        )
+
+    def _announce(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)

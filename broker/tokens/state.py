@@ -1,0 +1,240 @@
+"""
+The states of one token and the table of their transitions.
+
+Everything that changes the state of a token lives in this file: ``step`` takes a state, an event, the time
+and the dice, and gives the next state with the effects that ``keeper`` has to carry out. Pure: it never
+awaits, reads no clock, draws no chance, emits nothing.
+
+    Missing ---due---> Fetching ---succeeded---> Fresh ---due or wanted---> Refreshing ---succeeded---> Fresh
+       ^                  |                        |                          |   |
+       +-----failed-------+                        +--------expired-----------+   +--failed--> Stale --due--> Refreshing
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from broker.tokens import schedule
+from broker.tokens.schedule import Pace
+from broker.tokens.spec import IssuedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """
+    Why the last attempt brought nothing. *code* is a reason; *in_a_row* counts failures since the last success.
+
+    *server_error* is a registered OAuth code or ``unrecognized``; *retry_after* what the server asked for.
+    """
+
+    code: str
+    pace: Pace
+    in_a_row: int = 1
+    server_error: str | None = None
+    hint: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """No token; the next attempt is at *due_at*."""
+
+    due_at: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetching:
+    """No token; *attempt* runs."""
+
+    attempt: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """A token in hand, to be refreshed at *refresh_at*."""
+
+    token: IssuedToken
+    refresh_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshing:
+    """A token in hand and *attempt* running for the next one."""
+
+    token: IssuedToken
+    refresh_at: float
+    attempt: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A token in hand whose refresh failed; the next attempt is at *due_at*."""
+
+    token: IssuedToken
+    refresh_at: float
+    due_at: float
+    failure: Failure
+
+
+State = Missing | Fetching | Fresh | Refreshing | Stale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed, perhaps a lot of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A caller needs more validity than the token in hand has left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """*attempt* brought *token*."""
+
+    attempt: int
+    token: IssuedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """*attempt* brought nothing."""
+
+    attempt: int
+    failure: Failure
+
+
+Event = Tick | Wanted | Succeeded | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Start *attempt*."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """The token in hand reached its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """*spread* is drawn once for each token name; *dice* anew for each step; both in [0, 1)."""
+
+    spread: float
+    dice: float
+
+
+Effect = Begin | Expired
+Step = tuple[State, tuple[Effect, ...]]
+
+
+def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt: int) -> Step:
+    """Give the state after *event* and what has to be done; *next_attempt* is the number for a new attempt."""
+    state, effects = _expire(state, now)
+    match state, event:
+        case Missing(due_at=due_at, failure=failure), Tick() | Wanted() if now >= due_at:
+            return Fetching(attempt=next_attempt, failure=failure), (*effects, Begin(attempt=next_attempt))
+        case Fresh(token=token, refresh_at=refresh_at), Tick() if now >= refresh_at:
+            return _refresh(token, refresh_at, None, next_attempt, effects)
+        case Fresh(token=token, refresh_at=refresh_at), Wanted() if _cooled_down(token, now):
+            return _refresh(token, refresh_at, None, next_attempt, effects)
+        case Stale(token=token, refresh_at=refresh_at, due_at=due_at, failure=failure), Tick() | Wanted() if (
+            now >= due_at
+        ):
+            return _refresh(token, refresh_at, failure, next_attempt, effects)
+        case Fetching(attempt=running) | Refreshing(attempt=running), Succeeded(attempt=attempt, token=token) if (
+            attempt == running
+        ):
+            return _keep(token, now, chance, effects)
+        case Fetching(attempt=running, failure=before), Failed(attempt=attempt, failure=failure) if attempt == running:
+            failure = _counted(failure, before)
+            return Missing(due_at=now + _delay(failure, None, chance), failure=failure), effects
+        case Refreshing(attempt=running) as held, Failed(attempt=attempt, failure=failure) if attempt == running:
+            failure = _counted(failure, held.failure)
+            due_at = now + _delay(failure, held.token.expires_at - now, chance)
+            stale = Stale(token=held.token, refresh_at=held.refresh_at, due_at=due_at, failure=failure)
+            return stale, effects
+        case _:
+            return state, effects
+
+
+def wake_at(state: State) -> float | None:
+    """Say when the state needs the next ``Tick``; None while only an attempt that runs can change it."""
+    match state:
+        case Missing(due_at=due_at):
+            return due_at
+        case Fetching():
+            return None
+        case Fresh(token=token, refresh_at=refresh_at):
+            return min(refresh_at, token.expires_at)
+        case Refreshing(token=token):
+            return token.expires_at
+        case Stale(token=token, due_at=due_at):
+            return min(due_at, token.expires_at)
+
+
+def token_of(state: State) -> IssuedToken | None:
+    """Give the token in hand. It may have ended a moment ago: whoever serves it looks at the clock."""
+    match state:
+        case Fresh(token=token) | Refreshing(token=token) | Stale(token=token):
+            return token
+        case Missing() | Fetching():
+            return None
+
+
+def failure_of(state: State) -> Failure | None:
+    """Give the failure that has not been followed by a success yet."""
+    return None if isinstance(state, Fresh) else state.failure
+
+
+def _expire(state: State, now: float) -> Step:
+    """Drop a token that reached its end, before anything else is looked at."""
+    token = token_of(state)
+    if token is None or now < token.expires_at:
+        return state, ()
+    match state:
+        case Refreshing(attempt=attempt, failure=failure):
+            return Fetching(attempt=attempt, failure=failure), (Expired(),)
+        case Stale(due_at=due_at, failure=failure):
+            return Missing(due_at=due_at, failure=failure), (Expired(),)
+        case _:
+            return Missing(due_at=now), (Expired(),)
+
+
+def _cooled_down(token: IssuedToken, now: float) -> bool:
+    return now - token.obtained_at >= schedule.REFRESH_COOLDOWN
+
+
+def _refresh(
+    token: IssuedToken, refresh_at: float, failure: Failure | None, attempt: int, effects: tuple[Effect, ...]
+) -> Step:
+    refreshing = Refreshing(token=token, refresh_at=refresh_at, attempt=attempt, failure=failure)
+    return refreshing, (*effects, Begin(attempt=attempt))
+
+
+def _keep(token: IssuedToken, now: float, chance: Chance, effects: tuple[Effect, ...]) -> Step:
+    """Take a new token into use, unless its answer took longer than the token lives."""
+    if now >= token.expires_at:
+        return Missing(due_at=now + schedule.FIRST_BACKOFF), effects
+    return Fresh(token=token, refresh_at=schedule.refresh_at(token, chance.spread)), effects
+
+
+def _counted(failure: Failure, before: Failure | None) -> Failure:
+    return failure if before is None else replace(failure, in_a_row=before.in_a_row + 1)
+
+
+def _delay(failure: Failure, remaining: float | None, chance: Chance) -> float:
+    return schedule.retry_delay(
+        failures=failure.in_a_row,
+        pace=failure.pace,
+        retry_after=failure.retry_after,
+        remaining=remaining,
+        dice=chance.dice,
+    )
