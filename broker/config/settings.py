@@ -1,0 +1,147 @@
+"""
+What a configuration comes to: checked values, for ``broker.wiring`` to build a daemon from.
+
+Frozen values only; where a component has a value type of its own (``oauth.Client``, ``tokens.TokenSpec``,
+``policy.Workload``) it is used as it is. Paths are absolute, user and group names are numbers, references
+between sections are known to be good. No secret is in here, only the paths of files that hold one. This
+module must not know how the file was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from broker.config.problems import Problem
+from broker.oauth.client import Client, Issuer
+from broker.policy.rules import Workload
+from broker.tokens.spec import TokenSpec
+
+
+class OnAuditFailure(StrEnum):
+    """What happens to a request for a token while the audit log cannot be written (rules.md R9)."""
+
+    REFUSE = "refuse"
+    """No token leaves unrecorded: 503."""
+    SERVE = "serve"
+    """Tokens leave; the gap is counted and alarmed."""
+
+
+class LogLevel(StrEnum):
+    """The least severity of events that make a log line."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerSettings:
+    """An authorization server; *ca_file* replaces the system's CAs for its connections."""
+
+    issuer: Issuer
+    ca_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSettings:
+    """A transport certificate and its private key; the files are not opened while the configuration is loaded."""
+
+    name: str
+    cert_file: Path
+    key_file: Path
+    passphrase_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """A signing key; *kid* None lets the key file decide."""
+
+    name: str
+    file: Path
+    alg: str
+    kid: str | None
+    passphrase_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``."""
+
+    client: Client
+    certificate: str | None
+    signing_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """A Unix socket: *mode* are permission bits, *gid* None keeps the daemon's own group."""
+
+    name: str
+    path: Path
+    mode: int
+    gid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsSettings:
+    """Where health and metrics are served: *host* is an IP address without brackets."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """The audit log; without *key_file* its checkpoints are consistent, but not authenticated."""
+
+    file: Path
+    key_file: Path | None
+    on_failure: OnAuditFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSettings:
+    """
+    Limits of the daemon; those on connections count all API listeners together.
+
+    *drain_seconds*: open requests may go on for so long after a signal. *request_seconds*: a request must
+    have arrived whole within so long. *max_waiting*: requests that wait for something to happen. *hosts*:
+    values of ``Host`` that are accepted beside the fixed ones.
+    """
+
+    drain_seconds: int
+    request_seconds: int
+    max_connections: int
+    max_connections_per_uid: int
+    max_waiting: int
+    max_waiting_per_uid: int
+    hosts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    A whole configuration.
+
+    *sha256* is that of the bytes of the file *path*. *ops* and *audit* are None only where the file says
+    ``enabled = false``. *warnings* are what looks like a mistake but may be meant: to be shown, not refused.
+    """
+
+    path: Path
+    sha256: str
+    issuers: Mapping[str, IssuerSettings]
+    certificates: Mapping[str, CertificateSettings]
+    keys: Mapping[str, KeySettings]
+    clients: Mapping[str, ClientSettings]
+    tokens: tuple[TokenSpec, ...]
+    workloads: tuple[Workload, ...]
+    listeners: tuple[ListenerSettings, ...]
+    ops: OpsSettings | None
+    log_level: LogLevel
+    audit: AuditSettings | None
+    daemon: DaemonSettings
+    warnings: tuple[Problem, ...]
