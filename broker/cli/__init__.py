@@ -1,0 +1,70 @@
+"""
+The command line: ``token-broker``.
+
+A command starts in tens of milliseconds: this package imports a command's own machinery only once that
+command is chosen. It is the only package that reads the environment, prints, or turns an error into an
+exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from broker import __version__
+from broker.cli import check, demo, run, sandbox, token, version
+from broker.cli.exits import FAILED, INTERRUPTED, explain
+from broker.errors import BrokerError
+
+DESCRIPTION = """\
+A daemon that stands beside a workload, owns its certificate and its signing keys, gets OAuth access
+tokens with them, keeps the tokens fresh, and serves them on a Unix socket.
+"""
+
+EPILOG = """\
+first steps:
+  token-broker demo                       see it work, with a server of its own
+  token-broker check --config FILE        find every mistake in a configuration
+  token-broker run --config FILE          run the daemon
+  token-broker token NAME                 print a token, as a workload would get it
+
+environment:
+  TOKEN_BROKER_CONFIG   the configuration file, where --config is not given
+  TOKEN_BROKER_SOCKET   the socket of the daemon (unix:///path), where --socket is not given
+
+exit codes:
+  0 done   1 failed   2 wrong usage or configuration   130 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    root = argparse.ArgumentParser(
+        prog="token-broker",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action="version", version=f"token-broker {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (run, check, token, version, sandbox, demo):
+        module.add_parser(commands)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; give its exit code."""
+    arguments = parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return command(arguments)
+    except BrokerError as error:
+        explain(error)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away: nothing more to tell, and no traceback at exit
+        return FAILED

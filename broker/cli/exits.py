@@ -1,0 +1,26 @@
+"""Exit codes, and how an error is told to a person: one line on standard error, and what to do."""
+
+from __future__ import annotations
+
+import sys
+
+from broker.errors import BrokerError
+
+DONE = 0
+FAILED = 1
+WRONG_USAGE = 2
+"""As argparse: a mistake in the arguments or in the configuration."""
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def explain(error: BrokerError) -> None:
+    """Say what is wrong and, where it is known, what to do."""
+    say(f"{error.message} [{error.code}]")
+    if error.hint is not None:
+        say(f"  {error.hint}")
+
+
+def say(line: str) -> None:
+    """Write a line for a person to standard error."""
+    print(line, file=sys.stderr)

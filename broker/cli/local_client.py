@@ -1,0 +1,129 @@
+"""
+A blocking client of the local API, with nothing but the standard library.
+
+It is what ``token``, ``demo`` and the like use, and a model for clients in other languages: one connection,
+one request, one answer. It must not import anything of the server.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from broker.errors import LocalError, Outcome, RemoteError
+
+MAX_ANSWER = 1 << 20
+"""Bytes: far above any answer of the local API."""
+
+TIMEOUT_MARGIN = 5.0
+"""Seconds beyond the wait that the request itself asks the daemon for."""
+
+DEFAULT_WAIT = 10.0
+"""Seconds that the daemon waits for a first token if it is not told otherwise."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP/1.1 over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A served token: *access_token* is not printed with the rest."""
+
+    access_token: str = field(repr=False)
+    token_type: str
+    expires_in: int
+    stale: bool
+    thumbprint: str | None
+
+
+def get_token(
+    path: Path, name: str, *, min_valid: int | None = None, wait: int | None = None
+) -> Token:
+    """
+    Fetch the token *name* from the daemon at *path*.
+
+    Raises LocalError when the daemon cannot be reached, RemoteError with its error code when it says no.
+    """
+    query = urlencode({k: v for k, v in (("min_valid", min_valid), ("wait", wait)) if v is not None})
+    target = f"/v1/tokens/{quote(name, safe='')}" + (f"?{query}" if query else "")
+    timeout = (DEFAULT_WAIT if wait is None else float(wait)) + TIMEOUT_MARGIN
+    body = request_json(path, target, timeout=timeout)
+    confirmation = body.get("cnf")
+    return Token(
+        access_token=str(body["access_token"]),
+        token_type=str(body["token_type"]),
+        expires_in=int(body["expires_in"]),
+        stale=bool(body["stale"]),
+        thumbprint=confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None,
+    )
+
+
+def request_json(path: Path, target: str, *, timeout: float) -> dict[str, Any]:
+    """GET *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
+    status, raw = _get(path, target, timeout)
+    try:
+        body = json.loads(raw)
+    except ValueError as error:
+        raise _not_a_broker(path) from error
+    if not isinstance(body, dict):
+        raise _not_a_broker(path)
+    if status != http.client.OK:
+        raise RemoteError(
+            str(body.get("error", "server_error")),
+            str(body.get("error_description", "the daemon gave no reason")),
+            outcome=Outcome.REFUSED,
+            status=status,
+            hint=str(body["hint"]) if "hint" in body else None,
+            server_error=str(body["server_error"]) if "server_error" in body else None,
+        )
+    return body
+
+
+def _get(path: Path, target: str, timeout: float) -> tuple[int, bytes]:
+    connection = UnixConnection(path, timeout)
+    try:
+        connection.request("GET", target, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read(MAX_ANSWER)
+    except FileNotFoundError as error:
+        raise LocalError(
+            "daemon_unreachable", f"there is no socket at {path}", hint="is the daemon running? set TOKEN_BROKER_SOCKET"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise LocalError(
+            "daemon_unreachable", f"nobody listens at {path}", hint="start it: token-broker run --config FILE"
+        ) from error
+    except PermissionError as error:
+        raise LocalError(
+            "daemon_unreachable", f"not allowed to open {path}", hint="the listener's mode and group decide who may"
+        ) from error
+    except TimeoutError as error:
+        raise LocalError("daemon_silent", f"no answer from {path} in time") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise LocalError("daemon_unreachable", f"the connection to {path} failed") from error
+    finally:
+        connection.close()
+
+
+def _not_a_broker(path: Path) -> LocalError:
+    return LocalError("not_a_broker", f"what answers at {path} is not a token broker")

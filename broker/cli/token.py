@@ -1,0 +1,44 @@
+"""``token-broker token NAME``: print an access token, as a workload would get it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from broker.cli.environment import environment, socket_path
+from broker.cli.exits import DONE
+from broker.cli.local_client import get_token
+
+EPILOG = """\
+The daemon decides by your uid and gid whether you may have the token; every answer is in its audit log.
+
+examples:
+  curl -H "Authorization: Bearer $(token-broker token directory)" ...
+  token-broker token directory --header | curl -H @- ...     # keeps the token out of the process table
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "token",
+        help="print an access token",
+        description="Ask the daemon for an access token and print it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="the name of a [token.NAME] section of the daemon")
+    parser.add_argument("--header", action="store_true", help="print a whole Authorization header")
+    parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: TOKEN_BROKER_SOCKET)")
+    parser.add_argument("--min-valid", type=int, metavar="SECONDS", help="how long it has to be valid at least")
+    parser.add_argument("--wait", type=int, metavar="SECONDS", help="how long to wait for a token at most (10)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the token."""
+    path = socket_path(arguments.socket, environment())
+    token = get_token(path, arguments.name, min_valid=arguments.min_valid, wait=arguments.wait)
+    print(f"Authorization: {token.token_type} {token.access_token}" if arguments.header else token.access_token)
+    return DONE

@@ -1,0 +1,37 @@
+"""The real clock and real chance: the only place in the broker that reads either."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+
+_DICE = random.SystemRandom()
+
+
+class SystemClock:
+    """Implements ``tokens.ports.Clock``."""
+
+    __slots__ = ()
+
+    def boot(self) -> float:
+        """Give CLOCK_BOOTTIME in seconds: it goes on while the machine sleeps."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        """Give Unix time in seconds."""
+        return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+class SystemRandomness:
+    """Implements ``tokens.ports.Randomness``."""
+
+    __slots__ = ()
+
+    def token(self, nbytes: int) -> str:
+        """Give *nbytes* random bytes as base64url."""
+        return secrets.token_urlsafe(nbytes)
+
+    def uniform(self) -> float:
+        """Give a number in [0, 1)."""
+        return _DICE.random()

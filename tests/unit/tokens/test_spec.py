@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from tests.unit.tokens.tokens import issued, spec
+
+
+def test_a_lifetime_runs_from_request_to_expiry():
+    """The lifetime is anchored at the start of the request, not at the answer."""
+    assert issued(at=50.0, lifetime=60.0).lifetime == 60.0
+
+
+def test_the_printed_form_of_an_issued_token_does_not_hold_it():
+    """A token that ends up in a traceback or a debugger shows its fingerprint."""
+    token = issued(name="canary")
+
+    assert "canary-1" not in repr(token)
+    assert "canary-1" not in str(token.access_token)
+
+
+def test_a_spec_asks_for_client_credentials_by_default():
+    """The grant type is the standard's word."""
+    assert spec().grant_type == "client_credentials"

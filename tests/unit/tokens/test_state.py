@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from broker.tokens import state as table
+from broker.tokens.schedule import Pace
+from broker.tokens.state import (
+    Begin,
+    Chance,
+    Effect,
+    Expired,
+    Failed,
+    Failure,
+    Fetching,
+    Fresh,
+    Missing,
+    Refreshing,
+    Stale,
+    State,
+    Succeeded,
+    Tick,
+    Wanted,
+)
+from tests.unit.tokens.tokens import issued
+
+CHANCE = Chance(spread=0.0, dice=0.0)
+FAILURE = Failure(code="connect_failed", pace=Pace.ORDINARY)
+TOKEN = issued(at=1_000.0, lifetime=300.0)  # refreshed at 1210, ends at 1300
+NEXT = issued(at=1_210.0, lifetime=300.0, generation=2)
+
+
+def step(state: State, event: table.Event, now: float) -> tuple[State, tuple[Effect, ...]]:
+    return table.step(state, event, now=now, chance=CHANCE, next_attempt=7)
+
+
+FRESH = Fresh(token=TOKEN, refresh_at=1_210.0)
+REFRESHING = Refreshing(token=TOKEN, refresh_at=1_210.0, attempt=6)
+STALE = Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_220.0, failure=FAILURE)
+
+
+@pytest.mark.parametrize("event", [Tick(), Wanted()])
+def test_a_missing_token_is_fetched_when_it_is_due(event: table.Event):
+    """The timer and a caller both start the attempt, and only one."""
+    assert step(Missing(due_at=5.0), event, 5.0) == (Fetching(attempt=7), (Begin(attempt=7),))
+    assert step(Fetching(attempt=7), event, 5.0) == (Fetching(attempt=7), ())
+
+
+def test_callers_do_not_shorten_a_backoff():
+    """A thousand callers during an outage cause no more requests than none."""
+    waiting = Missing(due_at=5.0, failure=FAILURE)
+
+    assert step(waiting, Wanted(), 4.9) == (waiting, ())
+
+
+def test_a_success_makes_it_fresh():
+    """The new token is in hand and its refresh is set."""
+    assert step(Fetching(attempt=6, failure=FAILURE), Succeeded(attempt=6, token=TOKEN), 1_000.0) == (FRESH, ())
+
+
+def test_a_failure_without_a_token_waits_and_counts():
+    """The second failure in a row says so."""
+    state, effects = step(Fetching(attempt=6, failure=FAILURE), Failed(attempt=6, failure=FAILURE), 50.0)
+
+    assert effects == ()
+    assert isinstance(state, Missing)
+    assert state.failure is not None
+    assert (state.due_at, state.failure.in_a_row) == (51.0, 2)
+
+
+def test_a_fresh_token_is_refreshed_when_due():
+    """The old one stays in hand meanwhile."""
+    assert step(FRESH, Tick(), 1_209.9) == (FRESH, ())
+    assert step(FRESH, Tick(), 1_210.0) == (
+        Refreshing(token=TOKEN, refresh_at=1_210.0, attempt=7),
+        (Begin(attempt=7),),
+    )
+
+
+def test_a_caller_that_needs_more_gets_a_refresh_after_the_cooldown():
+    """Within a minute of the last one, no wish of a caller causes a request."""
+    assert step(FRESH, Wanted(), 1_059.9) == (FRESH, ())
+    assert step(FRESH, Wanted(), 1_060.0)[1] == (Begin(attempt=7),)
+
+
+def test_a_failed_refresh_keeps_the_token():
+    """A failure never overwrites a good token."""
+    state, effects = step(REFRESHING, Failed(attempt=6, failure=FAILURE), 1_215.0)
+
+    assert effects == ()
+    assert state == Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_216.0, failure=FAILURE)
+
+
+def test_a_stale_token_is_tried_again_on_backoff():
+    """Callers do not shorten it, the timer starts it."""
+    assert step(STALE, Wanted(), 1_219.9) == (STALE, ())
+    assert step(STALE, Tick(), 1_220.0) == (
+        Refreshing(token=TOKEN, refresh_at=1_210.0, attempt=7, failure=FAILURE),
+        (Begin(attempt=7),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "begun"),
+    [
+        (FRESH, Fetching(attempt=7), True),  # the machine slept through refresh and end
+        (STALE, Fetching(attempt=7, failure=FAILURE), True),
+        (REFRESHING, Fetching(attempt=6), False),  # the attempt goes on
+        (
+            Stale(token=TOKEN, refresh_at=1_210.0, due_at=9_000.0, failure=FAILURE),
+            Missing(due_at=9_000.0, failure=FAILURE),
+            False,
+        ),
+    ],
+)
+def test_a_token_that_ended_is_dropped_before_anything_else(state: State, expected: State, begun: bool):
+    """Whatever the state, no token outlives its end, and the end is told once."""
+    after, effects = step(state, Tick(), 1_300.0)
+
+    assert after == expected
+    assert effects == ((Expired(), Begin(attempt=7)) if begun else (Expired(),))
+
+
+def test_a_slow_refresh_does_not_overwrite_a_newer_token():
+    """The answer to an attempt that is not the current one is dropped, good or bad."""
+    fresh = Fresh(token=NEXT, refresh_at=1_420.0)
+
+    assert step(fresh, Succeeded(attempt=3, token=TOKEN), 1_215.0) == (fresh, ())
+    assert step(fresh, Failed(attempt=3, failure=FAILURE), 1_215.0) == (fresh, ())
+    assert step(REFRESHING, Succeeded(attempt=3, token=TOKEN), 1_215.0) == (REFRESHING, ())
+    assert step(REFRESHING, Failed(attempt=3, failure=FAILURE), 1_215.0) == (REFRESHING, ())
+
+
+def test_an_answer_that_took_longer_than_the_token_lives_is_not_served():
+    """It is a wait of a second, not a token."""
+    assert step(Fetching(attempt=6), Succeeded(attempt=6, token=TOKEN), 1_300.0) == (Missing(due_at=1_301.0), ())
+
+
+@pytest.mark.parametrize(
+    ("state", "at"),
+    [
+        (Missing(due_at=5.0), 5.0),
+        (Fetching(attempt=1), None),
+        (FRESH, 1_210.0),
+        (REFRESHING, 1_300.0),
+        (STALE, 1_220.0),
+        (Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_400.0, failure=FAILURE), 1_300.0),
+    ],
+)
+def test_the_next_alarm(state: State, at: float | None):
+    """Each state but one that waits for an attempt needs the clock at one definite time."""
+    assert table.wake_at(state) == at
+
+
+@dataclass
+class World:
+    """Plays the keeper: keeps the state, the clock and the running attempt."""
+
+    state: State = field(default_factory=lambda: Missing(due_at=0.0))
+    now: float = 0.0
+    attempts: int = 0
+    running: int | None = None
+    begun_at: list[float] = field(default_factory=list)
+    failed: bool = False
+
+    def take(self, event: table.Event, dice: float) -> None:
+        chance = Chance(spread=0.5, dice=dice)
+        self.state, effects = table.step(self.state, event, now=self.now, chance=chance, next_attempt=self.attempts + 1)
+        for effect in effects:
+            if isinstance(effect, Begin):
+                assert self.running is None, "two attempts at once"
+                if self.failed:
+                    assert self.now - self.begun_at[-1] >= 1.0, "a tight loop after a failure"
+                self.running = self.attempts = effect.attempt
+                self.begun_at.append(self.now)
+
+    def finish(self, lifetime: float | None, dice: float) -> None:
+        attempt, self.running = self.running, None
+        if attempt is None:
+            return
+        self.failed = lifetime is None
+        if lifetime is None:
+            self.take(Failed(attempt=attempt, failure=FAILURE), dice)
+        else:
+            token = issued(at=self.begun_at[-1], lifetime=lifetime, generation=attempt)
+            self.take(Succeeded(attempt=attempt, token=token), dice)
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["tick", "wanted", "succeed", "fail", "stray"]),
+        st.floats(0, 400),
+        st.floats(1, 600),
+        st.floats(0, 0.999),
+    ),
+    max_size=40,
+)
+
+
+@settings(derandomize=True, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(MOVES)
+def test_whatever_happens_a_next_attempt_comes_and_no_token_outlives_its_end(
+    moves: list[tuple[str, float, float, float]],
+):
+    """After any story: one attempt at a time, always a next alarm or a running attempt, no expired token kept."""
+    world = World()
+    for move, seconds, lifetime, dice in moves:
+        world.now += seconds
+        match move:
+            case "tick":
+                world.take(Tick(), dice)
+            case "wanted":
+                world.take(Wanted(), dice)
+            case "succeed":
+                world.finish(lifetime, dice)
+            case "fail":
+                world.finish(None, dice)
+            case "stray":
+                world.take(Failed(attempt=10_000, failure=FAILURE), dice)
+        world.take(Tick(), dice)
+
+        token = table.token_of(world.state)
+        assert token is None or token.expires_at > world.now
+        assert (world.running is not None) == isinstance(world.state, Fetching | Refreshing)
+        assert world.running is not None or table.wake_at(world.state) is not None
+        at = table.wake_at(world.state)
+        assert at is None or at <= world.now + 24 * 3600
+
+
+def test_the_last_failure_is_known_until_a_success():
+    """A fresh token has no failure; every other state tells the last one."""
+    assert table.failure_of(FRESH) is None
+    assert table.failure_of(STALE) == FAILURE
+    assert table.failure_of(Fetching(attempt=1, failure=FAILURE)) == FAILURE
