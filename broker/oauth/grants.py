@@ -1,0 +1,61 @@
+"""
+Drafts of token requests, one function for each grant type.
+
+A draft lacks what needs a clock, chance or a key. Order matters to nobody on the wire, but it is kept, so
+that two drafts of one configuration are equal.
+"""
+
+from __future__ import annotations
+
+from broker.errors import LocalError
+from broker.oauth.client import Client, Issuer
+from broker.oauth.client_auth import authenticate
+from broker.oauth.messages import Draft
+from broker.oauth.metadata import AuthorizationServer, endpoint
+
+RESERVED_PARAMETERS = frozenset({
+    # the request itself, and what has a key of its own in the configuration
+    "grant_type", "scope", "resource", "audience", "authorization_details",
+    # who we are
+    "client_id", "client_secret", "client_assertion", "client_assertion_type", "iss", "aud",
+    # other grants, whose values are secrets or one-time
+    "code", "code_verifier", "refresh_token", "username", "password", "assertion", "device_code", "auth_req_id",
+    "subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type",
+    # the authorization request (rules.md R4)
+    "redirect_uri", "response_type", "response_mode", "state", "nonce", "code_challenge", "code_challenge_method",
+    "request", "request_uri", "dpop_jkt",
+    # other endpoints
+    "token", "token_type_hint", "access_token",
+})  # fmt: skip
+"""Form fields that configured extra parameters may not set."""
+
+
+def client_credentials_draft(
+    server: AuthorizationServer,
+    issuer: Issuer,
+    client: Client,
+    *,
+    scope: tuple[str, ...],
+    resource: tuple[str, ...],
+    audience: tuple[str, ...],
+    parameters: tuple[tuple[str, str], ...],
+) -> Draft:
+    """
+    Draft a client credentials request (RFC 6749 section 4.4.2).
+
+    *resource* (RFC 8707) and *audience* repeat, once for each value. Raises LocalError
+    ``parameter_reserved`` when *parameters* set what is ours to set.
+    """
+    if any(name in RESERVED_PARAMETERS for name, _ in parameters):
+        raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
+    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    authentication, assertion = authenticate(client, issuer, server, url)
+    form = (
+        ("grant_type", "client_credentials"),
+        *((("scope", " ".join(scope)),) if scope else ()),
+        *(("resource", value) for value in resource),
+        *(("audience", value) for value in audience),
+        *parameters,
+        *authentication,
+    )
+    return Draft(url=url, form=form, assertion=assertion)

@@ -1,0 +1,133 @@
+"""
+The answer of the token endpoint (RFC 6749 sections 5.1 and 5.2; TE-01 to TE-06, MT-01).
+
+Only an answer that passes every check becomes a ``TokenResponse``; everything else is a RemoteError with the
+outcome of rules.md R1. A ``refresh_token`` is not looked at: the client credentials grant has none to give
+(RFC 6749 section 4.4.3), and what is not read is not kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from broker.oauth.answers import invalid, json_object
+from broker.oauth.binding import Binding, check_binding
+from broker.oauth.client import Client, SenderConstraint
+from broker.oauth.jose import MAX_TOKEN
+from broker.oauth.messages import Response
+from broker.oauth.reasons import Reason
+from broker.oauth.secret import AccessToken
+
+LONGEST_LIFETIME = 10 * 366 * 86_400.0
+"""Seconds, ten years; who says more has mixed up a length with an instant, or seconds with milliseconds."""
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+"""VSCHAR without space (RFC 6749 appendix A.12). Not token68: ``$2a$10$`` occurs."""
+_SCOPE = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+"""RFC 6749 section 3.3, spaces anywhere."""
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenResponse:
+    """
+    A token response that passed every check.
+
+    *token_type* in its registered spelling; *expires_in* in seconds from the start of the request, None if
+    the server did not say; *scope* as granted, None if the server did not say, which means as asked.
+    *certificate_thumbprint* (``x5t#S256``) is that of the certificate that the token is bound to, as far as
+    *binding* knows: None for ``none``.
+    """
+
+    access_token: AccessToken
+    token_type: str
+    expires_in: float | None
+    scope: tuple[str, ...] | None
+    binding: Binding
+    certificate_thumbprint: str | None
+
+
+def read_token_response(
+    response: Response,
+    *,
+    client: Client,
+    asked_scope: tuple[str, ...],
+    certificate_thumbprint: str | None,
+    wall_now: float,
+) -> TokenResponse:
+    """
+    Accept the answer to a token request, or raise RemoteError.
+
+    *certificate_thumbprint* is that of the very connection that carried the request; *wall_now* (Unix
+    seconds) serves only to understand a ``Retry-After`` that is a date.
+    """
+    members = json_object(response, wall_now=wall_now)
+    access_token = _access_token(members)
+    token_type = _token_type(members, client.sender_constraint)
+    expires_in = _expires_in(members)
+    scope = _scope(members, asked_scope)
+    binding = check_binding(
+        access_token,
+        sender_constraint=client.sender_constraint,
+        certificate_thumbprint=certificate_thumbprint,
+    )
+    return TokenResponse(
+        access_token=AccessToken(access_token),
+        token_type=token_type,
+        expires_in=expires_in,
+        scope=scope,
+        binding=binding,
+        certificate_thumbprint=None if binding == "none" else certificate_thumbprint,
+    )
+
+
+def _access_token(members: dict[str, Any]) -> str:
+    value = members.get("access_token")
+    if not isinstance(value, str) or not value:
+        raise invalid("the answer has no access_token")
+    if len(value) > MAX_TOKEN or not _VISIBLE.fullmatch(value):
+        raise invalid("the access_token is too long, or holds characters that no header can carry")
+    return value
+
+
+def _token_type(members: dict[str, Any], sender_constraint: SenderConstraint) -> str:
+    value = members.get("token_type")
+    if not isinstance(value, str):
+        raise invalid("the answer has no token_type")
+    if value.lower() != "bearer":
+        raise invalid(
+            "the token is of another type than was asked for",
+            reason=Reason.DOWNGRADED,
+            hint=f'token_type has to be Bearer for sender_constraint = "{sender_constraint}"',
+        )
+    return "Bearer"
+
+
+def _expires_in(members: dict[str, Any]) -> float | None:
+    """Give the lifetime; some servers write the number as a string, which is harmless and accepted (TE-02)."""
+    if "expires_in" not in members:
+        return None
+    value = members["expires_in"]
+    if isinstance(value, str) and _SECONDS.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_LIFETIME:
+        raise invalid("expires_in is not a sensible number of seconds")
+    return float(value)
+
+
+def _scope(members: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...] | None:
+    if "scope" not in members:
+        return None
+    value = members["scope"]
+    if not isinstance(value, str) or not _SCOPE.fullmatch(value):
+        raise invalid("the scope of the answer is not a list of scope tokens")
+    granted = tuple(dict.fromkeys(value.split()))
+    if asked and not set(granted) <= set(" ".join(asked).split()):
+        raise invalid(
+            "more scope was granted than asked for",
+            reason=Reason.WIDER_SCOPE,
+            hint="name every scope that the server grants in [token.NAME] scope, or have its registration narrowed",
+        )
+    return granted
