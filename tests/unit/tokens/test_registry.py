@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.errors import LocalError, Outcome, RemoteError
+from broker.events import (
+    ClientResumed,
+    ClientSuspended,
+    TokenExpired,
+    TokenRefreshed,
+    TokenRefreshFailed,
+    UnexpectedFailure,
+)
+from broker.oauth.messages import Response
+from broker.tokens.serving import TokenState, TokenUnavailableError
+from tests.jumping import advance, loop_time
+from tests.unit.tokens.tokens import spec
+from tests.unit.tokens.world import FakeSession, build, json_response, running
+
+DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
+SUSPECTED = RemoteError("certificate_suspected", "reset", outcome=Outcome.UNKNOWN, hint="look at it")
+
+
+async def test_two_hundred_callers_on_an_empty_cache_cause_one_request():
+    """Single flight: all get the same token from one request."""
+    async with running(session=FakeSession(delay=2.0)) as world:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(world.registry.get("directory", min_valid=None, wait=10.0)) for _ in range(200)]
+        tokens = {task.result().token.etag for task in tasks}
+
+        assert len(tokens) == 1
+        assert len(world.session.requests) == 1
+
+
+async def test_a_token_is_kept_fresh_for_a_day():
+    """Each refresh comes at 70 to 80 % of the lifetime, and at every moment there is a good token."""
+    async with running(session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        for _ in range(24 * 60):
+            await asyncio.sleep(60.0)
+            serving = await world.registry.get("directory", min_valid=None, wait=0.0)
+            assert serving.expires_in >= 60
+
+        assert 86_400 / 240 <= len(world.session.requests) <= 86_400 / 210 + 2
+        assert world.events.of(TokenExpired) == []
+
+
+async def test_the_last_good_token_is_served_while_the_server_is_down_and_never_past_its_end():
+    """From the failed refresh on it is stale; after its end there is a clear no with a time to come back."""
+    async with running(session=FakeSession(default=None)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.session.default = DOWN
+        obtained_at = loop_time()
+        served: list[tuple[float, bool]] = []
+        refusals: list[tuple[float, TokenUnavailableError]] = []
+        for _ in range(400):
+            await asyncio.sleep(1.0)
+            try:
+                serving = await world.registry.get("directory", min_valid=None, wait=0.0)
+            except TokenUnavailableError as error:
+                refusals.append((loop_time() - obtained_at, error))
+            else:
+                served.append((loop_time() - obtained_at, serving.stale))
+
+        assert len(served) + len(refusals) == 400
+        assert all(age <= 299.0 and stale == (age >= 210.0) for age, stale in served)
+        assert all(age > 298.0 and error.code == "temporarily_unavailable" for age, error in refusals)
+        assert all(1 <= error.retry_after <= 60 for _, error in refusals)
+        assert world.events.of(TokenExpired) == [TokenExpired(token="directory")]
+
+
+async def test_the_first_good_token_comes_within_one_backoff_of_recovery():
+    """A minute at most after the server is back."""
+    async with running(session=FakeSession(default=DOWN), dice=0.999) as world:
+        await asyncio.sleep(3_600.0)
+        world.session.default = None
+        await asyncio.sleep(60.0)
+
+        assert world.registry.status("directory").state is TokenState.FRESH
+
+
+async def test_an_outage_costs_the_server_one_request_a_minute_however_many_ask():
+    """Callers never shorten a backoff."""
+    async with running(session=FakeSession(default=DOWN), dice=0.999) as world:
+        await asyncio.sleep(600.0)
+        before = len(world.session.requests)
+        for _ in range(600):
+            await asyncio.sleep(1.0)
+            with pytest.raises(TokenUnavailableError):
+                await world.registry.get("directory", min_valid=None, wait=0.0)
+
+        assert len(world.session.requests) - before <= 11
+
+
+async def test_a_caller_waits_for_the_attempt_under_way_and_gets_its_failure():
+    """It is not held for the attempts after that one."""
+    async with running(session=FakeSession(default=DOWN, delay=3.0)) as world:
+        before = loop_time()
+
+        with pytest.raises(TokenUnavailableError):
+            await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        assert loop_time() - before == pytest.approx(3.0)
+
+
+async def test_a_caller_that_waits_long_enough_gets_the_token_of_the_next_attempt():
+    """Between two attempts, a caller waits for the coming one if its patience reaches that far."""
+    async with running(session=FakeSession(script=[DOWN])) as world:
+        await asyncio.sleep(0.5)
+
+        serving = await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        assert serving.expires_in > 290
+
+
+async def test_a_caller_waits_no_longer_than_it_said():
+    """The wait is the caller's, whatever the server does."""
+    async with running(session=FakeSession(delay=50.0)) as world:
+        before = loop_time()
+
+        with pytest.raises(TokenUnavailableError):
+            await world.registry.get("directory", min_valid=None, wait=4.0)
+
+        assert loop_time() - before == pytest.approx(4.0)
+
+
+async def test_a_caller_that_needs_more_validity_gets_a_new_token():
+    """min_valid above what is left causes one refresh, once the cooldown is over."""
+    async with running() as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(170.0)
+
+        serving = await world.registry.get("directory", min_valid=140.0, wait=10.0)
+
+        assert serving.expires_in >= 140
+        assert len(world.session.requests) == 2
+
+
+async def test_min_valid_causes_no_refresh_inside_the_cooldown():
+    """A token of 40 s is renewed at its own time; a caller that wants more gets what there is."""
+    async with running(session=FakeSession(expires_in=40)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(25.0)
+
+        serving = await world.registry.get("directory", min_valid=39.0, wait=10.0)
+
+        assert serving.expires_in == 15
+        assert len(world.session.requests) == 1
+
+
+async def test_when_the_wanted_refresh_fails_the_token_in_hand_is_served():
+    """A wish for more validity never costs the validity there is."""
+    async with running() as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(170.0)
+        world.session.default = DOWN
+
+        serving = await world.registry.get("directory", min_valid=140.0, wait=10.0)
+
+        assert serving.expires_in == 130
+        assert not serving.stale  # its own time of refresh has not come yet
+
+
+async def test_a_suspended_machine_wakes_up_right():
+    """The clock leaps by hours: nothing expired is served, and a new token is fetched within one alarm."""
+    async with running() as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        advance(7_200.0)
+
+        with pytest.raises(TokenUnavailableError):
+            await world.registry.get("directory", min_valid=None, wait=0.0)
+        await asyncio.sleep(5.0)
+
+        assert world.registry.status("directory").state is TokenState.FRESH
+
+
+async def test_a_server_that_refuses_the_client_is_asked_again_slowly():
+    """invalid_client: 5 to 15 minutes, and callers learn the code."""
+    refusal = RemoteError("server_refused", "no", outcome=Outcome.REFUSED, status=401, server_error="invalid_client")
+    async with running(session=FakeSession(default=refusal), dice=0.5) as world:
+        await asyncio.sleep(1.0)
+        with pytest.raises(TokenUnavailableError) as caught:
+            await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(3_000.0)
+
+        assert (caught.value.code, caught.value.server_error) == ("authorization_server_error", "invalid_client")
+        assert 5 <= len(world.session.requests) <= 6
+
+
+async def test_three_suspicions_suspend_the_client_until_a_probe_is_answered():
+    """Its tokens are not asked for meanwhile; nothing is a verdict; recovery resumes it."""
+    session = FakeSession(default=SUSPECTED)
+    async with running(spec("a"), spec("b"), spec("c"), spec("d"), session=session) as world:
+        await asyncio.sleep(10.0)
+        held = len(session.requests)
+        await asyncio.sleep(40.0)
+
+        assert [event.reason for event in world.events.of(ClientSuspended)] == ["certificate_suspected"]
+        assert held <= 4
+        assert len(session.requests) == held
+        assert "client_suspended" in {event.reason for event in world.events.of(TokenRefreshFailed)}
+
+        session.default = None
+        await asyncio.sleep(130.0)
+
+        assert world.events.of(ClientResumed) == [ClientResumed(client="app")]
+        assert {world.registry.status(name).state for name in "abcd"} == {TokenState.FRESH}
+
+
+async def test_a_bug_in_an_attempt_costs_that_attempt_only():
+    """It is reported with its place and without its message, and the next attempt comes."""
+    session = FakeSession(script=[ZeroDivisionError("canary-secret")])
+    async with running(session=session) as world:
+        await asyncio.sleep(5.0)
+
+        (bug,) = world.events.of(UnexpectedFailure)
+        assert "ZeroDivisionError" in bug.frames
+        assert "canary-secret" not in str(bug)
+        assert world.registry.status("directory").state is TokenState.FRESH
+
+
+async def test_an_attempt_that_hangs_is_ended():
+    """Whatever a port does, a minute later the attempt has failed and another follows."""
+    async with running(session=FakeSession(delay=1e6)) as world:
+        await asyncio.sleep(61.0)
+
+        assert [event.reason for event in world.events.of(TokenRefreshFailed)] == ["timed_out"]
+
+
+async def test_a_success_is_reported_without_the_token():
+    """The event names the token by configuration and fingerprint."""
+    async with running() as world:
+        serving = await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        (event,) = world.events.of(TokenRefreshed)
+        assert (event.token, event.issuer, event.client, event.binding) == ("directory", "as", "app", "certificate")
+        assert serving.token.access_token.reveal() not in repr(event)
+        assert event.jti == world.signer.signed[0]["jti"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "outcome"),
+    [
+        (DOWN, "connect_failed", "not_sent"),
+        (LocalError("signing_failed", "no"), "signing_failed", "not_sent"),
+        (json_response({"error": "invalid_scope"}, 400), "server_refused", "refused"),
+        (Response(status=200, headers={"content-type": "text/html"}, body=b"<html>"), "not_json", "unknown"),
+    ],
+)
+async def test_a_failure_is_reported_with_its_reason_and_outcome(answer: object, reason: str, outcome: str):
+    """The reason is a closed code, the outcome that of rules.md R1."""
+    async with running(session=FakeSession(script=[answer])) as world:  # type: ignore[list-item]
+        await asyncio.sleep(0.5)
+
+        (event,) = world.events.of(TokenRefreshFailed)
+        assert (event.reason, event.outcome, event.serving) == (reason, outcome, False)
+
+
+async def test_a_server_without_metadata_is_not_asked_for_a_token():
+    """The daemon starts with the server down, and says why there is no token yet."""
+    world = build()
+    world.metadata.error = RemoteError("dns_failed", "no address", outcome=Outcome.NOT_SENT)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(world.registry.run())
+        await asyncio.sleep(30.0)
+
+        assert world.session.requests == []
+        assert world.registry.status("directory").reason == "dns_failed"
+
+        world.metadata.error = None
+        await asyncio.sleep(60.0)
+        assert world.registry.status("directory").state is TokenState.FRESH
+        task.cancel()
+
+
+async def test_a_registry_that_does_not_run_serves_what_it_has():
+    """Before the start and after the stop nothing is begun; a caller waits at most its time."""
+    world = build()
+
+    with pytest.raises(TokenUnavailableError):
+        await world.registry.get("directory", min_valid=None, wait=1.0)
+
+    assert world.session.requests == []
+    assert world.registry.names() == ("directory",)
+    assert world.registry.current("directory") is None
+
+
+async def test_the_current_token_is_for_metrics_only_while_it_is_good():
+    """A gauge of an ended token would say a lie."""
+    async with running(session=FakeSession(script=[], expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.session.default = DOWN
+        assert world.registry.current("directory") is not None
+
+        advance(301.0)
+
+        assert world.registry.current("directory") is None
+
+
+async def test_an_unknown_name_is_a_bug_of_the_caller():
+    """The policy comes first, so the registry is never asked for a name that is not configured."""
+    async with running() as world:
+        with pytest.raises(KeyError):
+            await world.registry.get("unknown", min_valid=None, wait=0.0)
