@@ -41,7 +41,7 @@ SERVER_ERRORS = frozenset({
 """The OAuth error codes that may appear in our logs, metrics and answers."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL)
+_JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL | re.ASCII)
 
 _HINTS: dict[str, str] = {
     Reason.NOT_JSON: "a login page or a proxy may have answered: fetch the URL by hand from this host",

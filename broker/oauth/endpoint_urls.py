@@ -51,7 +51,6 @@ class EndpointUrl:
     scheme: str
     host: str
     port: int
-    path: str
     query: str
 
     @property
@@ -74,7 +73,7 @@ def parse_url(text: str) -> EndpointUrl:
     port = int(found["port"]) if found["port"] else DEFAULT_PORTS[scheme]
     if not 1 <= port <= 65_535 or not _is_host(host):
         raise NotAnEndpointUrlError
-    return EndpointUrl(scheme=scheme, host=host, port=port, path=found["path"], query=found["query"] or "")
+    return EndpointUrl(scheme=scheme, host=host, port=port, query=found["query"] or "")
 
 
 def is_loopback(host: str) -> bool:

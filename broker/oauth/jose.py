@@ -13,27 +13,15 @@ from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any
 
-from broker.oauth.client import Profile
 from broker.oauth.strict_json import NotStrictJsonError, loads
 
-FAPI_SIGNING_ALGS = frozenset({"PS256", "ES256", "EdDSA"})
-"""What FAPI 2.0 (section 5.4) lets a client sign with; EdDSA means Ed25519."""
-SIGNING_ALGS = FAPI_SIGNING_ALGS | {"RS256"}
-"""RS256 (RSASSA-PKCS1-v1_5) only by explicit choice, for servers that know nothing better."""
-
-ASSERTION_TYP = "JWT"
-"""``typ`` of client assertions: absent and JWT are what servers accept everywhere."""
+SIGNING_ALGS = frozenset({"PS256", "ES256", "EdDSA", "RS256"})
+"""What a client can sign with. FAPI forbids RS256, which is for servers that know nothing better; EdDSA is Ed25519."""
 
 MAX_TOKEN = 65_536
 """Characters of a token that is looked into; the longest access token that we accept."""
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
-
-
-def signing_algs(profile: Profile) -> frozenset[str]:
-    """Give the algorithms that a client of *profile* may sign with."""
-    fapi = profile in {Profile.FAPI2, Profile.FAPI1_ADVANCED}
-    return FAPI_SIGNING_ALGS if fapi else SIGNING_ALGS
 
 
 def alg_names(alg: str) -> frozenset[str]:

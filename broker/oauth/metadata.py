@@ -184,48 +184,50 @@ def check_capabilities(
     ``implicit``), list of algorithms or ``tls_client_certificate_bound_access_tokens`` says nothing either:
     the server's refusal, and the binding check of the token, tell in time.
     """
-    for met, field_name, key, want in _needs(server, client, issuer, grant_type):
+    for met, member, advice in _needs(server, client, issuer, grant_type):
         if not met:
             raise _insufficient(
-                f"the server's {field_name} does not offer what the configuration asks for",
-                f"{field_name} in the metadata of [issuer.{issuer.name}] lacks {want}: see {key}",
+                f"{member} in the metadata does not allow what the configuration asks for",
+                f"[issuer.{issuer.name}]: {member} {advice}",
             )
 
 
 def _needs(
     server: AuthorizationServer, client: Client, issuer: Issuer, grant_type: str
-) -> Iterator[tuple[bool, str, str, str]]:
-    """Give what has to hold: whether it does, the member, the key of the configuration, what is asked for."""
-    methods = server.token_endpoint_auth_methods_supported
-    if methods is None and issuer.profile is not Profile.OAUTH2:
-        methods = ("client_secret_basic",)
+) -> Iterator[tuple[bool, str, str]]:
+    """Give what has to hold: whether it does, the member that says so, and what to look at where it does not."""
     section = f"[client.{client.name}]"
-    yield (
-        methods is None or client.client_auth_method in methods,
-        "token_endpoint_auth_methods_supported",
-        f'client_auth_method of {section} (absent, the list means "client_secret_basic")',
-        f'"{client.client_auth_method}"',
-    )
-    algs = server.token_endpoint_auth_signing_alg_values_supported
-    if algs is not None and client.signing_alg is not None:
+    method = client.client_auth_method
+    methods = server.token_endpoint_auth_methods_supported
+    if methods is None:
         yield (
-            not alg_names(client.signing_alg).isdisjoint(algs),
-            "token_endpoint_auth_signing_alg_values_supported",
-            f"signing_keys of {section} and the alg of that key",
-            f'"{client.signing_alg}"',
+            issuer.profile is Profile.OAUTH2,
+            "token_endpoint_auth_methods_supported",
+            f'is absent and so means "client_secret_basic", not "{method}"; profile = "oauth2" does without it',
         )
+    else:
+        yield (
+            method in methods,
+            "token_endpoint_auth_methods_supported",
+            f'lacks the client_auth_method of {section}, "{method}"',
+        )
+    algs = server.token_endpoint_auth_signing_alg_values_supported
+    alg = client.signing_alg
+    yield (
+        algs is None or alg is None or not alg_names(alg).isdisjoint(algs),
+        "token_endpoint_auth_signing_alg_values_supported",
+        f'lacks the alg of the signing_keys of {section}, "{alg}"',
+    )
     yield (
         server.grant_types_supported is None or grant_type in server.grant_types_supported,
         "grant_types_supported",
-        f"grant_type of the tokens of {section}",
-        f'"{grant_type}"',
+        f'lacks the grant_type of a token of {section}, "{grant_type}"',
     )
     yield (
         client.sender_constraint is not SenderConstraint.CERTIFICATE
         or server.tls_client_certificate_bound_access_tokens is not False,
         "tls_client_certificate_bound_access_tokens",
-        f"sender_constraint of {section}",
-        "true",
+        f'is false, but {section} sender_constraint is "{client.sender_constraint}"',
     )
 
 
@@ -242,7 +244,7 @@ def _check_identity(document: dict[str, Any], issuer: Issuer) -> None:
         raise invalid(
             "the metadata is that of another issuer",
             reason=Reason.ISSUER_MISMATCH,
-            hint=f"[issuer.{issuer.name}] issuer has to equal the metadata's issuer to the letter, any last slash included",
+            hint=f"[issuer.{issuer.name}] issuer has to equal the metadata's to the letter, any last slash included",
         )
     if _is_sandbox(document) and not issuer.sandbox:
         raise invalid(

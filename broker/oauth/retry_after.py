@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 LONGEST = 86_400.0
 """Seconds; a server that means "next week" is asked once a day whether it still does."""
 
-_SECONDS = re.compile(r"[0-9]+", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+")
 _MAX_DIGITS = 10
 """Digits of a number of seconds that is worth converting: anything longer is beyond a day anyway."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -36,7 +36,7 @@ def parse_retry_after(value: str, *, wall_now: float) -> float | None:
     """
     value = value.strip(" \t")
     if _SECONDS.fullmatch(value):
-        return min(float(value[-_MAX_DIGITS:]), LONGEST) if len(value) <= _MAX_DIGITS else LONGEST
+        return LONGEST if len(value) > _MAX_DIGITS else min(float(value), LONGEST)
     for form in _DATES:
         if found := form.fullmatch(value):
             instant = _instant(found, wall_now)
