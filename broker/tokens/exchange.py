@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.oauth.client_auth import ASSERTION_TYP, assertion_claims
+from broker.oauth.client_auth import assertion_claims
+from broker.oauth.jose import ASSERTION_TYP
 from broker.oauth.messages import Draft, Request, Response
 from broker.oauth.secret import ClientAssertion
 from broker.tokens.ports import Clock, Randomness, Session, Signer
