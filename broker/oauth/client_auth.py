@@ -22,9 +22,6 @@ ASSERTION_LIFETIME = 60
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523 section 2.2."""
 
-ASSERTION_TYP = "JWT"
-"""``typ`` of the header (CA-04): servers everywhere accept this or none."""
-
 FormPairs = tuple[tuple[str, str], ...]
 
 

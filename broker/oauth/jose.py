@@ -18,6 +18,9 @@ from broker.oauth.strict_json import NotStrictJsonError, loads
 SIGNING_ALGS = frozenset({"PS256", "ES256", "EdDSA", "RS256"})
 """What a client can sign with. FAPI forbids RS256, which is for servers that know nothing better; EdDSA is Ed25519."""
 
+ASSERTION_TYP = "JWT"
+"""``typ`` in the header of client assertions (CA-04): servers everywhere accept this or none."""
+
 MAX_TOKEN = 65_536
 """Characters of a token that is looked into; the longest access token that we accept."""
 
