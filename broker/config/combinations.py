@@ -1,0 +1,172 @@
+"""
+What is wrong only together: keys that need each other, and sections that contradict each other.
+
+Only sound sections are looked at, and a rule about two sections is silent while one of them is broken or
+missing: its own problem is in the list already.
+"""
+
+from __future__ import annotations
+
+import os.path
+from pathlib import Path
+
+from broker.config.names import place
+from broker.config.problems import Findings
+from broker.config.schema import ClientSection, IssuerSection, SigningAlg
+from broker.config.structure import Document
+from broker.errors import LocalError
+from broker.oauth.client import Profile, SenderConstraint
+from broker.oauth.endpoint_urls import is_loopback, parse_url
+from broker.oauth.grants import RESERVED_PARAMETERS
+from broker.oauth.metadata import check_issuer
+
+MAX_SOCKET_PATH_BYTES = 107
+"""``sun_path`` of unix(7) is 108 bytes, the last of them NUL."""
+
+_REFUSED_ALGS = {
+    Profile.FAPI2: frozenset({SigningAlg.RS256}),  # FAPI 2.0 Security Profile section 5.4.1
+    Profile.FAPI1_ADVANCED: frozenset({SigningAlg.RS256, SigningAlg.EDDSA}),  # FAPI 1.0 part 2 section 8.6
+}
+
+_OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience"})
+"""Reserved form fields that a token section has keys for."""
+
+_TO_ASK = 'add [listener.NAME] with path = "/run/token-broker/api.sock"'
+_TO_SERVE = 'add [token.NAME] with client = "NAME"'
+_TO_GET = 'add [workload.NAME] with uid = ["USER"] and tokens = ["NAME"]'
+
+
+def check_combinations(document: Document, base: Path, findings: Findings) -> None:
+    """Report what does not go together; relative paths begin at *base*."""
+    _check_audit(document, findings)
+    for name, issuer in document.issuers.items():
+        _check_issuer(name, issuer, findings)
+    for name, client in document.clients.items():
+        _check_signing_keys(name, client, findings)
+        _check_certificate(name, client, findings)
+        _check_profile(name, client, document, findings)
+    _check_parameters(document, findings)
+    _check_listeners(document, base, findings)
+    _check_workloads(document, findings)
+    _check_limits(document, findings)
+    _check_somebody_is_served(document, findings)
+
+
+def _check_audit(document: Document, findings: Findings) -> None:
+    if "audit" not in document.raw:
+        message = "is missing: who got which token would be recorded nowhere"
+        hint = (
+            'add the two lines [audit] and file = "/var/log/token-broker/audit.jsonl", or [audit] and enabled = false'
+        )
+        findings.add("audit", message, hint)
+    elif document.audit is not None and document.audit.enabled and document.audit.file is None:
+        hint = 'add file = "/var/log/token-broker/audit.jsonl", or enabled = false to run without an audit log'
+        findings.add("audit.file", "is missing", hint)
+
+
+def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None:
+    at = place("issuer", name, "issuer")
+    try:
+        check_issuer(section.issuer, allow_insecure_loopback=section.allow_insecure_loopback)
+    except LocalError as error:
+        findings.add(at, error.message, error.hint)
+        return
+    if section.allow_insecure_loopback and not is_loopback(parse_url(section.issuer).host):
+        message = "is true for an issuer that is not on a loopback address"
+        findings.add(
+            place("issuer", name, "allow_insecure_loopback"), message, "remove it: it is for tests on one machine"
+        )
+
+
+def _check_signing_keys(name: str, client: ClientSection, findings: Findings) -> None:
+    at = place("client", name, "signing_keys")
+    if not client.signing_keys:  # each method there is signs; later ones will not
+        findings.add(
+            at, "is missing: private_key_jwt signs with a key", 'add signing_keys = ["NAME"] and a section [key.NAME]'
+        )
+    if len(client.signing_keys) > 1:
+        findings.add(at, "names more than one key", "name the one that signs; overlapping keys are not supported yet")
+
+
+def _check_certificate(name: str, client: ClientSection, findings: Findings) -> None:
+    if client.sender_constraint is SenderConstraint.CERTIFICATE and client.certificate is None:
+        findings.add(
+            place("client", name, "certificate"),
+            'is missing: sender_constraint = "certificate", the default, binds tokens to one',
+            'add certificate = "NAME" and a section [certificate.NAME], or sender_constraint = "none"',
+        )
+
+
+def _check_profile(name: str, client: ClientSection, document: Document, findings: Findings) -> None:
+    issuer = document.issuers.get(client.issuer)
+    if issuer is None or issuer.profile not in _REFUSED_ALGS:
+        return
+    if client.sender_constraint is SenderConstraint.NONE:
+        findings.add(
+            place("client", name, "sender_constraint"),
+            f'"none" is refused by profile = "{issuer.profile}" of issuer "{client.issuer}"',
+            'write sender_constraint = "certificate"; only oidc and oauth2 admit bearer tokens',
+        )
+    for index, key_name in enumerate(client.signing_keys):
+        key = document.keys.get(key_name)
+        if key is not None and key.alg in _REFUSED_ALGS[issuer.profile]:
+            findings.add(
+                place("client", name, "signing_keys", index),
+                f'key "{key_name}" has alg {key.alg}, '
+                f'which is refused by profile = "{issuer.profile}" of issuer "{client.issuer}"',
+                "use PS256 or ES256, and register it with the server",
+            )
+
+
+def _check_parameters(document: Document, findings: Findings) -> None:
+    for name, token in document.tokens.items():
+        for parameter in token.parameters:
+            if parameter in RESERVED_PARAMETERS:
+                hint = f"write {parameter} above, as a key of the token" if parameter in _OWN_KEYS else "remove it"
+                findings.add(place("token", name, "parameters", parameter), "is set by the broker alone", hint)
+
+
+def _check_listeners(document: Document, base: Path, findings: Findings) -> None:
+    seen: dict[str, str] = {}
+    for name, listener in document.listeners.items():
+        at = place("listener", name, "path")
+        path = os.path.normpath(base / listener.path)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            message = f"is longer than {MAX_SOCKET_PATH_BYTES} bytes, which is all that a Unix socket may have"
+            findings.add(at, message, "choose a directory nearer to the root, such as /run/token-broker")
+        if path in seen:
+            findings.add(at, f'is the path of listener "{seen[path]}" too', "give each listener a path of its own")
+        seen.setdefault(path, name)
+        if listener.group is not None and not int(listener.mode, 8) & 0o020:
+            message = "has no effect: the mode does not let a group connect"
+            findings.add(place("listener", name, "group"), message, 'write mode = "0660", or remove the group')
+
+
+def _check_workloads(document: Document, findings: Findings) -> None:
+    for name, workload in document.workloads.items():
+        if not (workload.listener or workload.uid or workload.gid):
+            message = "names no listener, uid or gid, and so would be everybody"
+            findings.add(place("workload", name), message, 'add uid = ["USER"], or the listener that only it can open')
+
+
+def _check_limits(document: Document, findings: Findings) -> None:
+    daemon = document.daemon
+    if daemon is None:
+        return
+    for key, of_all, of_one in (
+        ("max_connections_per_uid", daemon.max_connections, daemon.max_connections_per_uid),
+        ("max_waiting_per_uid", daemon.max_waiting, daemon.max_waiting_per_uid),
+    ):
+        if of_one > of_all:
+            whole = key.removesuffix("_per_uid")
+            findings.add(place("daemon", key), f"is more than {whole}", f"{whole} is {of_all}")
+
+
+def _check_somebody_is_served(document: Document, findings: Findings) -> None:
+    for kind, message, hint in (
+        ("token", "is missing: there is nothing to serve", _TO_SERVE),
+        ("listener", "is missing: there is nowhere to ask", _TO_ASK),
+        ("workload", "is missing: nobody would get a token", _TO_GET),
+    ):
+        if not document.raw.get(kind):
+            findings.add(kind, message, hint)

@@ -1,0 +1,103 @@
+"""
+What may be meant, but looks like a mistake: said at start, never refused.
+
+Looks at a whole and sound document only: while there are problems, warnings would be noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from broker.config.names import place
+from broker.config.problems import Findings
+from broker.config.structure import Document
+
+OVERFLOW_ID = 65_534
+"""What the kernel shows for a user or group that has no number in this namespace (``overflowuid`` in proc(5))."""
+
+
+def find_doubts(document: Document, warnings: Findings) -> None:
+    """Note everything in *document* that an operator should look at twice."""
+    _audit(document, warnings)
+    _issuers(document, warnings)
+    _unused(document, warnings)
+    _tokens(document, warnings)
+    _listeners(document, warnings)
+    _workloads(document, warnings)
+
+
+def _audit(document: Document, warnings: Findings) -> None:
+    audit = document.audit
+    if audit is None or not audit.enabled:
+        warnings.add("audit.enabled", "there is no audit log: who got which token is recorded nowhere")
+    elif audit.key is None:
+        message = "is missing: the audit log is consistent, but not authenticated"
+        warnings.add("audit.key", message, 'add key = { file = "..." } with at least 32 random bytes')
+
+
+def _issuers(document: Document, warnings: Findings) -> None:
+    for name, issuer in document.issuers.items():
+        if issuer.sandbox:
+            warnings.add(
+                place("issuer", name, "sandbox"), "a sandbox is trusted: its tokens are worth nothing elsewhere"
+            )
+        if issuer.allow_insecure_loopback:
+            at = place("issuer", name, "allow_insecure_loopback")
+            warnings.add(at, "connections to this issuer may be without TLS: for tests only")
+
+
+def _unused(document: Document, warnings: Findings) -> None:
+    clients, tokens = document.clients.values(), document.tokens.values()
+    _report_unused("certificate", document.certificates, (client.certificate for client in clients), warnings)
+    _report_unused("key", document.keys, (key for client in clients for key in client.signing_keys), warnings)
+    _report_unused("issuer", document.issuers, (client.issuer for client in clients), warnings)
+    _report_unused("client", document.clients, (token.client for token in tokens), warnings)
+
+
+def _report_unused(kind: str, declared: Mapping[str, Any], used: Iterable[str | None], warnings: Findings) -> None:
+    names = set(used)
+    for name in declared:
+        if name not in names:
+            warnings.add(place(kind, name), "is used by no other section")
+
+
+def _tokens(document: Document, warnings: Findings) -> None:
+    served = {token for workload in document.workloads.values() if workload.may for token in workload.tokens}
+    for name in document.tokens:
+        if name not in served:
+            message = "is kept fresh, but no workload may get it"
+            warnings.add(place("token", name), message, "add it to tokens of a [workload.NAME]")
+
+
+def _listeners(document: Document, warnings: Findings) -> None:
+    workloads = document.workloads.values()
+    if any(not workload.listener for workload in workloads):
+        return  # a workload without listener is recognized on each
+    named = {listener for workload in workloads for listener in workload.listener}
+    for name in document.listeners:
+        if name not in named:
+            warnings.add(place("listener", name), "is open, but nobody gets a token there")
+
+
+def _workloads(document: Document, warnings: Findings) -> None:
+    for name, workload in document.workloads.items():
+        if not workload.tokens or not workload.may:
+            key = "may" if workload.tokens else "tokens"
+            warnings.add(place("workload", name, key), "is empty: this workload gets nothing")
+        for key, accounts in (("uid", workload.uid), ("gid", workload.gid)):
+            if accounts and all(account == OVERFLOW_ID for account in accounts):
+                message = f"{OVERFLOW_ID} stands for unknown users in containers and then matches nobody"
+                warnings.add(place("workload", name, key), message, "give the workload a user and group of its own")
+        if not workload.uid and not workload.gid:
+            _open_doors(name, workload.listener, document, warnings)
+
+
+def _open_doors(name: str, listeners: Iterable[str], document: Document, warnings: Findings) -> None:
+    for listener in listeners:
+        if int(document.listeners[listener].mode, 8) & 0o006:
+            warnings.add(
+                place("workload", name),
+                f'everybody who reaches the socket of listener "{listener}" is this workload',
+                'add uid or gid, or take permissions for others from the mode of the listener ("0660")',
+            )

@@ -1,0 +1,256 @@
+"""
+The file as the operator writes it: one class for each kind of section, one field for each key.
+
+Nothing here knows what a key comes to; ``translate`` makes ``settings`` of it. A key that is not a field is
+refused. The text below a field says what the key means; ``docs/reference/configuration.md`` and
+``config.example.toml`` say the same to operators, and tests hold the three together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+import attrs
+
+from broker.config.settings import LogLevel, OnAuditFailure
+from broker.config.values import (
+    Account,
+    AudienceWord,
+    CredentialName,
+    EndpointHost,
+    FormValue,
+    HostHeader,
+    Listen,
+    Mode,
+    ParameterName,
+    PathText,
+    RefersTo,
+    ResourceUri,
+    ScopeToken,
+    Visible,
+    between,
+)
+from broker.oauth.client import ClientAuthMethod, Discovery, Profile, SenderConstraint
+from broker.policy.rules import Action
+
+MAX_LIFETIME_SECONDS = 86_400
+"""A day: no access token whose lifetime has to be guessed should be trusted for longer."""
+
+DEFAULT_LIFETIME_SECONDS = 300
+"""The shortest lifetime that the servers we know hand out (``tokens.spec.DEFAULT_LIFETIME``, as a whole number)."""
+
+
+class SigningAlg(StrEnum):
+    """The JWS algorithms of signing keys (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
+
+    PS256 = "PS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+    RS256 = "RS256"
+    """For old servers only; the FAPI profiles refuse it."""
+
+
+class GrantType(StrEnum):
+    """How a token is obtained (RFC 6749 section 1.3)."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+
+
+@attrs.frozen(kw_only=True)
+class SecretReference:
+    """Where a secret stands; exactly one of the two. A secret itself never stands in the configuration."""
+
+    file: PathText | None = None
+    """A file that holds the secret."""
+    credential: CredentialName | None = None
+    """The name of a systemd credential: a file in ``$CREDENTIALS_DIRECTORY``."""
+
+
+@attrs.frozen(kw_only=True)
+class DaemonSection:
+    """``[daemon]``: limits of the daemon itself."""
+
+    drain_seconds: Annotated[int, between(0, 600)] = 10
+    """Seconds that open requests may go on after SIGTERM. Well below the 30 s that Kubernetes grants."""
+    request_seconds: Annotated[int, between(1, 60)] = 10
+    """Seconds within which a request must have arrived whole. Local callers need milliseconds."""
+    max_connections: Annotated[int, between(1, 65_536)] = 512
+    """Connections to all API listeners. Half of the usual limit of 1,024 open files."""
+    max_connections_per_uid: Annotated[int, between(1, 65_536)] = 256
+    """Connections of one user, so that one workload cannot lock out another."""
+    max_waiting: Annotated[int, between(1, 65_536)] = 512
+    """Requests that wait for a token or for a change, in all."""
+    max_waiting_per_uid: Annotated[int, between(1, 65_536)] = 256
+    """The same for one user."""
+    hosts: tuple[HostHeader, ...] = ()
+    """``Host`` values accepted beside ``localhost``, ``token-broker`` and ``unix``: what stops a browser's requests."""
+
+
+@attrs.frozen(kw_only=True)
+class AuditSection:
+    """``[audit]``: the record of every token handed out and every refusal."""
+
+    enabled: bool = True
+    """False, written out, runs without an audit log; leaving the section out does not."""
+    file: PathText | None = None
+    """Where records are appended. Required while enabled."""
+    key: SecretReference | None = None
+    """Authenticates the checkpoints. Without it the log is consistent, but whoever can write it can forge it."""
+    on_failure: OnAuditFailure = OnAuditFailure.REFUSE
+    """What happens to requests for tokens while the log cannot be written."""
+
+
+@attrs.frozen(kw_only=True)
+class OpsSection:
+    """``[ops]``: health and metrics over TCP."""
+
+    enabled: bool = True
+    """False, written out, opens no TCP port at all; health is then on the API sockets only."""
+    listen: Listen = "127.0.0.1:9464"
+    """IP address and port. It answers whoever reaches it, so it is loopback unless you say otherwise."""
+
+
+@attrs.frozen(kw_only=True)
+class LogSection:
+    """``[log]``: JSON lines on standard error."""
+
+    level: LogLevel = LogLevel.INFO
+    """The least severity that is written."""
+
+
+@attrs.frozen(kw_only=True)
+class IssuerSection:
+    """``[issuer.NAME]``: an authorization server that is trusted."""
+
+    issuer: str
+    """Its issuer identifier, exactly as its metadata has it, final slash included. https."""
+    profile: Profile = Profile.FAPI2
+    """Which rules it is held to. A profile only ever refuses more."""
+    discovery: Discovery = Discovery.AUTO
+    """Where its metadata is: OpenID Connect's place, RFC 8414's, or the first that exists."""
+    endpoint_hosts: tuple[EndpointHost, ...] = ()
+    """Further hosts on which its metadata may place endpoints, as servers with a separate host for mutual TLS do."""
+    ca_file: PathText | None = None
+    """CA certificates (PEM) that replace the system's for this server."""
+    assertion_audience: AudienceWord = "issuer"
+    """The ``aud`` of client assertions: the issuer identifier, or the exact URL that is called."""
+    sandbox: bool = False
+    """Accepts a server that says it is a sandbox."""
+    allow_insecure_loopback: bool = False
+    """Accepts http, on a loopback address only."""
+
+
+@attrs.frozen(kw_only=True)
+class CertificateSection:
+    """``[certificate.NAME]``: a transport certificate for mutual TLS; it may serve several clients."""
+
+    cert_file: PathText
+    """The certificate and its chain, in PEM."""
+    key_file: PathText
+    """Its private key, in PEM; readable by nobody but the broker."""
+    passphrase: SecretReference | None = None
+    """Opens an encrypted private key."""
+
+
+@attrs.frozen(kw_only=True)
+class KeySection:
+    """``[key.NAME]``: a signing key."""
+
+    file: PathText
+    """The private key, as PEM or as a JWK; readable by nobody but the broker."""
+    alg: SigningAlg
+    """The algorithm it signs with. Written out, because the server has it registered."""
+    kid: Visible | None = None
+    """The key id as registered. Without it the JWK's own, or its thumbprint (RFC 7638)."""
+    passphrase: SecretReference | None = None
+    """Opens an encrypted private key."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientSection:
+    """``[client.NAME]``: what we are at an issuer."""
+
+    issuer: Annotated[str, RefersTo("issuer")]
+    """The name of its ``[issuer.NAME]``."""
+    client_id: Visible
+    """As registered."""
+    client_auth_method: ClientAuthMethod = ClientAuthMethod.PRIVATE_KEY_JWT
+    """How the client proves who it is."""
+    signing_keys: tuple[Annotated[str, RefersTo("key")], ...] = ()
+    """The name of one ``[key.NAME]``, in an array."""
+    certificate: Annotated[str, RefersTo("certificate")] | None = None
+    """The name of the ``[certificate.NAME]`` that its connections present."""
+    sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
+    """What its tokens are bound to: ``none`` gives bearer tokens, which work for whoever finds one."""
+
+
+@attrs.frozen(kw_only=True)
+class TokenSection:
+    """``[token.NAME]``: an access token that workloads ask for by name."""
+
+    client: Annotated[str, RefersTo("client")]
+    """The name of its ``[client.NAME]``."""
+    grant_type: GrantType = GrantType.CLIENT_CREDENTIALS
+    """How it is obtained."""
+    scope: tuple[ScopeToken, ...] = ()
+    """What it may be used for, one entry each."""
+    resource: tuple[ResourceUri, ...] = ()
+    """Where it may be used: resource indicators (RFC 8707)."""
+    audience: tuple[Visible, ...] = ()
+    """Where it may be used, for servers that take ``audience`` instead."""
+    parameters: Mapping[ParameterName, FormValue] = attrs.field(factory=dict)
+    """Further form fields of the token request that the server asks for."""
+    required: bool = False
+    """True makes readiness depend on it."""
+    default_lifetime_seconds: Annotated[int, between(1, MAX_LIFETIME_SECONDS)] = DEFAULT_LIFETIME_SECONDS
+    """How long it is trusted where the server does not say ``expires_in``."""
+
+
+@attrs.frozen(kw_only=True)
+class ListenerSection:
+    """``[listener.NAME]``: a Unix socket of the API."""
+
+    path: PathText
+    """The socket. At most 107 bytes, counted from the root."""
+    mode: Mode = "0660"
+    """Who may connect, as permissions of the socket."""
+    group: Account | None = None
+    """The group that owns the socket, by name or number. Without it the broker's own."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkloadSection:
+    """``[workload.NAME]``: who gets which tokens. Keys are joined by "and", entries of one by "or"."""
+
+    listener: tuple[Annotated[str, RefersTo("listener")], ...] = ()
+    """The listeners on which the workload is recognized; empty: on each."""
+    uid: tuple[Account, ...] = ()
+    """Its users, by name or number; empty: any."""
+    gid: tuple[Account, ...] = ()
+    """Its groups, primary or supplementary, by name or number; empty: any."""
+    tokens: tuple[Annotated[str, RefersTo("token")], ...]
+    """The names of the tokens it may use."""
+    may: tuple[Action, ...] = (Action.GET,)
+    """What it may do with them."""
+
+
+SINGLE_SECTIONS: Mapping[str, type] = {
+    "daemon": DaemonSection,
+    "audit": AuditSection,
+    "ops": OpsSection,
+    "log": LogSection,
+}
+"""Sections that exist once, by their key."""
+
+NAMED_SECTIONS: Mapping[str, type] = {
+    "issuer": IssuerSection,
+    "certificate": CertificateSection,
+    "key": KeySection,
+    "client": ClientSection,
+    "token": TokenSection,
+    "listener": ListenerSection,
+    "workload": WorkloadSection,
+}
+"""Sections that exist once for each name, by the key before the name."""

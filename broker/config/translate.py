@@ -1,0 +1,210 @@
+"""
+From a document to settings: paths become absolute, users and groups numbers, sections values of the components.
+
+What only the host can say is found out here (is there such a user, is there a credentials directory). No
+file that the configuration names is opened: ``check --syntax`` works where none of them exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.config.accounts import Accounts
+from broker.config.names import place, shown
+from broker.config.problems import Findings
+from broker.config.schema import (
+    AuditSection,
+    CertificateSection,
+    ClientSection,
+    DaemonSection,
+    IssuerSection,
+    KeySection,
+    ListenerSection,
+    OpsSection,
+    SecretReference,
+    TokenSection,
+    WorkloadSection,
+)
+from broker.config.settings import (
+    AuditSettings,
+    CertificateSettings,
+    ClientSettings,
+    DaemonSettings,
+    IssuerSettings,
+    KeySettings,
+    ListenerSettings,
+    OpsSettings,
+)
+from broker.config.structure import Document
+from broker.config.values import split_listen
+from broker.oauth.client import AssertionAudience, Client, Issuer
+from broker.policy.rules import Workload
+from broker.tokens.spec import TokenSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """
+    Where a configuration is loaded: *base* is the directory of the file, *credentials_directory* that of
+    systemd credentials or None; problems go to *findings*.
+    """
+
+    base: Path
+    credentials_directory: Path | None
+    accounts: Accounts
+    findings: Findings
+
+    def path(self, text: str) -> Path:
+        """Give an absolute path; symlinks and ``..`` are left to the kernel."""
+        return self.base / text
+
+    def secret_file(self, reference: SecretReference | None, *at: str) -> Path | None:
+        """Give the file that holds a secret, or None if there is no reference or no place to look."""
+        if reference is None:
+            return None
+        if reference.file is not None:
+            return self.path(reference.file)
+        if self.credentials_directory is None or reference.credential is None:
+            hint = 'set LoadCredential= in the systemd unit, or write { file = "..." }'
+            self.findings.add(place(*at), "needs credentials, but CREDENTIALS_DIRECTORY is not set", hint)
+            return None
+        return self.credentials_directory / reference.credential
+
+    def number(self, account: int | str, resolve: Callable[[str], int | None], kind: str, *at: str | int) -> int | None:
+        """Give the number of a user or group, or None, with a finding, if the host does not know it."""
+        if isinstance(account, int):
+            return account
+        number = resolve(account)
+        if number is None:
+            hint = "create it before the broker starts, or write its number"
+            self.findings.add(place(*at), f"no {kind} named {shown(account)} on this host", hint)
+        return number
+
+
+def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> IssuerSettings:
+    """Translate ``[issuer.NAME]``."""
+    issuer = Issuer(
+        name=name,
+        issuer=section.issuer,
+        profile=section.profile,
+        discovery=section.discovery,
+        endpoint_hosts=frozenset(section.endpoint_hosts),
+        assertion_audience=AssertionAudience(section.assertion_audience),
+        sandbox=section.sandbox,
+        allow_insecure_loopback=section.allow_insecure_loopback,
+    )
+    return IssuerSettings(issuer=issuer, ca_file=here.path(section.ca_file) if section.ca_file else None)
+
+
+def certificate_settings(name: str, section: CertificateSection, here: Surroundings) -> CertificateSettings:
+    """Translate ``[certificate.NAME]``."""
+    return CertificateSettings(
+        name=name,
+        cert_file=here.path(section.cert_file),
+        key_file=here.path(section.key_file),
+        passphrase_file=here.secret_file(section.passphrase, "certificate", name, "passphrase"),
+    )
+
+
+def key_settings(name: str, section: KeySection, here: Surroundings) -> KeySettings:
+    """Translate ``[key.NAME]``."""
+    return KeySettings(
+        name=name,
+        file=here.path(section.file),
+        alg=section.alg.value,
+        kid=section.kid,
+        passphrase_file=here.secret_file(section.passphrase, "key", name, "passphrase"),
+    )
+
+
+def client_settings(name: str, section: ClientSection, document: Document) -> ClientSettings:
+    """Translate ``[client.NAME]``; the algorithm comes from its signing key."""
+    signing_key = section.signing_keys[0] if section.signing_keys else None
+    key = document.keys.get(signing_key) if signing_key else None
+    client = Client(
+        name=name,
+        issuer=section.issuer,
+        client_id=section.client_id,
+        client_auth_method=section.client_auth_method,
+        sender_constraint=section.sender_constraint,
+        presents_certificate=section.certificate is not None,
+        signing_alg=key.alg.value if key else None,
+    )
+    return ClientSettings(client=client, certificate=section.certificate, signing_key=signing_key)
+
+
+def token_spec(name: str, section: TokenSection) -> TokenSpec:
+    """Translate ``[token.NAME]``."""
+    return TokenSpec(
+        name=name,
+        client=section.client,
+        grant_type=section.grant_type.value,
+        scope=section.scope,
+        resource=section.resource,
+        audience=section.audience,
+        parameters=tuple(section.parameters.items()),
+        required=section.required,
+        default_lifetime=float(section.default_lifetime_seconds),
+    )
+
+
+def listener_settings(name: str, section: ListenerSection, here: Surroundings) -> ListenerSettings:
+    """Translate ``[listener.NAME]``."""
+    gid = None
+    if section.group is not None:
+        gid = here.number(section.group, here.accounts.gid, "group", "listener", name, "group")
+    return ListenerSettings(name=name, path=here.path(section.path), mode=int(section.mode, 8), gid=gid)
+
+
+def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workload:
+    """Translate ``[workload.NAME]``."""
+    uids = [
+        here.number(user, here.accounts.uid, "user", "workload", name, "uid", index)
+        for index, user in enumerate(section.uid)
+    ]
+    gids = [
+        here.number(group, here.accounts.gid, "group", "workload", name, "gid", index)
+        for index, group in enumerate(section.gid)
+    ]
+    return Workload(
+        name=name,
+        listeners=frozenset(section.listener),
+        uids=frozenset(uid for uid in uids if uid is not None),
+        gids=frozenset(gid for gid in gids if gid is not None),
+        tokens=frozenset(section.tokens),
+        may=frozenset(section.may),
+    )
+
+
+def ops_settings(section: OpsSection) -> OpsSettings | None:
+    """Translate ``[ops]``."""
+    if not section.enabled:
+        return None
+    host, port = split_listen(section.listen)
+    return OpsSettings(host=host, port=port)
+
+
+def audit_settings(section: AuditSection | None, here: Surroundings) -> AuditSettings | None:
+    """Translate ``[audit]``; None also while the section has problems."""
+    if section is None or not section.enabled or section.file is None:
+        return None
+    return AuditSettings(
+        file=here.path(section.file),
+        key_file=here.secret_file(section.key, "audit", "key"),
+        on_failure=section.on_failure,
+    )
+
+
+def daemon_settings(section: DaemonSection) -> DaemonSettings:
+    """Translate ``[daemon]``."""
+    return DaemonSettings(
+        drain_seconds=section.drain_seconds,
+        request_seconds=section.request_seconds,
+        max_connections=section.max_connections,
+        max_connections_per_uid=section.max_connections_per_uid,
+        max_waiting=section.max_waiting,
+        max_waiting_per_uid=section.max_waiting_per_uid,
+        hosts=frozenset(section.hosts),
+    )

@@ -1,0 +1,218 @@
+"""
+The types of single values in the file: a base type of TOML and one rule each.
+
+A rule looks at one value, and raises ``Refused`` with a message that does not repeat it. Whatever needs a
+second value (another key, another section, the host) is not decided here. Pure functions; ``structure``
+applies them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from broker.config.names import NAME_RULE, is_name, suggestion
+from broker.oauth.endpoint_urls import is_never_dialled
+
+
+class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
+    """A value that is not what it has to be. *message* goes on after the place: "must be ..."."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule for values, for use in ``Annotated``; *example* is shown when even the base type is wrong."""
+
+    check: Callable[[Any], None]
+    example: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefersTo:
+    """Marks the name of another section, *kind*: checked for all sections together, in ``references``."""
+
+    kind: str
+
+
+def between(least: int, most: int) -> Rule:
+    """Make a rule for integers from *least* to *most*."""
+
+    def check(value: int) -> None:
+        if not least <= value <= most:
+            raise Refused(f"must be from {least} to {most}")
+
+    return Rule(check, example=str(least))
+
+
+_HOST = re.compile(
+    r"(?=[^:]{1,253}(?::|$))[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+)
+_IPV6_LITERAL = re.compile(r"\[([0-9a-f:.]{2,45})\]")
+_PORT = re.compile(r"[0-9]{1,5}")
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
+_VISIBLE = re.compile(r"[\x20-\x7e]+")  # VSCHAR of RFC 6749 appendix A
+_PARAMETER_NAME = re.compile(r"[A-Za-z0-9._-]+")  # RFC 6749 section 8.2
+_ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
+_MODE = re.compile(r"0?[0-7]{3}")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,254}\$?")  # what useradd, winbind and sssd make
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@-]{0,254}")  # a file name; systemd.exec(5) allows a little more
+
+_MAX_PORT = 65_535
+_MAX_ID = 2**32 - 2
+"""The highest user or group id: -1 means "no change" to the kernel."""
+
+
+def _check_name(value: str) -> None:
+    if not is_name(value):
+        raise Refused("is not a name", NAME_RULE)
+
+
+def _check_path(value: str) -> None:
+    if not value or "\0" in value or not value.isprintable():
+        raise Refused("must be a path, and not empty")
+    if value.startswith(("~", "$")):
+        raise Refused("begins with '~' or '$', which nobody expands here", "write the whole path")
+
+
+def _check_scope_token(value: str) -> None:
+    if " " in value:
+        raise Refused("holds a space", 'one entry for each scope: ["read", "write"]')
+    if not _SCOPE_TOKEN.fullmatch(value):
+        raise Refused("is not a scope: visible ASCII without quotation mark and backslash (RFC 6749 section 3.3)")
+
+
+def _check_resource(value: str) -> None:
+    if "#" in value:
+        raise Refused("has a fragment, which a resource indicator may not have (RFC 8707 section 2)")
+    if not _ABSOLUTE_URI.fullmatch(value):
+        raise Refused("must be an absolute URI (RFC 8707 section 2)", 'for example "https://api.example.com/"')
+    if value.lower().startswith(("https:", "http:")) and not _authority(value):
+        raise Refused("must be an absolute URI with a host", 'for example "https://api.example.com/"')
+
+
+def _authority(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _check_visible(value: str) -> None:
+    if not _VISIBLE.fullmatch(value):
+        raise Refused("must be printable ASCII, and not empty")
+
+
+def _check_form_value(value: str) -> None:
+    if "\0" in value:
+        raise Refused("holds a NUL character")
+
+
+def _check_parameter_name(value: str) -> None:
+    if not _PARAMETER_NAME.fullmatch(value):
+        raise Refused("is not a parameter name: letters, digits, '.', '_' and '-' (RFC 6749 section 8.2)")
+
+
+def _check_endpoint_host(value: str) -> None:
+    if "/" in value:
+        raise Refused("must be a host, without scheme and path", 'for example "mtls.example.com" or "example.com:8443"')
+    if value != value.lower():
+        raise Refused("must be in lower case", "hosts are compared exactly, and URLs are folded before")
+    host, port = _split_port(value)
+    literal = _IPV6_LITERAL.fullmatch(host)
+    well_formed = _is_address(literal[1]) if literal else _HOST.fullmatch(host) is not None
+    if not well_formed or (port is not None and not 1 <= port <= _MAX_PORT):
+        raise Refused("must be a host or host:port", 'for example "mtls.example.com" or "example.com:8443"')
+    if is_never_dialled(host):
+        raise Refused("is a link-local or cloud metadata address, which is never dialled")
+
+
+def _split_port(value: str) -> tuple[str, int | None]:
+    """Split off a port of digits; -1 stands for one that is none."""
+    host, colon, port = value.rpartition(":")
+    if not colon or value.endswith("]"):
+        return value, None
+    return host, int(port) if _PORT.fullmatch(port) else -1
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def split_listen(value: str) -> tuple[str, int]:
+    """Split ``address:port`` (IPv6 in brackets) into address and port. Raises Refused."""
+    host, port = _split_port(value)
+    literal = _IPV6_LITERAL.fullmatch(host)
+    address = literal[1] if literal else host
+    if port is None or not _is_address(address) or (":" in address) != (literal is not None):
+        raise Refused("must be an IP address and a port", 'for example "127.0.0.1:9464" or "[::1]:9464"')
+    if not 0 <= port <= _MAX_PORT:
+        raise Refused(f"has a port that is not from 0 to {_MAX_PORT}")
+    return address, port
+
+
+def _check_listen(value: str) -> None:
+    split_listen(value)
+
+
+def _check_mode(value: str) -> None:
+    if not _MODE.fullmatch(value):
+        raise Refused("must be three octal digits of permissions", 'for example "0660"')
+    mode = int(value, 8)
+    if mode & 0o111:
+        raise Refused("has bits for execution, which mean nothing on a socket", 'for example "0660"')
+    if mode & 0o600 != 0o600:
+        raise Refused("must let the daemon itself read and write", 'for example "0660"')
+
+
+def _check_account(value: int | str) -> None:
+    if isinstance(value, int):
+        if not 0 <= value <= _MAX_ID:
+            raise Refused(f"must be from 0 to {_MAX_ID}")
+    elif value.isdigit():
+        raise Refused("is a number in quotation marks", "write a number as it is, or a name")
+    elif not _ACCOUNT.fullmatch(value):
+        raise Refused("is not the name of a user or group")
+
+
+def _check_credential(value: str) -> None:
+    if not _CREDENTIAL.fullmatch(value) or ".." in value:
+        raise Refused("is not the name of a credential", "the name before ':' in LoadCredential=, without a directory")
+
+
+def _check_audience_word(value: str) -> None:
+    if value not in {"issuer", "target"}:
+        raise Refused(
+            'must be "issuer" or "target"',
+            suggestion(value, ("issuer", "target"))
+            if is_name(value)
+            else "a fixed audience would let one server use an assertion at another",
+        )
+
+
+Name = Annotated[str, Rule(_check_name)]
+PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/ca.pem"')]
+ScopeToken = Annotated[str, Rule(_check_scope_token)]
+ResourceUri = Annotated[str, Rule(_check_resource)]
+Visible = Annotated[str, Rule(_check_visible)]
+FormValue = Annotated[str, Rule(_check_form_value)]
+ParameterName = Annotated[str, Rule(_check_parameter_name)]
+EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
+HostHeader = Annotated[str, Rule(_check_endpoint_host)]
+Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
+Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
+Account = Annotated[int | str, Rule(_check_account)]
+CredentialName = Annotated[str, Rule(_check_credential)]
+AudienceWord = Annotated[str, Rule(_check_audience_word)]
