@@ -1,0 +1,50 @@
+"""Tests of the command line as a whole (``broker/cli/__init__.py``)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from broker.cli import main, parser
+
+COMMANDS = ("run", "check", "token", "version", "sandbox", "demo")
+
+HEAVY = ("aiohttp", "asyncio", "cryptography", "joserfc", "structlog", "prometheus_client", "cattrs", "tenacity")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_worth_reading(command: str, capsys: pytest.CaptureFixture[str]):
+    """A description and an explanation of each option."""
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+
+    assert caught.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 6
+
+
+def test_a_command_starts_without_the_server_s_packages():
+    """Making the parser of all commands imports nothing heavy: ``token`` starts in tens of milliseconds."""
+    script = f"import sys, broker.cli; broker.cli.parser(); print([m for m in {HEAVY!r} if m in sys.modules])"
+
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["token"], ["run", "--nonsense"], ["tok", "a"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    """As argparse has it, with one line that says what is wrong."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_the_parser_knows_all_commands():
+    """The list above is complete."""
+    actions = [action for action in parser()._actions if action.choices]
+
+    assert set(actions[0].choices or ()) == set(COMMANDS)

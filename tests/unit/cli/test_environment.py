@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.cli.environment import (
+    DEFAULT_SOCKET,
+    config_path,
+    credentials_directory,
+    environment,
+    socket_path,
+)
+from broker.errors import LocalError
+
+
+def test_an_argument_wins_over_the_environment():
+    """What was typed is what is meant."""
+    assert config_path(Path("/a"), {"TOKEN_BROKER_CONFIG": "/b"}) == Path("/a")
+    assert socket_path("/a", {"TOKEN_BROKER_SOCKET": "unix:///b"}) == Path("/a")
+
+
+def test_the_environment_names_file_and_socket():
+    """As the design has it: TOKEN_BROKER_CONFIG, TOKEN_BROKER_SOCKET=unix:///path."""
+    assert config_path(None, {"TOKEN_BROKER_CONFIG": "/b"}) == Path("/b")
+    assert socket_path(None, {"TOKEN_BROKER_SOCKET": "unix:///b/api.sock"}) == Path("/b/api.sock")
+    assert credentials_directory({"CREDENTIALS_DIRECTORY": "/run/c"}) == Path("/run/c")
+
+
+def test_without_anything_the_socket_is_the_usual_one_and_a_configuration_is_missing():
+    """There is a default for the one and none for the other."""
+    assert socket_path(None, {}) == DEFAULT_SOCKET
+    assert credentials_directory({}) is None
+    with pytest.raises(LocalError) as caught:
+        config_path(None, {})
+    assert caught.value.code == "configuration_missing"
+
+
+@pytest.mark.parametrize("address", ["http://localhost", "tcp://127.0.0.1:80", "unix://relative"])
+def test_other_kinds_of_address_are_refused(address: str):
+    """Only Unix sockets are spoken."""
+    with pytest.raises(LocalError):
+        socket_path(address, {})
+
+
+def test_the_environment_is_the_process_s():
+    """One place reads it."""
+    assert "PATH" in environment()

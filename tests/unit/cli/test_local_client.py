@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.cli.local_client import get_token
+from broker.errors import LocalError, RemoteError
+from tests.unit.cli.canned import TOKEN, answer, canned
+
+
+def test_a_token_is_fetched_in_one_request(tmp_path: Path):
+    """The name is quoted, and the wishes go into the query."""
+    with canned(tmp_path / "s", answer(TOKEN)) as seen:
+        token = get_token(tmp_path / "s", "my.token", min_valid=30, wait=5)
+
+    assert (token.access_token, token.token_type, token.expires_in, token.thumbprint) == (
+        "opaque-token",
+        "Bearer",
+        120,
+        "thumb",
+    )
+    assert seen[0].startswith(b"GET /v1/tokens/my.token?min_valid=30&wait=5 HTTP/1.1\r\n")
+    assert b"Host: localhost\r\n" in seen[0]
+
+
+def test_a_fetched_token_does_not_print_itself(tmp_path: Path):
+    """Also not in a traceback."""
+    with canned(tmp_path / "s", answer(TOKEN)):
+        assert "opaque-token" not in repr(get_token(tmp_path / "s", "a"))
+
+
+def test_a_refusal_keeps_code_and_hint(tmp_path: Path):
+    """What the daemon says reaches the person."""
+    body = {"error": "access_denied", "error_description": "not yours", "hint": "yours: b"}
+    with canned(tmp_path / "s", answer(body, "403 Forbidden")), pytest.raises(RemoteError) as caught:
+        get_token(tmp_path / "s", "a")
+
+    assert (caught.value.code, caught.value.message, caught.value.hint, caught.value.status) == (
+        "access_denied",
+        "not yours",
+        "yours: b",
+        403,
+    )
+
+
+@pytest.mark.parametrize("raw", [b"", b"SSH-2.0-x\r\n", answer(TOKEN)[:-20], answer([1])])
+def test_what_is_not_a_broker_is_told_so(tmp_path: Path, raw: bytes):
+    """A closed connection, another protocol, half an answer, another kind of answer: one clear line each."""
+    with canned(tmp_path / "s", raw), pytest.raises(LocalError) as caught:
+        get_token(tmp_path / "s", "a")
+
+    assert caught.value.code in {"daemon_unreachable", "not_a_broker"}
+
+
+def test_no_socket_says_where_it_was_looked_for(tmp_path: Path):
+    """The path is in the message, the remedy in the hint."""
+    with pytest.raises(LocalError) as caught:
+        get_token(tmp_path / "absent", "a")
+
+    assert str(tmp_path / "absent") in caught.value.message
+    assert caught.value.hint is not None
+
+
+def test_a_socket_that_nobody_serves_says_so(tmp_path: Path):
+    """A daemon that was killed leaves its socket behind."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "s"))
+
+    with pytest.raises(LocalError) as caught:
+        get_token(tmp_path / "s", "a")
+
+    assert "nobody listens" in caught.value.message
+
+
+def test_a_socket_that_may_not_be_opened_says_so(tmp_path: Path):
+    """A user outside of the listener's group is told what decides."""
+    script = (
+        "import os, sys; os.setgid(65533); os.setuid(65533)\n" if os.geteuid() == 0 else ""
+    ) + "from pathlib import Path\nfrom broker.cli.local_client import get_token\nget_token(Path(sys.argv[1]), 'a')"
+    with canned(tmp_path / "s", answer(TOKEN)):
+        (tmp_path / "s").chmod(0)
+        result = subprocess.run(
+            [sys.executable, "-c", f"import sys\n{script}", str(tmp_path / "s")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "not allowed to open" in result.stderr
