@@ -1,0 +1,227 @@
+"""
+Connections to authorization servers with one certificate generation, or with none.
+
+One ``Session`` holds one SSL context for its whole life: a changed context would go on being used by
+pooled connections with the old certificate, so a new generation is a new session. The client rules of
+rules.md R5 are all here: nothing from the environment, no cookies, no redirects, identity encoding, a cap
+on bytes and a deadline on everything. A request is transmitted once: aiohttp's own retry of idempotent
+requests on a stale connection is kept from happening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import urlencode
+
+import aiohttp
+from yarl import URL
+
+from broker import __version__
+from broker.errors import Outcome, RemoteError
+from broker.oauth.client_auth import assertion_form
+from broker.oauth.endpoint_urls import is_never_dialled
+from broker.oauth.messages import Request, Response
+from broker.oauth.reasons import Reason
+from broker.tokens.ports import Clock
+from broker.transport.failures import Progress, translate, watch
+from broker.transport.resolver import AddressRefusedError, Resolver
+from broker.transport.sockets import Sockets
+
+DEADLINE = 10.0
+"""Seconds for a whole exchange, name lookup to last byte: the longest that a caller waits for a token."""
+
+MAX_BODY = 1024 * 1024
+"""Bytes of an answer: token responses with large ID tokens stay below 100 KiB, so this is never met in good faith."""
+
+CONNECT_BUDGET = 8.0
+"""Seconds until a connection is there, waiting for a free one and name lookup included."""
+
+DIAL_BUDGET = 4.0
+"""Seconds for TCP and TLS with one group of addresses, so that a dead one leaves time for the next."""
+
+KEEPALIVE = 3.0
+"""
+Seconds that an idle connection is kept: below the idle time-outs of usual servers (Node 5), so that a
+POST never goes out on a connection that the server is just closing, which would leave its fate unknown.
+"""
+
+MAX_CONNECTIONS = 16
+"""At once to all hosts of a session: above the per-issuer concurrency, below what an fd limit would notice."""
+
+READ_SIZE = 64 * 1024
+"""Bytes read at a time; also bounds what aiohttp buffers before it stops reading from the socket."""
+
+
+class Session:
+    """
+    Implements ``tokens.ports.Session`` with aiohttp.
+
+    *thumbprint* and *not_after* describe the certificate in *ssl_context*, if it presents one. *deadline*
+    in seconds, *max_body* in bytes. Everything of aiohttp is made at the first ``send``, in its loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        ssl_context: ssl.SSLContext,
+        thumbprint: str | None = None,
+        not_after: float | None = None,
+        clock: Clock,
+        deadline: float = DEADLINE,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        self._ssl_context = ssl_context
+        self._thumbprint = thumbprint
+        self._not_after = not_after
+        self._clock = clock
+        self._deadline = deadline
+        self._max_body = max_body
+        self._resolver = Resolver()
+        self._sockets = Sockets()
+        self._client: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def thumbprint(self) -> str | None:
+        """``x5t#S256`` of the certificate that these connections present, or None."""
+        return self._thumbprint
+
+    @property
+    def not_after(self) -> float | None:
+        """Unix time when that certificate ends, or None."""
+        return self._not_after
+
+    async def send(self, request: Request) -> Response:
+        """
+        Transmit once; never retried, never redirected.
+
+        Raises RemoteError: ``not_sent`` or ``unknown``, or ``answered`` for an answer that is too large or
+        encoded.
+        """
+        url = URL(request.url, encoded=True)
+        secured = url.scheme == "https"
+        progress = Progress(presents_certificate=secured and self._thumbprint is not None)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._exchange(request, url, progress)
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._translated(error, progress) from None
+
+    async def close(self) -> None:
+        """Close every connection; a call that is still under way fails. When it returns, no socket is open."""
+        self._closed = True
+        if self._client is not None:
+            await self._client.close()
+        await self._resolver.close()
+        await self._sockets.end()
+
+    async def _exchange(self, request: Request, url: URL, progress: Progress) -> Response:
+        if is_never_dialled(url.host or ""):
+            # aiohttp does not ask a resolver about an address.
+            raise AddressRefusedError
+        answer = await self._opened().request(
+            request.method,
+            url,
+            headers=_headers(request),
+            data=_form(request),
+            allow_redirects=False,
+            trace_request_ctx=progress,
+            middlewares=(self._once(progress),),
+        )
+        progress.status = answer.status
+        try:
+            body = await self._read(answer)
+        except BaseException:
+            _drop(answer)
+            raise
+        return Response(status=answer.status, headers=_first_values(answer), body=body)
+
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+        if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise _unacceptable(answer, Reason.ENCODED, "the answer is encoded, though identity was asked for")
+        declared, body = answer.content_length or 0, bytearray()
+        while declared <= self._max_body and len(body) <= self._max_body:
+            piece = await answer.content.read(min(READ_SIZE, self._max_body + 1 - len(body)))
+            if not piece:
+                return bytes(body)
+            body += piece
+        raise _unacceptable(answer, Reason.TOO_LARGE, f"the answer is larger than {self._max_body} bytes")
+
+    def _once(self, progress: Progress) -> aiohttp.ClientMiddlewareType:
+        """Keep aiohttp from sending a request again when a connection is lost: it never sees that error."""
+
+        async def middleware(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            try:
+                return await handler(request)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                raise self._translated(error, progress) from None
+
+        return middleware
+
+    def _translated(self, error: Exception, progress: Progress) -> RemoteError:
+        expired = self._not_after is not None and self._not_after <= self._clock.wall()
+        return translate(error, progress, certificate_expired=expired)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            self._client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    ssl=self._ssl_context,
+                    resolver=self._resolver,
+                    keepalive_timeout=KEEPALIVE,
+                    limit=MAX_CONNECTIONS,
+                    socket_factory=self._sockets.make,
+                ),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_BUDGET, sock_connect=DIAL_BUDGET),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                requote_redirect_url=False,
+                raise_for_status=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                read_bufsize=READ_SIZE,
+                trace_configs=[watch()],
+            )
+        return self._client
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Give the headers that go out beside Host and Content-Length; those of transport cannot be overridden."""
+    headers = {"accept": "application/json", "user-agent": f"token-broker/{__version__}"}
+    headers.update((name.lower(), value) for name, value in request.headers.items())
+    headers["accept-encoding"] = "identity"
+    if request.form is not None:
+        headers["content-type"] = "application/x-www-form-urlencoded"
+    return headers
+
+
+def _form(request: Request) -> bytes | None:
+    """Encode the form (RFC 6749 appendix B), with the client assertion at its end."""
+    if request.form is None:
+        return None
+    pairs = list(request.form)
+    if request.client_assertion is not None:
+        pairs += assertion_form(request.client_assertion)
+    return urlencode(pairs).encode("ascii")
+
+
+def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        headers.setdefault(name.lower(), value)
+    return headers
+
+
+def _drop(answer: aiohttp.ClientResponse) -> None:
+    """Close the connection of an answer that is not read to its end, without a good-bye to the peer."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    answer.close()
+
+
+def _unacceptable(answer: aiohttp.ClientResponse, reason: Reason, message: str) -> RemoteError:
+    return RemoteError(reason, message, outcome=Outcome.UNKNOWN, status=answer.status)

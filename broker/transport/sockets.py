@@ -1,0 +1,46 @@
+"""
+The sockets of one session, so that closing the session is complete when it returns.
+
+aiohttp starts to close a connection and does not wait: a TLS connection says good-bye first and stays open
+until the peer answers or half a minute has passed, and the loop that is closed meanwhile leaves it open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import weakref
+
+from aiohttp import AddrInfoType
+
+CLOSE_BUDGET = 1.0
+"""Seconds; a socket that is shut down is closed within a few turns of the loop, so this is never used up."""
+
+
+class Sockets:
+    """Makes sockets, and remembers those that are open."""
+
+    def __init__(self) -> None:
+        self._made: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def make(self, address: AddrInfoType) -> socket.socket:
+        """Make a socket for *address*: the ``socket_factory`` of an aiohttp connector."""
+        family, kind, protocol, _name, _address = address
+        made = socket.socket(family, kind, protocol)
+        self._made.add(made)
+        return made
+
+    def open(self) -> list[socket.socket]:
+        """Give those that are not closed yet."""
+        return [made for made in self._made if made.fileno() >= 0]
+
+    async def end(self) -> None:
+        """Shut down what is open, and return when its transports have closed it."""
+        for made in self.open():
+            with contextlib.suppress(OSError):  # not connected, or no longer
+                made.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_BUDGET):
+                while self.open():
+                    await asyncio.sleep(0)
