@@ -1,0 +1,131 @@
+"""
+Who may do what with which token: default deny, and several matching workloads add up.
+
+Everything here is a function of values. Names that only a caller knows do not get in: a token that is not
+configured is ``None``, so that no reason, hint or record can repeat what a caller made up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker.policy.peer import Peer
+
+ROOT = 0
+"""The uid that may read states, beside the daemon's own: it could read the daemon's memory anyway."""
+
+
+class Action(StrEnum):
+    """What a workload may be allowed to do; a value of ``may``."""
+
+    GET = "get"
+    REFRESH = "refresh"
+    AUTHORIZE = "authorize"
+    LIST = "list"
+    REVOKE = "revoke"
+    DPOP = "dpop"
+    EGRESS = "egress"
+
+
+class Denial(StrEnum):
+    """Why not: for the audit log and metrics. A caller is told all of them alike."""
+
+    NO_WORKLOAD = "no_workload"
+    """No workload matches the peer."""
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - the code of a reason, not a secret
+    """No such token is configured."""
+    NOT_GRANTED = "not_granted"
+    """Workloads match, and none of them has the token."""
+    ACTION_NOT_GRANTED = "action_not_granted"
+    """Workloads match and have the token, but may not do this with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """
+    A ``[workload.NAME]`` section: who it is (*listeners*, *uids*, *gids*) and what it *may* do with its *tokens*.
+
+    The first three restrict together, the values of each are alternatives. An empty one does not restrict;
+    a workload that restricts nothing is nobody.
+    """
+
+    name: str
+    listeners: frozenset[str] = frozenset()
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+    tokens: frozenset[str] = frozenset()
+    may: frozenset[Action] = frozenset({Action.GET})
+
+    def matches(self, peer: Peer) -> bool:
+        """Say whether *peer* is this workload; an unknown id is never among the wanted ones."""
+        if not (self.listeners or self.uids or self.gids):
+            return False
+        if self.listeners and peer.listener not in self.listeners:
+            return False
+        if self.uids and peer.uid not in self.uids:
+            return False
+        return not self.gids or peer.gid in self.gids or not self.gids.isdisjoint(peer.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All workloads, and the uid that the daemon runs as."""
+
+    workloads: tuple[Workload, ...]
+    own_uid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """It may; *workloads* are the names of those that say so, in the order of the configuration."""
+
+    workloads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """It may not; *workloads* are the names of those that match the peer."""
+
+    reason: Denial
+    workloads: tuple[str, ...] = ()
+
+
+Decision = Allowed | Denied
+
+
+def workloads_of(policy: Policy, peer: Peer) -> tuple[Workload, ...]:
+    """Give the workloads that *peer* is."""
+    return tuple(workload for workload in policy.workloads if workload.matches(peer))
+
+
+def decide(policy: Policy, peer: Peer, action: Action, token: str | None) -> Decision:
+    """
+    Say whether *peer* may do *action* with *token*; None stands for any name that is not configured.
+
+    One and the same workload has to match, to have the token and to allow the action: rights are not put
+    together from halves.
+    """
+    matching = workloads_of(policy, peer)
+    names = tuple(workload.name for workload in matching)
+    if not matching:
+        return Denied(reason=Denial.NO_WORKLOAD)
+    if token is None:
+        return Denied(reason=Denial.UNKNOWN_TOKEN, workloads=names)
+    having = tuple(workload for workload in matching if token in workload.tokens)
+    if not having:
+        return Denied(reason=Denial.NOT_GRANTED, workloads=names)
+    allowing = tuple(workload.name for workload in having if action in workload.may)
+    if not allowing:
+        return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)
+    return Allowed(workloads=allowing)
+
+
+def tokens_of(policy: Policy, peer: Peer) -> frozenset[str]:
+    """Give the names of the tokens with which *peer* may do anything at all."""
+    return frozenset().union(*(workload.tokens for workload in workloads_of(policy, peer) if workload.may))
+
+
+def may_read_states(policy: Policy, peer: Peer) -> bool:
+    """Say whether *peer* may see the state of every token: root and the daemon's own uid; states, never tokens."""
+    return peer.uid is not None and peer.uid in (ROOT, policy.own_uid)
