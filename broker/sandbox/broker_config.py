@@ -1,0 +1,89 @@
+"""
+The configuration file that lets a broker use the sandbox: written for it, and for people to read.
+
+It knows the broker's file format and nothing else of the broker.
+"""
+
+from __future__ import annotations
+
+from broker.sandbox.jose import JsonWebKey
+from broker.sandbox.layout import AUDIT_KEY, CA, CLIENT, signing_key_file
+from broker.sandbox.metadata import Addresses
+
+SOCKET = "api.sock"
+"""The broker's socket, in the sandbox's directory: nobody else gets in there."""
+
+TOKEN = "demo"  # noqa: S105 (the name of a token, not a token)
+
+TEMPLATE = """\
+# Written by `token-broker sandbox`; written anew at each start of it. Relative paths begin at this file.
+
+[issuer.sandbox]
+issuer = "{issuer}"
+profile = "fapi2"
+ca_file = "{ca}"                      # the sandbox's own certificate authority
+endpoint_hosts = ["{mtls_host}"]  # where its mutual TLS endpoints are
+sandbox = true                          # without it, a server that says it is a sandbox is refused
+
+[certificate.demo]                      # the transport certificate: the token is bound to it
+cert_file = "{client}.pem"
+key_file = "{client}.key"
+
+[key.demo]                              # signs client assertions
+file = "{signing_key}"
+alg = "{alg}"
+kid = "{kid}"
+
+[client.demo]
+issuer = "sandbox"
+client_id = "{client_id}"
+client_auth_method = "private_key_jwt"
+signing_keys = ["demo"]
+certificate = "demo"
+sender_constraint = "certificate"
+
+[token.{token}]                            # what a workload asks for by name
+client = "demo"
+grant_type = "client_credentials"
+scope = ["{scope}"]
+required = true
+
+[listener.demo]
+path = "{socket}"
+mode = "0600"
+
+[workload.demo]                         # who may have the token
+listener = ["demo"]
+uid = [{uid}]                               # whoever started the sandbox
+tokens = ["{token}"]
+may = ["get"]
+
+[ops]
+listen = "127.0.0.1:{ops_port}"
+
+[audit]
+file = "audit.log"
+key = {{ file = "{audit_key}" }}
+"""
+
+
+def broker_config(
+    addresses: Addresses, signing_key: JsonWebKey, *, client_id: str, scope: str, uid: int, ops_port: int
+) -> str:
+    """Write the file for the client *client_id* that signs with *signing_key*, and a workload with *uid*."""
+    return TEMPLATE.format(
+        issuer=addresses.issuer,
+        ca=CA,
+        mtls_host=addresses.mtls.removeprefix("https://"),
+        client=CLIENT,
+        signing_key=signing_key_file(signing_key.alg),
+        alg=signing_key.alg,
+        kid=signing_key.kid,
+        client_id=client_id,
+        scope=scope,
+        socket=SOCKET,
+        token=TOKEN,
+        uid=uid,
+        ops_port=ops_port,
+        audit_key=AUDIT_KEY,
+    )

@@ -1,0 +1,145 @@
+"""
+The control listener: faults, counters and settings, for whoever holds the control token.
+
+Plain HTTP on loopback. A web page that somebody has open could reach it too, so that it wants a token which
+such a page cannot have, and a ``Host`` which it cannot forge (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from broker.sandbox.faults import KINDS, Fault, FaultBoard, FaultRefusedError, read_fault
+from broker.sandbox.journal import Journal
+
+MAX_LIFETIME = 86_400
+"""Seconds of an access token's life: a day is longer than any sandbox test."""
+
+
+class Controlled(Protocol):
+    """What the control listener commands."""
+
+    @property
+    def faults(self) -> FaultBoard:
+        """The faults that are waiting."""
+
+    @property
+    def journal(self) -> Journal:
+        """What was seen."""
+
+    @property
+    def down(self) -> bool:
+        """Whether the server's listeners are closed."""
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds that access tokens live."""
+
+    def add_fault(self, fault: Fault) -> None:
+        """Put a fault up."""
+
+    def set_lifetime(self, seconds: int) -> None:
+        """Set the seconds that access tokens issued from now on live."""
+
+    async def set_down(self, down: bool) -> None:
+        """Close the server's listeners, or open them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The routes; *token* is what a caller must show."""
+
+    controlled: Controlled
+    token: str
+
+    def application(self) -> web.Application:
+        """Make the application."""
+        application = web.Application(middlewares=[self._guard])
+        router = application.router
+        router.add_get("/sandbox/faults", self._list_faults)
+        router.add_post("/sandbox/faults", self._add_fault)
+        router.add_delete("/sandbox/faults", self._clear_faults)
+        router.add_get("/sandbox/requests", self._list_requests)
+        router.add_delete("/sandbox/requests", self._clear_requests)
+        router.add_get("/sandbox/settings", self._show_settings)
+        router.add_put("/sandbox/settings", self._change_settings)
+        return application
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        host, _, port = (request.host or "").rpartition(":")
+        if host not in {"127.0.0.1", "localhost"} or port != str(_local_port(request)):
+            return _refusal(403, "Host must be the control listener's own")
+        shown = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(shown.encode(), f"Bearer {self.token}".encode()):
+            return _refusal(401, "the control token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+        try:
+            return await handler(request)
+        except FaultRefusedError as refusal:
+            return _refusal(400, str(refusal))
+        except web.HTTPException as error:
+            return _refusal(error.status, error.reason)
+
+    async def _list_faults(self, _request: web.Request) -> web.Response:
+        kinds = {name: kind.summary for name, kind in KINDS.items()}
+        return web.json_response({"faults": self.controlled.faults.as_json(), "kinds": kinds})
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        fault = read_fault(await _object(request))
+        self.controlled.add_fault(fault)
+        return web.json_response(fault.as_json(), status=201)
+
+    async def _clear_faults(self, _request: web.Request) -> web.Response:
+        self.controlled.faults.clear()
+        return web.Response(status=204)
+
+    async def _list_requests(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.controlled.journal.as_json())
+
+    async def _clear_requests(self, _request: web.Request) -> web.Response:
+        self.controlled.journal.clear()
+        return web.Response(status=204)
+
+    async def _show_settings(self, _request: web.Request) -> web.Response:
+        return web.json_response({"lifetime_seconds": self.controlled.lifetime, "down": self.controlled.down})
+
+    async def _change_settings(self, request: web.Request) -> web.Response:
+        settings = await _object(request)
+        if not set(settings) <= {"lifetime_seconds", "down"}:
+            raise FaultRefusedError("unknown setting: there are lifetime_seconds and down")
+        lifetime = settings.get("lifetime_seconds", self.controlled.lifetime)
+        if not isinstance(lifetime, int) or isinstance(lifetime, bool) or not 1 <= lifetime <= MAX_LIFETIME:
+            raise FaultRefusedError(f"lifetime_seconds: must be an integer from 1 to {MAX_LIFETIME}")
+        down = settings.get("down", self.controlled.down)
+        if not isinstance(down, bool):
+            raise FaultRefusedError("down: must be true or false")
+        self.controlled.set_lifetime(lifetime)
+        await self.controlled.set_down(down)
+        return await self._show_settings(request)
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    try:
+        value = json.loads(await request.read())
+    except ValueError:
+        raise FaultRefusedError("the body must be a JSON object") from None
+    if not isinstance(value, dict):
+        raise FaultRefusedError("the body must be a JSON object")
+    return value
+
+
+def _local_port(request: web.Request) -> int | None:
+    address = request.get_extra_info("sockname")
+    return address[1] if isinstance(address, tuple) else None
+
+
+def _refusal(status: int, description: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": "refused", "error_description": description}, status=status, headers=headers)

@@ -1,0 +1,70 @@
+"""
+What the sandbox saw: counters for ever, the latest requests in detail, and never a secret.
+
+Tests assert on it ("the server saw one token request"); people look at it to understand what a broker does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+KEPT = 1_000
+"""Requests kept in detail; some 300 kB. The counters go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """
+    One request.
+
+    *time* in Unix seconds. *endpoint* is ``token``, ``metadata``, ``jwks``, ``resource`` or ``elsewhere``.
+    *client* and *jti* are what the client assertion said, unverified; *certificate* is the thumbprint of the
+    connection's certificate, *reused* that this connection carried a request before. *outcome* is
+    ``issued``, ``ok``, an error code, or ``fault`` when the request was not processed; *fault* the kind of
+    the fault that met it.
+    """
+
+    time: float
+    endpoint: str
+    method: str
+    outcome: str
+    client: str | None = None
+    jti: str | None = None
+    certificate: str | None = None
+    reason: str | None = None
+    fault: str | None = None
+    body_bytes: int = 0
+    credentials: tuple[str, ...] = ()
+
+
+class Journal:
+    """Counts and keeps entries."""
+
+    def __init__(self) -> None:
+        self._counters: Counter[str] = Counter()
+        self._entries: deque[Entry] = deque(maxlen=KEPT)
+
+    def record(self, entry: Entry) -> None:
+        """Count *entry* under its endpoint, and under ``endpoint.outcome``; keep it."""
+        self._counters[entry.endpoint] += 1
+        self._counters[f"{entry.endpoint}.{entry.outcome}"] += 1
+        self._entries.append(entry)
+
+    def count(self, name: str) -> int:
+        """Say how often *name* (``token``, ``token.issued`` ...) was seen since the last ``clear``."""
+        return self._counters[name]
+
+    def entries(self, endpoint: str | None = None) -> tuple[Entry, ...]:
+        """Give the entries of one endpoint, or all, oldest first."""
+        return tuple(entry for entry in self._entries if endpoint in {None, entry.endpoint})
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._counters.clear()
+        self._entries.clear()
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as JSON values."""
+        return {"counters": dict(sorted(self._counters.items())), "requests": [asdict(one) for one in self._entries]}

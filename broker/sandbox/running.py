@@ -1,0 +1,267 @@
+"""
+A sandbox that runs: its listeners, its state, and what a test may tell it.
+
+The one place where the parts are put together, and where the clock and chance come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from broker.sandbox.authority import Credential
+from broker.sandbox.broker_config import SOCKET, TOKEN, broker_config
+from broker.sandbox.clients import RegisteredClient
+from broker.sandbox.control import Control
+from broker.sandbox.faults import KINDS, Fault, FaultBoard, Where, read_fault
+from broker.sandbox.jose import SigningAlg, read_public
+from broker.sandbox.journal import Journal
+from broker.sandbox.layout import (
+    ADDRESSES,
+    CA,
+    CONFIG,
+    SERVER,
+    Material,
+    claim,
+    load,
+    make,
+    read_addresses,
+    write_private,
+    write_public,
+)
+from broker.sandbox.listeners import (
+    HOST,
+    Certificate,
+    ClientCertificates,
+    Handshake,
+    Listener,
+    bind,
+    origin,
+    server_context,
+)
+from broker.sandbox.metadata import SCOPES, Addresses
+from broker.sandbox.resource import Guard
+from broker.sandbox.server import Server
+from broker.sandbox.token_endpoint import DEFAULT_LIFETIME, TokenEndpoint
+
+CLIENT_ID = "sandbox-demo"
+
+FOREIGN_RESOURCE = "https://api.sandbox.example/"
+"""A second resource that the demo client may have tokens for, and that our resource API does not answer to."""
+
+SERVER_CERTIFICATES = ("good", "expired", "wrong_name", "self_signed")
+
+
+LISTENERS = ("issuer", "mtls", "resource", "elsewhere", "control")
+
+
+class Sandbox:
+    """
+    An authorization server and a resource API on loopback, for tests and demonstrations.
+
+    Made by ``start``. *addresses* says where everything is, *material* holds keys and certificates;
+    *faults* and *journal* may be used directly.
+    """
+
+    def __init__(
+        self, material: Material, sockets: Mapping[str, socket.socket], *, lifetime: int, wall: Callable[[], float]
+    ) -> None:
+        self.material = material
+        self.addresses = _addresses(sockets)
+        self.faults = FaultBoard()
+        self.journal = Journal()
+        self.down = False
+        self._ports = {name: bound.getsockname()[1] for name, bound in sockets.items()}
+        self._wall = wall
+        self._tokens = TokenEndpoint(
+            issuer=self.addresses.issuer,
+            signing_key=material.access_token_key,
+            clients={CLIENT_ID: _demo_client(material, self.addresses)},
+            new_jti=lambda: secrets.token_urlsafe(16),
+            lifetime=lifetime,
+        )
+        self._listeners: dict[str, Listener] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls,
+        directory: Path,
+        *,
+        keep: bool = False,
+        ports: Mapping[str, int] | None = None,
+        strict: bool = False,
+        lifetime: int = DEFAULT_LIFETIME,
+        wall: Callable[[], float] = time.time,  # noqa: TID251 (the one place where the sandbox gets a clock)
+    ) -> AsyncIterator[Sandbox]:
+        """
+        Run a sandbox in *directory* until the context ends.
+
+        *keep* goes on with keys, certificates and ports of an earlier run there; else all is made anew.
+        *ports* of any of ``LISTENERS`` are chosen by the kernel where they are not given. *strict* refuses
+        clients without a certificate in the TLS handshake. *lifetime* of access tokens in seconds. Raises
+        DirectoryRefusedError, and OSError for a port that is taken.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(claim(directory))
+            if keep:
+                material = await asyncio.to_thread(load, directory)
+                ports = {**read_addresses(directory)["ports"], **(ports or {})}
+            else:
+                material = await asyncio.to_thread(make, directory, now=wall())
+            sockets = {name: stack.enter_context(bind((ports or {}).get(name, 0))) for name in LISTENERS}
+            sandbox = cls(material, sockets, lifetime=lifetime, wall=wall)
+            for name, listener in sandbox._listen(sockets, strict=strict).items():
+                sandbox._listeners[name] = listener
+                stack.push_async_callback(listener.end)
+                await listener.open()
+            sandbox._write_files()
+            yield sandbox
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self.material.directory
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration for a broker."""
+        return self.directory / CONFIG
+
+    @property
+    def control_token(self) -> str:
+        """What the control listener wants to see."""
+        return self.material.control_token
+
+    @property
+    def lifetime(self) -> int:
+        """Seconds that access tokens issued from now on live."""
+        return self._tokens.lifetime
+
+    def set_lifetime(self, seconds: int) -> None:
+        """Set the seconds that access tokens issued from now on live."""
+        self._tokens.lifetime = seconds
+
+    def fault(self, where: str, kind: str, **parameters: Any) -> None:
+        """Put a fault up, described as to the control listener. Raises FaultRefusedError."""
+        self.add_fault(read_fault({"where": where, "kind": kind, **parameters}))
+
+    def add_fault(self, fault: Fault) -> None:
+        """Put *fault* up; one of the handshake closes the connections that are open at its listener."""
+        self.faults.add(fault)
+        if KINDS[fault.kind].handshake:
+            self._listeners[HANDSHAKES_AT[fault.where]].close_idle()
+
+    async def set_down(self, down: bool) -> None:
+        """Close all listeners but the control listener, cutting what is open; or open them again."""
+        self.down = down
+        for name in LISTENERS:
+            if name != "control":
+                await (self._listeners[name].close() if down else self._listeners[name].open())
+
+    def register_client(self, client: RegisteredClient) -> None:
+        """Let *client* ask for tokens, in place of an earlier one of the same ``client_id``."""
+        self._tokens.clients[client.client_id] = client
+
+    def issue_client(self, name: str, *, lifetime: timedelta | None = None) -> Credential:
+        """Issue a client certificate and write it to ``NAME.pem`` and ``NAME.key`` (renewing an earlier one)."""
+        return self.material.issue_client(name, now=self._wall(), lifetime=lifetime)
+
+    def _listen(self, sockets: Mapping[str, socket.socket], *, strict: bool) -> dict[str, Listener]:
+        server = Server(
+            addresses=self.addresses,
+            tokens=self._tokens,
+            guard=Guard(
+                issuer=self.addresses.issuer,
+                audience=self.addresses.resource,
+                scope=SCOPES[0],
+                signing_key=self.material.access_token_key,
+            ),
+            faults=self.faults,
+            journal=self.journal,
+            wall=self._wall,
+        )
+        control = Control(controlled=self, token=self.control_token)
+        wanted = ClientCertificates.REQUIRED if strict else ClientCertificates.ASKED
+        contexts = {
+            "issuer": self._context(Where.METADATA, ClientCertificates.NOT_ASKED),
+            "mtls": self._context(Where.TOKEN, wanted),
+            "resource": self._context(Where.RESOURCE, wanted),
+            "elsewhere": self._context(None, ClientCertificates.ASKED),
+            "control": None,
+        }
+        applications = {
+            "issuer": server.issuer_application(),
+            "mtls": server.mtls_application(),
+            "resource": server.resource_application(),
+            "elsewhere": server.elsewhere_application(),
+            "control": control.application(),
+        }
+        return {name: Listener(sockets[name], applications[name], contexts[name]) for name in LISTENERS}
+
+    def _context(self, where: Where | None, clients: ClientCertificates) -> ssl.SSLContext:
+        server = self.directory / SERVER
+        certificates = {
+            name: Certificate(cert_file=server / f"{name}.pem", key_file=server / f"{name}.key")
+            for name in SERVER_CERTIFICATES
+        }
+
+        def next_handshake() -> Handshake:
+            fault = None if where is None else self.faults.take(where, handshake=True)
+            if fault is None:
+                return Handshake()
+            if fault.kind == "bad_certificate":
+                return Handshake(certificate=fault.parameters["variant"])
+            return Handshake(believe_clients=False)
+
+        return server_context(certificates, self.directory / CA, clients=clients, next_handshake=next_handshake)
+
+    def _write_files(self) -> None:
+        described = {
+            **asdict(self.addresses),
+            "hello": self.addresses.hello,
+            "token": TOKEN,
+            "socket": str(self.directory / SOCKET),
+            "ports": self._ports,
+        }
+        text = broker_config(
+            self.addresses,
+            self.material.signing_keys[SigningAlg.PS256],
+            client_id=CLIENT_ID,
+            scope=SCOPES[0],
+            uid=os.getuid(),
+            ops_port=0,
+        )
+        write_private(self.config_file, text.encode())
+        write_public(self.directory / ADDRESSES, json.dumps(described, indent=1).encode() + b"\n")
+
+
+HANDSHAKES_AT = {Where.TOKEN: "mtls", Where.METADATA: "issuer", Where.RESOURCE: "resource"}
+"""At which listener the handshake faults of a place strike."""
+
+
+def _addresses(sockets: Mapping[str, socket.socket]) -> Addresses:
+    named = {name: origin(sockets[name], "https", "localhost") for name in ("issuer", "mtls", "resource")}
+    # Another host, not only another port: a broker must tell it from the issuer whether it compares ports or not.
+    foreign = {"elsewhere": origin(sockets["elsewhere"], "https", HOST)}
+    return Addresses(**named, **foreign, control=origin(sockets["control"], "http", HOST))
+
+
+def _demo_client(material: Material, addresses: Addresses) -> RegisteredClient:
+    return RegisteredClient(
+        client_id=CLIENT_ID,
+        keys=tuple(read_public(key.public_jwk()) for key in material.signing_keys.values()),
+        scope=SCOPES,
+        resources=(addresses.resource, FOREIGN_RESOURCE),
+    )
