@@ -111,7 +111,11 @@ class ListenerOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnexpectedFailure(Event):
-    """A bug: an exception that nobody expected reached a boundary. *incident* is in the answer, if there was one."""
+    """
+    A bug: an exception that nobody expected reached a boundary.
+
+    *incident* is in the answer, if there was one. *count* says how many alike this one stands for.
+    """
 
     name: ClassVar[str] = "unexpected_failure"
     severity: ClassVar[Severity] = Severity.ERROR
@@ -120,6 +124,25 @@ class UnexpectedFailure(Event):
     incident: str
     error: str
     frames: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryReported(Event):
+    """
+    A library logged a warning or worse: *where* in its source, and the *error* it logged, if any, as types and lines.
+
+    Its message is not here: it may hold bytes from a peer. *count* says how many alike this one stands for.
+    """
+
+    name: ClassVar[str] = "library_reported"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    library: str
+    where: str
+    error: str | None
+    frames: str | None
+    count: int = 1
 
 
 # --- keys ---
@@ -304,7 +327,8 @@ class RequestRefused(Event):
     A caller did not get what it asked for.
 
     *route* is the template (``/v1/tokens/{name}``) or ``unrouted``, *token* a configured name or None (a
-    name that only the caller knows is not recorded), *error* and *reason* are closed codes.
+    name that only the caller knows is not recorded), *error* and *reason* are closed codes. *count* says how
+    many alike this one stands for, when a caller repeats itself (rules.md R9).
     """
 
     name: ClassVar[str] = "request_refused"
@@ -321,6 +345,7 @@ class RequestRefused(Event):
     status: int
     error: str
     reason: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,3 +384,21 @@ class AuditOpened(Event):
     path: str
     seq: int
     authenticated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecovered(Event):
+    """
+    The audit log had not been closed cleanly, and goes on.
+
+    *torn_bytes* of a half-written line, and *unprotected* whole records after the last checkpoint, are taken
+    over on trust. *restarted* says that the end of the log could not be followed, so that its chain begins anew.
+    """
+
+    name: ClassVar[str] = "audit_recovered"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    path: str
+    torn_bytes: int
+    unprotected: int
+    restarted: bool

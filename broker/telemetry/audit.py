@@ -1,0 +1,307 @@
+"""
+The audit log: every record is in the file before ``write`` returns (rules.md R9).
+
+What happens when it cannot be is the operator's choice: ``refuse`` keeps a token from being served without
+its record, ``serve`` goes on. Either way the loss is a gap that is alarmed when it opens and when it closes, and
+the file itself says how many records are missing. Every later write, and every ``checkpoint``, tries again.
+
+Blocking, but only for the time of one write(2) to the page cache, which is what a record before an answer costs.
+Not for use from several threads.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from broker.errors import LocalError
+from broker.events import AuditGap, AuditOpened, AuditRecovered, AuditUnavailableError, Emit, Event, TokenServed
+from broker.telemetry.audit_file import AppendFailedError, AuditFile, Disk, SystemDisk, open_file
+from broker.telemetry.audit_format import (
+    CHECKPOINT_EVERY,
+    FORMAT,
+    ZERO_HEAD,
+    AuditKeys,
+    Primitive,
+    advance,
+    encode,
+    encode_checkpoint,
+    members_of,
+    parse,
+)
+from broker.telemetry.audit_resume import resume
+from broker.tokens.ports import Clock, Randomness
+
+LOG_ID_BYTES = 9
+"""Random bytes of a log's identifier: 12 characters that tell logs apart, no secret."""
+
+EPHEMERAL_KEY_BYTES = 32
+"""Random bytes of the fingerprint key of a log without a key: fingerprints are comparable within one process."""
+
+FINGERPRINT_LENGTH = 16
+"""Hexadecimal characters (64 bits): enough to tell tokens apart, useless to search for one without the key."""
+
+SYSTEM_DISK = SystemDisk()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gap:
+    """Records that are not in the file: *lost* happened unrecorded, *refused* did not happen for want of a record."""
+
+    reason: str
+    lost: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recovery:
+    """What a ``recovered`` record has to say."""
+
+    torn_bytes: int = 0
+    unprotected: int = 0
+    restarted: bool = False
+
+
+class AuditLog:
+    """
+    An open audit log; made by ``open_audit``.
+
+    *healthy* is False while records cannot be written.
+    """
+
+    def __init__(
+        self, file: AuditFile, *, keys: AuditKeys | None, refuse: bool, clock: Clock, randomness: Randomness, emit: Emit
+    ) -> None:
+        self.refuses = refuse
+        self._file = file
+        self._keys = keys
+        self._clock = clock
+        self._emit = emit
+        self._fingerprint_key = keys.fingerprint if keys else randomness.token(EPHEMERAL_KEY_BYTES).encode()
+        self._log = randomness.token(LOG_ID_BYTES)
+        self._seq = 0
+        self._head = ZERO_HEAD
+        self._count = 0
+        self._since_checkpoint = 0
+        self._gap: _Gap | None = None
+        self._recovery: _Recovery | None = None
+        self._removed = False
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether the last attempt to write succeeded."""
+        return self._gap is None
+
+    def fingerprint(self, secret: str) -> str:
+        """Give a keyed digest of *secret* for logs and records: 16 hexadecimal characters."""
+        digest = hmac.digest(self._fingerprint_key, secret.encode("utf-8", "surrogatepass"), "sha256")
+        return digest.hex()[:FINGERPRINT_LENGTH]
+
+    def write(self, event: Event) -> None:
+        """Record *event*. Raises AuditUnavailableError for a ``TokenServed`` that must not go unrecorded."""
+        try:
+            self._prepare()
+            self._put(event.name, members_of(event))
+        except AppendFailedError as failure:
+            refused = self.refuses and isinstance(event, TokenServed)
+            self._failed(failure.reason, lost=not refused, refused=refused)
+            if refused:
+                raise AuditUnavailableError from None
+            return
+        if self._since_checkpoint >= CHECKPOINT_EVERY:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """
+        Seal what was written since the last checkpoint, if anything was; try to close a gap.
+
+        To be called every second. Also notices a file that somebody removed or truncated, and goes on in a
+        new one.
+        """
+        try:
+            self._look_after_file()
+            self._prepare()
+            if self._since_checkpoint:
+                self._append(
+                    encode_checkpoint(
+                        self._seq + 1, self._clock.wall(), count=self._count, head=self._head, keys=self._keys
+                    )
+                )
+                self._since_checkpoint = 0
+        except AppendFailedError as failure:
+            self._failed(failure.reason)
+
+    def reopen(self) -> None:
+        """
+        Go on in a new file if the path no longer leads to the old one (logrotate), else only write a checkpoint.
+
+        Raises LocalError if the new file cannot be opened; the old one is then written to as before.
+        """
+        self.checkpoint()
+        if not self._file.is_current():
+            self._replace_file()
+            self.checkpoint()
+
+    def close(self) -> None:
+        """Write the last checkpoint and close the file. A gap that is still open is reported once more."""
+        self.checkpoint()
+        self._retire_file()
+        if self._gap is not None:
+            self._emit(AuditGap(lost=self._gap.lost, closed=False, reason=self._gap.reason))
+
+    # --- records ---
+
+    def _put(self, event: str, members: dict[str, Primitive]) -> None:
+        self._append(encode(self._seq + 1, self._clock.wall(), event, members))
+
+    def _append(self, line: bytes) -> None:
+        """Write a line and, only when it is in the file, count it."""
+        self._file.append(line)
+        self._seq += 1
+        self._count += 1
+        self._since_checkpoint += 1
+        self._head = advance(self._head, line)
+
+    def _prepare(self) -> None:
+        """Write what has to stand before the next record, each step once. Raises AppendFailedError."""
+        if self._removed:
+            self._replace_removed()
+        if self._file.fragment:
+            self._close_fragment()
+        if self._file.length == 0:
+            self._count = 0
+            self._put("opened", {"format": FORMAT, "log": self._log, "previous": self._head.hex()})
+        if self._recovery is not None:
+            self._put_recovered(self._recovery)
+        if self._gap is not None:
+            self._close_gap(self._gap)
+
+    def _close_fragment(self) -> None:
+        """End the torn line, so that it is a line; it belongs to the hash and is no record."""
+        torn = self._file.fragment
+        self._file.append(b"\n")
+        self._file.fragment = b""
+        self._head = advance(self._head, torn + b"\n")
+        self._recovery = replace(self._recovery or _Recovery(), torn_bytes=len(torn))
+
+    def _put_recovered(self, recovery: _Recovery) -> None:
+        if recovery.restarted:
+            self._head, self._count = ZERO_HEAD, 0
+        self._put(
+            "recovered",
+            {
+                "torn_bytes": recovery.torn_bytes,
+                "unprotected": recovery.unprotected,
+                "chain": "restarted" if recovery.restarted else "continued",
+            },
+        )
+        self._recovery = None
+
+    # --- gaps ---
+
+    def _failed(self, reason: str, *, lost: int = 0, refused: int = 0) -> None:
+        """Open a gap, or widen the open one."""
+        gap = self._gap
+        if gap is None:
+            self._gap = _Gap(reason=reason, lost=lost, refused=refused)
+            self._emit(AuditGap(lost=lost, closed=False, reason=reason))
+        else:
+            self._gap = replace(gap, lost=gap.lost + lost, refused=gap.refused + refused)
+
+    def _close_gap(self, gap: _Gap) -> None:
+        self._put("gap", {"lost": gap.lost, "refused": gap.refused, "reason": gap.reason})
+        self._gap = None
+        self._emit(AuditGap(lost=gap.lost, closed=True, reason=gap.reason))
+
+    # --- files ---
+
+    def start(self) -> None:
+        """Continue what is in the file, or begin it; once, before anything is written."""
+        if self._file.length:
+            self._continue()
+        try:
+            self._prepare()
+        except AppendFailedError as failure:
+            self._failed(failure.reason)
+        self._emit(AuditOpened(path=str(self._file.path), seq=self._seq, authenticated=self._keys is not None))
+
+    def _continue(self) -> None:
+        """Take over the end of a file that an earlier process wrote."""
+        tail, whole = self._file.tail()
+        found = resume(tail, whole=whole, keys=self._keys)
+        first = parse(self._file.first_line())
+        self._log = (first and first.text("log")) or self._log
+        self._seq, self._count = found.seq, found.count
+        self._head = found.head or ZERO_HEAD
+        self._file.fragment = found.torn
+        if found.restarted or found.unprotected or found.torn:
+            self._owe_recovery(found.torn, found.unprotected, restarted=found.restarted)
+
+    def _owe_recovery(self, torn: bytes, unprotected: int, *, restarted: bool) -> None:
+        self._recovery = _Recovery(torn_bytes=len(torn), unprotected=unprotected, restarted=restarted)
+        self._emit(
+            AuditRecovered(
+                path=str(self._file.path), torn_bytes=len(torn), unprotected=unprotected, restarted=restarted
+            )
+        )
+
+    def _look_after_file(self) -> None:
+        """Notice that the file was removed or cut under us."""
+        if not self._file.is_linked():
+            self._removed = True
+        elif self._file.was_cut():
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Go on in a file with contents that are not what we wrote: under our own numbers, with a new chain."""
+        if self._file.length:
+            tail, _ = self._file.tail()
+            self._file.fragment = tail.rpartition(b"\n")[2]
+            self._owe_recovery(self._file.fragment, 0, restarted=True)
+
+    def _replace_removed(self) -> None:
+        try:
+            self._replace_file()
+        except LocalError:
+            raise AppendFailedError("removed") from None
+
+    def _replace_file(self) -> None:
+        """Open the path anew and leave the old file. Raises LocalError, and then nothing has changed."""
+        new = open_file(self._file.path, disk=self._file.disk)
+        self._retire_file()
+        self._file, self._removed, self._count = new, False, 0
+        self._adopt()
+        self._emit(AuditOpened(path=str(new.path), seq=self._seq, authenticated=self._keys is not None))
+
+    def _retire_file(self) -> None:
+        try:
+            self._file.sync()
+        except AppendFailedError as failure:
+            self._failed(failure.reason)
+        self._file.close()
+
+
+def open_audit(
+    path: Path,
+    *,
+    key: bytes | None,
+    on_failure: str,
+    clock: Clock,
+    randomness: Randomness,
+    emit: Emit,
+    disk: Disk = SYSTEM_DISK,
+) -> AuditLog:
+    """
+    Open or create the audit log at *path*, and continue its chain.
+
+    *key* authenticates checkpoints and fingerprints; without it the log is only consistent. *on_failure* is
+    ``serve`` or ``refuse``. *emit* gets the log's own events and must not lead back to this log. Raises
+    LocalError if the file cannot be opened safely (a link, another's, writable by others, in use); a full disk
+    is a gap, not an error.
+    """
+    keys = None if key is None else AuditKeys.derive(key)
+    file = open_file(path, disk=disk)
+    log = AuditLog(file, keys=keys, refuse=on_failure != "serve", clock=clock, randomness=randomness, emit=emit)
+    log.start()
+    return log

@@ -1,0 +1,310 @@
+"""
+What is counted and measured, in a registry of its own (names are an interface: alerts bind to them).
+
+Labels come from the configuration or from closed sets. That holds by construction: a value that ``expect`` did
+not announce, or that is not in its closed set, is counted as ``other``. All combinations that are possible
+start at 0, so that an alert on an increase sees the first one too. ``docs/reference/metrics.md`` lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from broker import __version__, events
+from broker.events import Event
+from broker.oauth.reasons import Reason
+
+OTHER = "other"
+"""The label of what was not announced: it should stay at 0 for ever."""
+
+SUCCESS = "success"
+
+REFRESH_OUTCOMES = frozenset({SUCCESS, *map(str, Reason)})
+"""``outcome`` of a refresh."""
+
+REQUEST_OUTCOMES = frozenset(
+    {
+        "ok",
+        "invalid_request",
+        "grant_required",
+        "invalid_token",
+        "access_denied",
+        "not_found",
+        "consent_required",
+        "subject_mismatch",
+        "slow_down",
+        "server_error",
+        "authorization_server_error",
+        "temporarily_unavailable",
+        "upstream_timeout",
+    }
+)
+"""``outcome`` of a request to the local API: ``ok`` or the error code of the answer."""
+
+REFRESH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: a token endpoint answers in 50 ms to some seconds, and the deadline ends everything."""
+
+REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0)
+"""Seconds: a cached token takes less than a millisecond, a first fetch up to 10 s, a long poll up to 60 s."""
+
+TokenExpiries = Callable[[], Iterable[tuple[str, float | None]]]
+"""Gives each token's name and the Unix time when it expires, None while there is no token."""
+
+
+class Metrics:
+    """The metrics of one daemon."""
+
+    def __init__(self) -> None:
+        self._registry = _Registry()
+        ProcessCollector(registry=self._registry)
+        self._known: dict[str, set[str]] = {}
+        self._watched = _Watched()
+        self._registry.register(self._watched)
+        self._counters()
+        self._gauges()
+        self._build.labels(__version__).set(1)
+        self._handlers: dict[type[Event], Callable[..., None]] = {
+            events.TokenRefreshed: self._refreshed,
+            events.TokenRefreshFailed: self._refresh_failed,
+            events.RequestAnswered: self._answered,
+            events.CertificateLoaded: self._certificate,
+            events.SigningKeyLoaded: self._key,
+            events.SandboxIssuerInUse: self._sandbox_issuer,
+            events.ClientSuspended: self._client_suspended,
+            events.ClientResumed: self._client_resumed,
+            events.UnexpectedFailure: self._unexpected,
+            events.AuditOpened: self._audit_opened,
+            events.AuditGap: self._audit_gap,
+        }
+
+    def _counters(self) -> None:
+        registry = self._registry
+        self._refreshes = Counter(
+            "token_broker_refresh_total",
+            "Requests for a new access token, by outcome: success or the reason of the failure.",
+            ("token", "outcome"),
+            registry=registry,
+        )
+        self._refresh_seconds = Histogram(
+            "token_broker_refresh_duration_seconds",
+            "Seconds that a request for a new access token took.",
+            ("issuer",),
+            registry=registry,
+            buckets=REFRESH_BUCKETS,
+        )
+        self._requests = Counter(
+            "token_broker_requests_total",
+            "Requests to the broker, by outcome: ok or the error code of the answer.",
+            ("route", "outcome"),
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "token_broker_request_duration_seconds",
+            "Seconds from a request's arrival to its answer.",
+            ("route",),
+            registry=registry,
+            buckets=REQUEST_BUCKETS,
+        )
+        self._failures = Counter(
+            "token_broker_unexpected_failures_total",
+            "Bugs that reached a boundary; each has a log line.",
+            registry=registry,
+        )
+        self._gaps = Counter(
+            "token_broker_audit_gaps_total", "Times that audit records could not be written.", registry=registry
+        )
+
+    def _gauges(self) -> None:
+        registry = self._registry
+        self._certificates = Gauge(
+            "token_broker_certificate_not_after_timestamp_seconds",
+            "Unix time when a transport certificate expires.",
+            ("certificate",),
+            registry=registry,
+        )
+        self._keys = Gauge(
+            "token_broker_key_not_after_timestamp_seconds",
+            "Unix time when the certificate of a signing key expires; only for keys that have one.",
+            ("key",),
+            registry=registry,
+        )
+        self._suspended = Gauge(
+            "token_broker_client_suspended",
+            "1 while requests of a client are held back, because the server seems to refuse its certificate.",
+            ("client",),
+            registry=registry,
+        )
+        self._sandbox = Gauge(
+            "token_broker_sandbox_issuer",
+            "1 for an issuer that is a sandbox: its tokens are worth nothing.",
+            ("issuer",),
+            registry=registry,
+        )
+        self._audit_healthy = Gauge(
+            "token_broker_audit_healthy",
+            "1 while audit records can be written, 0 in a gap; always 0 without an audit log.",
+            registry=registry,
+        )
+        self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
+
+    def expect(
+        self,
+        *,
+        tokens: Iterable[str] = (),
+        issuers: Iterable[str] = (),
+        clients: Iterable[str] = (),
+        certificates: Iterable[str] = (),
+        keys: Iterable[str] = (),
+        routes: Iterable[str] = (),
+    ) -> None:
+        """
+        Announce the names of the configuration and the routes of the API, and start their series at 0.
+
+        To be called before anything emits, and again after a reload: names are added, and gauges of
+        certificates and keys that are no longer named disappear.
+        """
+        for token in self._announce("token", tokens):
+            for outcome in REFRESH_OUTCOMES:
+                self._refreshes.labels(token, outcome)
+        for issuer in self._announce("issuer", issuers):
+            self._refresh_seconds.labels(issuer)
+        for client in self._announce("client", clients):
+            self._suspended.labels(client)
+        for route in self._announce("route", routes):
+            self._request_seconds.labels(route)
+            for outcome in REQUEST_OUTCOMES:
+                self._requests.labels(route, outcome)
+        self._replace("certificate", certificates, self._certificates)
+        self._replace("key", keys, self._keys)
+
+    def _announce(self, label: str, names: Iterable[str]) -> list[str]:
+        new = list(names)
+        self._known.setdefault(label, set()).update(new)
+        return new
+
+    def _replace(self, label: str, names: Iterable[str], gauge: Gauge) -> None:
+        new = set(names)
+        for gone in self._known.get(label, set()) - new:
+            gauge.remove_by_labels({label: gone})
+        self._known[label] = new
+
+    def _name(self, label: str, value: str) -> str:
+        return value if value in self._known.get(label, ()) else OTHER
+
+    def watch_tokens(self, source: TokenExpiries) -> None:
+        """Ask *source* at each scrape when the tokens expire."""
+        self._watched.tokens = source
+
+    def watch_log(self, lost: Callable[[], int]) -> None:
+        """Ask *lost* at each scrape how many log lines could not be written."""
+        self._watched.log_lines_lost = lost
+
+    def count(self, event: Event) -> None:
+        """Count *event*, if it is of a kind that is counted."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def render(self) -> tuple[bytes, str]:
+        """Give the page for a scrape and its content type (text exposition format 0.0.4)."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    # --- what each event changes ---
+
+    def _refreshed(self, event: events.TokenRefreshed) -> None:
+        self._refreshes.labels(self._name("token", event.token), SUCCESS).inc()
+        self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
+
+    def _refresh_failed(self, event: events.TokenRefreshFailed) -> None:
+        outcome = event.reason if event.reason in REFRESH_OUTCOMES - {SUCCESS} else OTHER
+        self._refreshes.labels(self._name("token", event.token), outcome).inc()
+        self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
+
+    def _answered(self, event: events.RequestAnswered) -> None:
+        route = self._name("route", event.route)
+        self._requests.labels(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
+        self._request_seconds.labels(route).observe(event.duration)
+
+    def _certificate(self, event: events.CertificateLoaded) -> None:
+        self._certificates.labels(self._name("certificate", event.certificate)).set(event.not_after)
+
+    def _key(self, event: events.SigningKeyLoaded) -> None:
+        if event.not_after is not None:
+            self._keys.labels(self._name("key", event.key)).set(event.not_after)
+
+    def _sandbox_issuer(self, event: events.SandboxIssuerInUse) -> None:
+        self._sandbox.labels(self._name("issuer", event.issuer)).set(1)
+
+    def _client_suspended(self, event: events.ClientSuspended) -> None:
+        self._suspended.labels(self._name("client", event.client)).set(1)
+
+    def _client_resumed(self, event: events.ClientResumed) -> None:
+        self._suspended.labels(self._name("client", event.client)).set(0)
+
+    def _unexpected(self, event: events.UnexpectedFailure) -> None:
+        self._failures.inc(event.count)
+
+    def _audit_opened(self, _: events.AuditOpened) -> None:
+        self._audit_healthy.set(1)
+
+    def _audit_gap(self, event: events.AuditGap) -> None:
+        self._audit_healthy.set(1 if event.closed else 0)
+        if not event.closed:
+            self._gaps.inc()
+
+
+class _Registry(CollectorRegistry):
+    """Without the gauge beside each counter that says when it was made: it doubles the page and serves nobody here."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Collect all but those."""
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+class _Watched(Collector):
+    """What is asked for when somebody looks, because it changes without an event."""
+
+    def __init__(self) -> None:
+        self.tokens: TokenExpiries = tuple
+        self.log_lines_lost: Callable[[], int] = int
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the families without asking anybody."""
+        return (_expires(()), _lost(0))
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask now."""
+        yield _expires(self.tokens())
+        yield _lost(self.log_lines_lost())
+
+
+def _expires(tokens: Iterable[tuple[str, float | None]]) -> Metric:
+    family = GaugeMetricFamily(
+        "token_broker_token_expires_timestamp_seconds",
+        "Unix time when the token that is served expires; absent while there is none.",
+        labels=("token",),
+    )
+    for name, expires_at in tokens:
+        if expires_at is not None:
+            family.add_metric((name,), expires_at)
+    return family
+
+
+def _lost(lines: int) -> Metric:
+    return CounterMetricFamily(
+        "token_broker_log_lines_lost_total", "Log lines that could not be written at once.", value=lines
+    )

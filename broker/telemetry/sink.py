@@ -1,0 +1,93 @@
+"""
+Where events end: one event makes an audit record, a log line and a metric.
+
+The three do not depend on one another: a sink that fails is reported to the others, once, and does not keep
+them from working. ``emit`` never raises, but for a ``TokenServed`` whose record is missing and must not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker.errors import frames_of
+from broker.events import AuditUnavailableError, Event, RequestRefused, TokenServed, UnexpectedFailure
+from broker.telemetry.audit import AuditLog
+from broker.telemetry.folding import Folding
+from broker.telemetry.logs import Logs
+from broker.telemetry.metrics import Metrics
+from broker.tokens.ports import Clock
+
+
+class Telemetry:
+    """
+    Takes all events of the daemon; *audit* is None only where the configuration says so.
+
+    ``emit`` is the ``Emit`` of ``broker.events``. ``tick`` has to be called every second, ``close`` at the end.
+    """
+
+    def __init__(self, *, logs: Logs, metrics: Metrics, audit: AuditLog | None, clock: Clock) -> None:
+        self._logs = logs
+        self._metrics = metrics
+        self._audit = audit
+        self._clock = clock
+        self._folding = Folding()
+        self._reported: set[tuple[str, str]] = set()
+        metrics.watch_log(lambda: logs.lost)
+
+    def emit(self, event: Event) -> None:
+        """Record, log and count *event*. Raises AuditUnavailableError for a ``TokenServed`` that may not be served."""
+        if isinstance(event, RequestRefused):
+            for refusal in self._folding.offer(event, self._clock.boot()):
+                self._deliver(refusal)
+        else:
+            self._deliver(event)
+
+    def tick(self) -> None:
+        """Record the counts of repeated refusals whose time has come, and seal the audit log. Every second."""
+        for refusal in self._folding.due(self._clock.boot()):
+            self._deliver(refusal)
+        if self._audit is not None:
+            self._guarded("audit", self._audit.checkpoint)
+
+    def close(self) -> None:
+        """Record what is left and close the audit log. The last call; emit nothing after it."""
+        for refusal in self._folding.flush(self._clock.boot()):
+            self._deliver(refusal)
+        if self._audit is not None:
+            self._guarded("audit", self._audit.close)
+
+    def _deliver(self, event: Event) -> None:
+        if event.audited and self._audit is not None:
+            self._record(self._audit, event)
+        self._guarded("logs", self._logs.write, event)
+        self._guarded("metrics", self._metrics.count, event)
+
+    def _record(self, audit: AuditLog, event: Event) -> None:
+        """Write the audit record; before the log line, which must not say that a token was served if it was not."""
+        try:
+            audit.write(event)
+        except AuditUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary of a sink: a bug in it must not stop the daemon
+            self._report("audit", error)
+            if audit.refuses and isinstance(event, TokenServed):
+                raise AuditUnavailableError from None
+
+    def _guarded(self, sink: str, act: Callable[..., None], *arguments: Event) -> None:
+        try:
+            act(*arguments)
+        except Exception as error:  # noqa: BLE001 - the boundary of a sink: a bug in it must not stop the daemon
+            self._report(sink, error)
+
+    def _report(self, sink: str, error: Exception) -> None:
+        """Tell the other sinks that *sink* failed: once for each kind of error, since it may fail for every event."""
+        kind = (sink, type(error).__name__)
+        if kind in self._reported:
+            return
+        self._reported.add(kind)
+        failure = UnexpectedFailure(
+            where=f"telemetry.{sink}", incident="", error=type(error).__name__, frames=frames_of(error)
+        )
+        for name, write in (("logs", self._logs.write), ("metrics", self._metrics.count)):
+            if name != sink:
+                self._guarded(name, write, failure)
