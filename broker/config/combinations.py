@@ -131,7 +131,7 @@ def _check_listeners(document: Document, base: Path, findings: Findings) -> None
     for name, listener in document.listeners.items():
         at = place("listener", name, "path")
         path = os.path.normpath(base / listener.path)
-        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH_BYTES:
             message = f"is longer than {MAX_SOCKET_PATH_BYTES} bytes, which is all that a Unix socket may have"
             findings.add(at, message, "choose a directory nearer to the root, such as /run/token-broker")
         if path in seen:
@@ -153,11 +153,12 @@ def _check_limits(document: Document, findings: Findings) -> None:
     daemon = document.daemon
     if daemon is None:
         return
+    written = document.declared("daemon")  # the default for one user gives way to what was written for all
     for key, of_all, of_one in (
         ("max_connections_per_uid", daemon.max_connections, daemon.max_connections_per_uid),
         ("max_waiting_per_uid", daemon.max_waiting, daemon.max_waiting_per_uid),
     ):
-        if of_one > of_all:
+        if key in written and of_one > of_all:
             whole = key.removesuffix("_per_uid")
             findings.add(place("daemon", key), f"is more than {whole}", f"{whole} is {of_all}")
 

@@ -12,6 +12,7 @@ from typing import Any
 from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.structure import Document
+from broker.policy.rules import Action
 
 OVERFLOW_ID = 65_534
 """What the kernel shows for a user or group that has no number in this namespace (``overflowuid`` in proc(5))."""
@@ -63,7 +64,8 @@ def _report_unused(kind: str, declared: Mapping[str, Any], used: Iterable[str | 
 
 
 def _tokens(document: Document, warnings: Findings) -> None:
-    served = {token for workload in document.workloads.values() if workload.may for token in workload.tokens}
+    getting = [workload for workload in document.workloads.values() if Action.GET in workload.may]
+    served = {token for workload in getting for token in workload.tokens}
     for name in document.tokens:
         if name not in served:
             message = "is kept fresh, but no workload may get it"

@@ -54,7 +54,7 @@ def suggestion(value: str, candidates: Iterable[str]) -> str | None:
         return f'did you mean "{meant}"?'
     listed = ", ".join(f'"{name}"' for name in known[:_MAX_LISTED])
     more = f" and {len(known) - _MAX_LISTED} more" if len(known) > _MAX_LISTED else ""
-    return f"there is {listed}{more}"
+    return f"known: {listed}{more}"
 
 
 def place(*parts: str | int) -> str:

@@ -145,5 +145,6 @@ def _syntax(said: str) -> str:
         return "not valid TOML"
     line, column, end = position.groups()
     where = "end of file" if end else f"line {line}, column {column}"
-    what = _SYNTAX.get(said[: position.start()])
+    saying = said[: position.start()]
+    what = _SYNTAX.get("Cannot overwrite a value" if saying.startswith("Cannot ") else saying)
     return f"{where}: not valid TOML" + (f": {what}" if what else "")

@@ -25,7 +25,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn
 
-from broker.config.names import NAME_RULE, is_name, nearest, place, shown, suggestion
+from broker.config.names import NAME_RULE, is_name, nearest, place, shown
 from broker.config.problems import Findings
 from broker.config.schema import (
     NAMED_SECTIONS,
@@ -40,6 +40,7 @@ from broker.config.schema import (
     LogSection,
     OpsSection,
     SecretReference,
+    SigningAlg,
     TokenSection,
     WorkloadSection,
 )
@@ -195,7 +196,8 @@ def _scalar(value: Any, wanted: type) -> Any:
     if issubclass(wanted, StrEnum):
         return _word(value, wanted)
     if type(value) is not wanted:
-        raise _type_error(value, wanted)
+        quoted = type(value) is str and wanted in (int, bool)
+        raise _type_error(value, wanted, "write it without quotation marks and without a unit" if quoted else None)
     return value
 
 
@@ -204,7 +206,10 @@ def _word(value: Any, wanted: type[StrEnum]) -> StrEnum:
     if type(value) is not str:
         raise _type_error(value, str, f'for example "{words[0]}"')
     if value not in words:
-        raise Refused(f"{shown(value)} is not possible here", suggestion(value, words))
+        listed = ", ".join(f'"{word}"' for word in words)
+        # "HS256" is near "RS256", to which nobody should be led
+        meant = None if wanted is SigningAlg else nearest(value, words)
+        raise Refused(f"{shown(value)} is none of {listed}", f'did you mean "{meant}"?' if meant else None)
     return wanted(value)
 
 

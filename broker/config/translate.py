@@ -203,8 +203,8 @@ def daemon_settings(section: DaemonSection) -> DaemonSettings:
         drain_seconds=section.drain_seconds,
         request_seconds=section.request_seconds,
         max_connections=section.max_connections,
-        max_connections_per_uid=section.max_connections_per_uid,
+        max_connections_per_uid=min(section.max_connections_per_uid, section.max_connections),
         max_waiting=section.max_waiting,
-        max_waiting_per_uid=section.max_waiting_per_uid,
+        max_waiting_per_uid=min(section.max_waiting_per_uid, section.max_waiting),
         hosts=frozenset(section.hosts),
     )

@@ -50,7 +50,7 @@ def between(least: int, most: int) -> Rule:
         if not least <= value <= most:
             raise Refused(f"must be from {least} to {most}")
 
-    return Rule(check, example=str(least))
+    return Rule(check)
 
 
 _HOST = re.compile(
@@ -128,7 +128,7 @@ def _check_endpoint_host(value: str) -> None:
         raise Refused("must be in lower case", "hosts are compared exactly, and URLs are folded before")
     host, port = _split_port(value)
     literal = _IPV6_LITERAL.fullmatch(host)
-    well_formed = _is_address(literal[1]) if literal else _HOST.fullmatch(host) is not None
+    well_formed = _is_ipv6(literal[1]) if literal else _HOST.fullmatch(host) is not None
     if not well_formed or (port is not None and not 1 <= port <= _MAX_PORT):
         raise Refused("must be a host or host:port", 'for example "mtls.example.com" or "example.com:8443"')
     if is_never_dialled(host):
@@ -141,6 +141,10 @@ def _split_port(value: str) -> tuple[str, int | None]:
     if not colon or value.endswith("]"):
         return value, None
     return host, int(port) if _PORT.fullmatch(port) else -1
+
+
+def _is_ipv6(text: str) -> bool:
+    return ":" in text and _is_address(text)
 
 
 def _is_address(text: str) -> bool:
@@ -203,7 +207,7 @@ def _check_audience_word(value: str) -> None:
 
 
 Name = Annotated[str, Rule(_check_name)]
-PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/ca.pem"')]
+PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/file.pem"')]
 ScopeToken = Annotated[str, Rule(_check_scope_token)]
 ResourceUri = Annotated[str, Rule(_check_resource)]
 Visible = Annotated[str, Rule(_check_visible)]
@@ -215,4 +219,4 @@ Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]
 CredentialName = Annotated[str, Rule(_check_credential)]
-AudienceWord = Annotated[str, Rule(_check_audience_word)]
+AudienceWord = Annotated[str, Rule(_check_audience_word, example='"issuer"')]
