@@ -111,11 +111,7 @@ class ListenerOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnexpectedFailure(Event):
-    """
-    A bug: an exception that nobody expected reached a boundary.
-
-    *incident* is in the answer, if there was one. *count* says how many alike this one stands for.
-    """
+    """A bug: an exception nobody expected. *incident* is in the answer, if there was one; *count* alike are meant."""
 
     name: ClassVar[str] = "unexpected_failure"
     severity: ClassVar[Severity] = Severity.ERROR
@@ -129,11 +125,7 @@ class UnexpectedFailure(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryReported(Event):
-    """
-    A library logged a warning or worse: *where* in its source, and the *error* it logged, if any, as types and lines.
-
-    Its message is not here: it may hold bytes from a peer. *count* says how many alike this one stands for.
-    """
+    """A library logged a warning or worse, *count* times; its words are left out, they may hold bytes from a peer."""
 
     name: ClassVar[str] = "library_reported"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -389,10 +381,8 @@ class AuditOpened(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecovered(Event):
     """
-    The audit log had not been closed cleanly, and goes on.
-
-    *torn_bytes* of a half-written line, and *unprotected* whole records after the last checkpoint, are taken
-    over on trust. *restarted* says that the end of the log could not be followed, so that its chain begins anew.
+    The audit log was not closed cleanly: a torn line and *unprotected* records after the last checkpoint are kept
+    on trust. *restarted*: its end could not be followed, and its chain begins anew.
     """
 
     name: ClassVar[str] = "audit_recovered"

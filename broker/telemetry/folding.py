@@ -1,98 +1,122 @@
 """
-Repeated refusals as one record with a count (rules.md R9), so that a denied caller cannot flood the logs.
+Repeated events as one with a count, so that nobody can flood the logs by repeating himself.
 
-The first 20 identical refusals within a minute are passed on one by one; then one in 10 s stands for all
-that came since, for as long as more than 20 a minute come. Identical means: all fields but the pid. Pure:
-the time is an argument (seconds of the boot clock), and no refusal is lost as long as ``flush`` is called at
-the end.
+The first few alike within a window are passed on one by one; then one in a while stands for all that came since,
+for as long as they come that fast (rules.md R9). Alike means: all fields but the pid. Pure: the time is an
+argument (seconds of the boot clock). No count is lost as long as ``due`` is called now and then and ``flush``
+at the end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from broker.events import RequestRefused
+from broker.events import Event, LibraryReported, RequestRefused, UnexpectedFailure
 
-LIMIT = 20
-"""Identical refusals that are recorded one by one within a window (rules.md R9)."""
-
-WINDOW = 60.0
-"""Seconds of a window (rules.md R9)."""
-
-EVERY = 10.0
-"""Seconds between records while refusals are folded (rules.md R9)."""
+Repeatable = RequestRefused | UnexpectedFailure | LibraryReported
+"""What somebody else decides how often it happens."""
 
 MAX_KINDS = 1_024
-"""Kinds of refusals that are told apart at once. Above it the oldest is written out early: more records, none lost."""
+"""Kinds that are told apart at once. Above it the oldest is passed on early: more lines, no count lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """*limit* alike within *window* seconds are passed on one by one; above it one in *every* seconds."""
+
+    limit: int
+    window: float
+    every: float
+
+
+RULES: Mapping[type[Event], Rule] = MappingProxyType(
+    {
+        RequestRefused: Rule(limit=20, window=60.0, every=10.0),  # the numbers of rules.md R9
+        # A loop that runs out of descriptors fails hundreds of times a second; one line says as much.
+        UnexpectedFailure: Rule(limit=1, window=1.0, every=1.0),
+        LibraryReported: Rule(limit=1, window=1.0, every=1.0),
+    }
+)
 
 
 @dataclass(slots=True)
 class _Kind:
-    """How often one kind of refusal was seen in this window, and what of it is not written yet."""
+    """How often one kind was seen in this window, and what of it is not passed on yet."""
 
+    rule: Rule
+    latest: Repeatable
     started: float
-    written: float
-    latest: RequestRefused
+    passed: float
     seen: int = 0
     folding: bool = False
     pending: int = 0
 
 
 class Folding:
-    """Counts refusals by kind."""
+    """Counts events by kind."""
 
     def __init__(self) -> None:
-        self._kinds: dict[RequestRefused, _Kind] = {}
+        self._kinds: dict[Repeatable, _Kind] = {}
 
-    def offer(self, event: RequestRefused, now: float) -> list[RequestRefused]:
-        """Take a refusal; give what is to be recorded now, itself or a count of several."""
-        key = replace(event, pid=None)
+    def offer(self, event: Repeatable, now: float) -> list[Repeatable]:
+        """Take an event; give what is to be passed on now: itself, a count of several, or nothing yet."""
+        key = _alike(event)
         kind = self._kinds.get(key)
-        out: list[RequestRefused] = []
+        out: list[Repeatable] = []
         if kind is None:
             if len(self._kinds) >= MAX_KINDS:
                 out += _drain(self._kinds.pop(next(iter(self._kinds))), now)
-            kind = self._kinds[key] = _Kind(started=now, written=now, latest=event)
+            kind = self._kinds[key] = _Kind(rule=RULES[type(event)], latest=event, started=now, passed=now)
         _roll(kind, now)
-        kind.seen += event.count
         kind.latest = event
-        kind.folding = kind.folding or kind.seen > LIMIT
+        kind.seen += event.count
+        kind.folding = kind.folding or kind.seen > kind.rule.limit
         if not kind.folding:
-            kind.written = now
+            kind.passed = now
             return [*out, event]
         kind.pending += event.count
-        if now - kind.written >= EVERY:
-            out += _drain(kind, now)
-        return out
+        return out + _drain_if_due(kind, now)
 
-    def due(self, now: float) -> list[RequestRefused]:
+    def due(self, now: float) -> list[Repeatable]:
         """Give the counts whose time has come, and forget what has been quiet. To be called every second or so."""
-        out: list[RequestRefused] = []
+        out: list[Repeatable] = []
         for key, kind in list(self._kinds.items()):
-            if now - kind.written >= EVERY:
-                out += _drain(kind, now)
-            if now - kind.started >= 2 * WINDOW and not kind.pending:
+            out += _drain_if_due(kind, now)
+            if now - kind.started >= 2 * kind.rule.window and not kind.pending:
                 del self._kinds[key]
         return out
 
-    def flush(self, now: float) -> list[RequestRefused]:
-        """Give all counts that are not written yet: at the end, or before the log changes files."""
+    def flush(self, now: float) -> list[Repeatable]:
+        """Give all counts that were not passed on yet."""
         return [event for kind in self._kinds.values() for event in _drain(kind, now)]
+
+
+def _alike(event: Repeatable) -> Repeatable:
+    """Give what all events of this kind have in common."""
+    if isinstance(event, RequestRefused):
+        return replace(event, count=1, pid=None)
+    return replace(event, count=1)
 
 
 def _roll(kind: _Kind, now: float) -> None:
     """Begin a new window when the old one is over; folding goes on if the old one was above the limit."""
     elapsed = now - kind.started
-    if elapsed < WINDOW:
-        return
-    kind.folding = elapsed < 2 * WINDOW and kind.seen > LIMIT
-    kind.started = now
-    kind.seen = 0
+    if elapsed >= kind.rule.window:
+        kind.folding = elapsed < 2 * kind.rule.window and kind.seen > kind.rule.limit
+        kind.started = now
+        kind.seen = 0
 
 
-def _drain(kind: _Kind, now: float) -> list[RequestRefused]:
+def _drain_if_due(kind: _Kind, now: float) -> list[Repeatable]:
+    return _drain(kind, now) if now - kind.passed >= kind.rule.every else []
+
+
+def _drain(kind: _Kind, now: float) -> list[Repeatable]:
     if not kind.pending:
         return []
-    count, kind.pending, kind.written = kind.pending, 0, now
-    # Several connections may be behind a count: the pid is that of one refusal, or of none.
-    return [replace(kind.latest, count=count, pid=kind.latest.pid if count == 1 else None)]
+    count, kind.pending, kind.passed = kind.pending, 0, now
+    # A pid is that of one caller: it is not true of all that a count stands for.
+    event = kind.latest if count == kind.latest.count else _alike(kind.latest)
+    return [replace(event, count=count)]

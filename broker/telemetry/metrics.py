@@ -152,11 +152,6 @@ class Metrics:
             ("issuer",),
             registry=registry,
         )
-        self._audit_healthy = Gauge(
-            "token_broker_audit_healthy",
-            "1 while audit records can be written, 0 in a gap; always 0 without an audit log.",
-            registry=registry,
-        )
         self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
 
     def expect(
@@ -197,7 +192,8 @@ class Metrics:
     def _replace(self, label: str, names: Iterable[str], gauge: Gauge) -> None:
         new = set(names)
         for gone in self._known.get(label, set()) - new:
-            gauge.remove_by_labels({label: gone})
+            gauge.labels(gone)  # older releases of the library raise for a series that is not there
+            gauge.remove(gone)
         self._known[label] = new
 
     def _name(self, label: str, value: str) -> str:
@@ -257,10 +253,11 @@ class Metrics:
         self._failures.inc(event.count)
 
     def _audit_opened(self, _: events.AuditOpened) -> None:
-        self._audit_healthy.set(1)
+        if self._watched.audit_healthy is None:
+            self._watched.audit_healthy = True
 
     def _audit_gap(self, event: events.AuditGap) -> None:
-        self._audit_healthy.set(1 if event.closed else 0)
+        self._watched.audit_healthy = event.closed
         if not event.closed:
             self._gaps.inc()
 
@@ -281,15 +278,17 @@ class _Watched(Collector):
     def __init__(self) -> None:
         self.tokens: TokenExpiries = tuple
         self.log_lines_lost: Callable[[], int] = int
+        self.audit_healthy: bool | None = None
 
     def describe(self) -> Iterable[Metric]:
         """Name the families without asking anybody."""
-        return (_expires(()), _lost(0))
+        return (_expires(()), _lost(0), _healthy(None))
 
     def collect(self) -> Iterator[Metric]:
         """Ask now."""
         yield _expires(self.tokens())
         yield _lost(self.log_lines_lost())
+        yield _healthy(self.audit_healthy)
 
 
 def _expires(tokens: Iterable[tuple[str, float | None]]) -> Metric:
@@ -301,6 +300,15 @@ def _expires(tokens: Iterable[tuple[str, float | None]]) -> Metric:
     for name, expires_at in tokens:
         if expires_at is not None:
             family.add_metric((name,), expires_at)
+    return family
+
+
+def _healthy(state: bool | None) -> Metric:
+    family = GaugeMetricFamily(
+        "token_broker_audit_healthy", "1 while audit records can be written, 0 in a gap; absent without an audit log."
+    )
+    if state is not None:
+        family.add_metric((), float(state))
     return family
 
 

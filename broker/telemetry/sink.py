@@ -7,12 +7,17 @@ them from working. ``emit`` never raises, but for a ``TokenServed`` whose record
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from broker.errors import frames_of
-from broker.events import AuditUnavailableError, Event, RequestRefused, TokenServed, UnexpectedFailure
+from broker.events import (
+    AuditUnavailableError,
+    Event,
+    TokenServed,
+    UnexpectedFailure,
+)
 from broker.telemetry.audit import AuditLog
-from broker.telemetry.folding import Folding
+from broker.telemetry.folding import Folding, Repeatable
 from broker.telemetry.logs import Logs
 from broker.telemetry.metrics import Metrics
 from broker.tokens.ports import Clock
@@ -36,25 +41,31 @@ class Telemetry:
 
     def emit(self, event: Event) -> None:
         """Record, log and count *event*. Raises AuditUnavailableError for a ``TokenServed`` that may not be served."""
-        if isinstance(event, RequestRefused):
-            for refusal in self._folding.offer(event, self._clock.boot()):
-                self._deliver(refusal)
-        else:
-            self._deliver(event)
+        for passed in self._folded(event):
+            self._deliver(passed)
 
     def tick(self) -> None:
-        """Record the counts of repeated refusals whose time has come, and seal the audit log. Every second."""
-        for refusal in self._folding.due(self._clock.boot()):
-            self._deliver(refusal)
+        """Record the counts of repeated events whose time has come, and seal the audit log. Every second."""
+        for event in self._folding.due(self._clock.boot()):
+            self._deliver(event)
         if self._audit is not None:
             self._guarded("audit", self._audit.checkpoint)
 
     def close(self) -> None:
         """Record what is left and close the audit log. The last call; emit nothing after it."""
-        for refusal in self._folding.flush(self._clock.boot()):
-            self._deliver(refusal)
+        for event in self._folding.flush(self._clock.boot()):
+            self._deliver(event)
         if self._audit is not None:
             self._guarded("audit", self._audit.close)
+
+    def _folded(self, event: Event) -> Sequence[Event]:
+        if not isinstance(event, Repeatable):
+            return (event,)
+        try:
+            return self._folding.offer(event, self._clock.boot())
+        except Exception as error:  # noqa: BLE001 - as for the sinks: an event that cannot be counted is passed on
+            self._report("folding", error)
+            return (event,)
 
     def _deliver(self, event: Event) -> None:
         if event.audited and self._audit is not None:
