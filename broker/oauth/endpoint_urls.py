@@ -82,9 +82,9 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else address.is_loopback
 
 
-def is_never_dialled(host: str) -> bool:
+def is_never_dialed(host: str) -> bool:
     """
-    Say whether *host* is a literal address that must not be dialled, whoever wrote it.
+    Say whether *host* is a literal address that must not be dialed, whoever wrote it.
 
     Link-local and cloud metadata addresses, also where an IPv6 address wraps an IPv4 one. For names it is
     False: the addresses that a name leads to are to be asked about one by one.
@@ -121,3 +121,6 @@ def _is_host(host: str) -> bool:
     if _NUMBER.fullmatch(labels[-1]):
         return isinstance(_address(host), ipaddress.IPv4Address)
     return all(labels)
+
+
+is_never_dialled = is_never_dialed

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
 from broker.oauth.client import Client, Discovery, Issuer, Profile, SenderConstraint
-from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialled, parse_url
+from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 from broker.oauth.jose import alg_names
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
@@ -93,8 +93,8 @@ def check_issuer(url: str, *, allow_insecure_loopback: bool) -> None:
         ) from None
     if parsed.query:
         raise LocalError("issuer_invalid", "the issuer has a query", hint="leave out everything from the question mark")
-    if is_never_dialled(parsed.host):
-        raise LocalError("issuer_invalid", "the issuer is at a link-local or cloud metadata address, never dialled")
+    if is_never_dialed(parsed.host):
+        raise LocalError("issuer_invalid", "the issuer is at a link-local or cloud metadata address, never dialed")
     if not _is_secure(parsed, allow_insecure_loopback=allow_insecure_loopback):
         raise LocalError(
             "issuer_invalid",
@@ -121,6 +121,8 @@ def discovery_urls(issuer: Issuer) -> tuple[str, ...]:
             return (inserted,)
         case Discovery.AUTO:
             return (appended, inserted)
+        case unknown:
+            assert_never(unknown)
 
 
 def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None = None) -> AuthorizationServer:
@@ -274,7 +276,7 @@ def _aliases(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_endpoints(urls: tuple[tuple[str, str], ...], issuer: Issuer) -> None:
-    """Refuse the document if one URL is not to be dialled; foreign hosts are named all at once."""
+    """Refuse the document if one URL is not to be dialed; foreign hosts are named all at once."""
     home = parse_url(issuer.issuer).host
     listed = {host.lower() for host in issuer.endpoint_hosts}
     foreign: dict[str, str] = {}
@@ -296,7 +298,7 @@ def _checked_url(name: str, text: str, issuer: Issuer) -> EndpointUrl:
         parsed = parse_url(text)
     except NotAnEndpointUrlError:
         raise invalid(f"{name} in the metadata is not a plain absolute URL", reason=Reason.ENDPOINT_REFUSED) from None
-    if is_never_dialled(parsed.host):
+    if is_never_dialed(parsed.host):
         raise invalid(
             f"{name} in the metadata is a link-local or cloud metadata address", reason=Reason.ADDRESS_REFUSED
         )

@@ -1,0 +1,97 @@
+"""binding: bound to our certificate, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.errors import Outcome, RemoteError
+from broker.oauth.binding import check_binding
+from broker.oauth.client import SenderConstraint
+from broker.oauth.reasons import Reason
+from tests.unit.oauth.builders import OURS, THEIRS, a_jwt
+
+CERTIFICATE = SenderConstraint.CERTIFICATE
+NONE = SenderConstraint.NONE
+OPAQUE = "$2a$10$opaque"
+UNBOUND = a_jwt({"sub": "app"})
+BOUND = a_jwt({"cnf": {"x5t#S256": OURS}})
+BOUND_ELSEWHERE = a_jwt({"cnf": {"x5t#S256": THEIRS}})
+BOUND_TO_A_KEY = a_jwt({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}})
+
+
+@pytest.mark.parametrize(
+    ("token", "constraint", "ours", "binding"),
+    [
+        (BOUND, CERTIFICATE, OURS, "certificate"),
+        (OPAQUE, CERTIFICATE, OURS, "unverified"),
+        (a_jwt({"cnf": {"x5t#S256": OURS, "jkt": "x"}}), CERTIFICATE, OURS, "certificate"),
+        (OPAQUE, NONE, OURS, "none"),
+        (OPAQUE, NONE, None, "none"),
+        (UNBOUND, NONE, OURS, "none"),
+        (UNBOUND, NONE, None, "none"),
+        (BOUND_TO_A_KEY, NONE, None, "none"),
+        (a_jwt({"cnf": "x5t#S256"}), NONE, None, "none"),
+        (BOUND, NONE, OURS, "certificate"),
+    ],
+)
+def test_a_usable_token_is_accepted_with_its_binding(
+    token: str, constraint: SenderConstraint, ours: str | None, binding: str
+) -> None:
+    """A token that turns out to be bound to our certificate is called bound, asked for or not."""
+    assert check_binding(token, sender_constraint=constraint, certificate_thumbprint=ours) == binding
+
+
+@pytest.mark.parametrize(
+    ("token", "constraint", "ours", "reason"),
+    [
+        (BOUND_ELSEWHERE, CERTIFICATE, OURS, Reason.WRONG_BINDING),
+        (BOUND, CERTIFICATE, None, Reason.WRONG_BINDING),
+        (BOUND_ELSEWHERE, NONE, OURS, Reason.WRONG_BINDING),
+        (BOUND, NONE, None, Reason.WRONG_BINDING),
+        (UNBOUND, CERTIFICATE, OURS, Reason.DOWNGRADED),
+        (UNBOUND, CERTIFICATE, None, Reason.DOWNGRADED),
+        (BOUND_TO_A_KEY, CERTIFICATE, OURS, Reason.DOWNGRADED),
+        (OPAQUE, CERTIFICATE, None, Reason.DOWNGRADED),
+    ],
+)
+def test_a_token_that_we_cannot_use_or_that_is_weaker_is_refused(
+    token: str, constraint: SenderConstraint, ours: str | None, reason: Reason
+) -> None:
+    """Both come after the server has processed the request, and say what to look at."""
+    with pytest.raises(RemoteError) as caught:
+        check_binding(token, sender_constraint=constraint, certificate_thumbprint=ours)
+
+    assert (caught.value.code, caught.value.outcome) == (reason, Outcome.ANSWERED)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("thumbprint", [None, 1, "", OURS + "=", OURS.lower(), [OURS], {"x": OURS}])
+def test_a_thumbprint_has_to_be_equal_to_the_letter(thumbprint: Any) -> None:
+    """No padding, no case folding, no lists."""
+    with pytest.raises(RemoteError) as caught:
+        check_binding(
+            a_jwt({"cnf": {"x5t#S256": thumbprint}}), sender_constraint=CERTIFICATE, certificate_thumbprint=OURS
+        )
+
+    assert caught.value.code == Reason.WRONG_BINDING
+
+
+@pytest.mark.parametrize("cnf", [None, "x", 1, [], ["x5t#S256"], {}, {"x5t#s256": OURS}, {"x5t": OURS}])
+def test_a_cnf_that_names_no_certificate_binds_to_none(cnf: Any) -> None:
+    """Where a bound token was asked for, a malformed confirmation is a missing one."""
+    with pytest.raises(RemoteError) as caught:
+        check_binding(a_jwt({"cnf": cnf}), sender_constraint=CERTIFICATE, certificate_thumbprint=OURS)
+
+    assert caught.value.code == Reason.DOWNGRADED
+
+
+def test_the_errors_show_neither_token_nor_thumbprint() -> None:
+    """Both are a peer's bytes."""
+    with pytest.raises(RemoteError) as caught:
+        check_binding(BOUND_ELSEWHERE, sender_constraint=CERTIFICATE, certificate_thumbprint=OURS)
+
+    shown = f"{caught.value} {caught.value.hint}"
+    assert THEIRS not in shown
+    assert BOUND_ELSEWHERE not in shown
