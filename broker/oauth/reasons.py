@@ -2,7 +2,7 @@
 Why a request to an authorization server brought no token: the closed set.
 
 These are labels of ``token_broker_refresh_total`` and fields of logs and audit records, so a new one is a
-change of an interface and is documented in ``docs/reference/errors.md``.
+change of an interface and is documented in ``docs/reference/reasons.md``.
 """
 
 from __future__ import annotations
