@@ -6,10 +6,6 @@ day does. It shares no code with the broker and imports no other package of it, 
 mistakes are hidden by the other's. It must never listen anywhere but on loopback, and never be trusted: its
 keys are new at every start and its metadata says what it is.
 
-``Sandbox.start`` runs one inside a test, ``token-broker sandbox`` as a process of its own, which
-``ControlClient`` commands from outside.
+``running.Sandbox.start`` runs one inside a test, ``token-broker sandbox`` as a process of its own, which
+``control_client.ControlClient`` commands from outside.
 """
-
-from broker.sandbox.running import Sandbox
-
-__all__ = ["Sandbox"]

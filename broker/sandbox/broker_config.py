@@ -22,7 +22,6 @@ TEMPLATE = """\
 issuer = "{issuer}"
 profile = "fapi2"
 ca_file = "{ca}"                      # the sandbox's own certificate authority
-endpoint_hosts = ["{mtls_host}"]  # where its mutual TLS endpoints are
 sandbox = true                          # without it, a server that says it is a sandbox is refused
 
 [certificate.demo]                      # the transport certificate: the token is bound to it
@@ -74,7 +73,6 @@ def broker_config(
     return TEMPLATE.format(
         issuer=addresses.issuer,
         ca=CA,
-        mtls_host=addresses.mtls.removeprefix("https://"),
         client=CLIENT,
         signing_key=signing_key_file(signing_key.alg),
         alg=signing_key.alg,

@@ -25,6 +25,7 @@ MAX_LIFETIME = 300
 MAX_REMEMBERED = 100_000
 """Assertions remembered at a time; some 50 MB, and more than a load test sends in ``MAX_LIFETIME``."""
 
+_ALG = re.compile(r"[A-Za-z0-9]{1,16}")
 _JTI = re.compile(r"[\x21-\x7e]{1,256}")
 
 
@@ -71,20 +72,22 @@ class UsedAssertions:
 class Assertion:
     """What a client assertion says, for the log: unverified, and only what has a harmless form."""
 
-    client_id: str | None
-    jti: str | None
+    client_id: str | None = None
+    jti: str | None = None
+    alg: str | None = None
 
 
 def unverified_assertion(token: str | None, clients: Mapping[str, RegisteredClient]) -> Assertion:
-    """Read who sent *token* and its ``jti``, without believing it."""
+    """Read who sent *token*, its ``jti`` and its algorithm, without believing it."""
     try:
-        claims = unverified_claims(token or "")
+        header, claims = unverified_header(token or ""), unverified_claims(token or "")
     except NotSignedError:
-        return Assertion(client_id=None, jti=None)
-    client_id, jti = claims.get("sub"), claims.get("jti")
+        return Assertion()
+    client_id, jti, alg = claims.get("sub"), claims.get("jti"), header.get("alg")
     return Assertion(
         client_id=client_id if isinstance(client_id, str) and client_id in clients else None,
         jti=jti if isinstance(jti, str) and _JTI.fullmatch(jti) else None,
+        alg=alg if isinstance(alg, str) and _ALG.fullmatch(alg) else None,
     )
 
 

@@ -20,10 +20,10 @@ class Entry:
     One request.
 
     *time* in Unix seconds. *endpoint* is ``token``, ``metadata``, ``jwks``, ``resource`` or ``elsewhere``.
-    *client* and *jti* are what the client assertion said, unverified; *certificate* is the thumbprint of the
-    connection's certificate, *reused* that this connection carried a request before. *outcome* is
-    ``issued``, ``ok``, an error code, or ``fault`` when the request was not processed; *fault* the kind of
-    the fault that met it.
+    *outcome* is ``issued``, ``ok``, an error code, or ``fault`` when the request was not processed; *reason*
+    explains an error code, *fault* is the kind of the fault that it met. *client*, *jti* and *alg* are what
+    the client assertion said, unverified; *certificate* is the thumbprint of the connection's certificate.
+    *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there.
     """
 
     time: float
@@ -32,6 +32,7 @@ class Entry:
     outcome: str
     client: str | None = None
     jti: str | None = None
+    alg: str | None = None
     certificate: str | None = None
     reason: str | None = None
     fault: str | None = None

@@ -233,6 +233,7 @@ class Sandbox:
             "hello": self.addresses.hello,
             "token": TOKEN,
             "socket": str(self.directory / SOCKET),
+            "pid": os.getpid(),
             "ports": self._ports,
         }
         text = broker_config(

@@ -11,14 +11,14 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from broker.sandbox.authority import certificate_thumbprint
-from broker.sandbox.clients import unverified_assertion
+from broker.sandbox.clients import Assertion, unverified_assertion
 from broker.sandbox.faults import Fault, FaultBoard, Where
 from broker.sandbox.journal import Entry, Journal
 from broker.sandbox.metadata import Addresses, metadata_document
@@ -40,8 +40,7 @@ class _Seen:
     """What the journal says of a request besides its outcome."""
 
     endpoint: str
-    client: str | None = None
-    jti: str | None = None
+    assertion: Assertion = field(default_factory=Assertion)
 
 
 Process = Callable[[Fault | None], Answer]
@@ -104,7 +103,7 @@ class Server:
             authorization_header="Authorization" in request.headers,
         )
         assertion = unverified_assertion(token_request.first("client_assertion"), self.tokens.clients)
-        seen = _Seen(endpoint="token", client=assertion.client_id, jti=assertion.jti)
+        seen = _Seen(endpoint="token", assertion=assertion)
 
         def process(fault: Fault | None) -> Answer:
             return self.tokens.answer(token_request, now=self.wall(), twist=twist_claims(fault))
@@ -180,8 +179,9 @@ class Server:
             endpoint=seen.endpoint,
             method=request.method,
             outcome=outcome,
-            client=seen.client,
-            jti=seen.jti,
+            client=seen.assertion.client_id,
+            jti=seen.assertion.jti,
+            alg=seen.assertion.alg,
             certificate=_thumbprint(request),
             reason=answer.body.get("error_description") if refused and answer is not None else None,
             fault=fault.kind if fault is not None else None,

@@ -1,0 +1,149 @@
+"""``token-broker sandbox``: a strict authorization server on loopback, to try the broker with and to break."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from broker.cli.exits import DONE, FAILED, WRONG_USAGE, say
+
+if TYPE_CHECKING:
+    from broker.sandbox.running import Sandbox
+
+LISTENERS = ("issuer", "mtls", "resource", "elsewhere", "control")
+"""As ``broker.sandbox.running`` has them; repeated here, because the parser must not load a server."""
+
+EPILOG = """\
+It makes a certificate authority, certificates and keys, new ones each time, and a configuration file
+for the broker, in a directory that only you can read. It asks for private_key_jwt over mutual TLS and
+issues certificate-bound access tokens that live for a minute. It listens on 127.0.0.1 only, and its
+tokens are worth nothing anywhere else.
+
+what it makes in DIR:
+  config.toml                for `token-broker run --config`
+  ca.pem                     trust it for this server, and for nothing else
+  client.pem, client.key     the client certificate that tokens are bound to
+  other.pem, other.key       a client certificate to see a token refused with
+  signing-*.pem              keys for client assertions: PS256, ES256, EdDSA
+  control-token              lets you make it fail
+  sandbox.json               its addresses
+
+make it fail (docs/sandbox.md lists all the ways):
+  curl -H "Authorization: Bearer $(cat DIR/control-token)" http://127.0.0.1:PORT/sandbox/faults \\
+       -d '{"where": "token", "kind": "status", "status": 503, "retry_after": 5, "times": 2}'
+
+examples:
+  token-broker sandbox
+  token-broker sandbox --directory ./sandbox --lifetime 20
+  token-broker sandbox --directory ./sandbox --keep          the same server again, as after a restart
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "sandbox",
+        help="run a strict authorization server on loopback, to try things with",
+        description="Run an authorization server and an API on loopback until Ctrl-C.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        metavar="DIR",
+        help="where to write keys and configuration: empty, or of an earlier sandbox (default: a temporary one)",
+    )
+    parser.add_argument("--keep", action="store_true", help="go on with the keys and ports that are in --directory")
+    for name in LISTENERS:
+        option = "--port" if name == "issuer" else f"--{name}-port"
+        parser.add_argument(
+            option,
+            type=_port,
+            default=None,
+            metavar="N",
+            dest=f"{name}_port",
+            help=f"port of the {name} listener (default: a free one)",
+        )
+    parser.add_argument("--strict", action="store_true", help="refuse clients without a certificate by a TLS alert")
+    parser.add_argument(
+        "--lifetime", type=_lifetime, default=60, metavar="SECONDS", help="lifetime of access tokens (60)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a sandbox until SIGINT or SIGTERM."""
+    from broker.sandbox.foreground import serve_until_signal  # noqa: PLC0415 - only when chosen
+    from broker.sandbox.layout import DirectoryRefusedError  # noqa: PLC0415 - only when chosen
+
+    if arguments.keep and arguments.directory is None:
+        say("--keep needs the --directory to go on with")
+        return WRONG_USAGE
+    ports = {name: getattr(arguments, f"{name}_port") for name in LISTENERS}
+    with ExitStack() as stack:
+        directory = arguments.directory or _temporary(stack)
+        try:
+            serve_until_signal(
+                directory.absolute(),
+                keep=arguments.keep,
+                ports={name: port for name, port in ports.items() if port is not None},
+                strict=arguments.strict,
+                lifetime=arguments.lifetime,
+                announce=_announce,
+            )
+        except DirectoryRefusedError as error:
+            say(str(error))
+            return FAILED
+        except OSError as error:
+            say(f"the sandbox cannot run: {error.strerror or type(error).__name__}")
+            return FAILED
+    return DONE
+
+
+def _temporary(stack: ExitStack) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="token-broker-sandbox-"))
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def _announce(sandbox: Sandbox) -> None:
+    print(_described(sandbox), flush=True)
+
+
+def _described(sandbox: Sandbox) -> str:
+    where = sandbox.addresses
+    directory = sandbox.directory
+    return f"""\
+authorization server   {where.issuer}
+  mutual TLS           {where.mtls}/token
+  tokens               bound to the client certificate, for {sandbox.lifetime} seconds
+resource API           {where.hello}
+faults on command      {where.control}/sandbox/faults
+files                  {directory}
+
+Next, in another terminal:
+
+  token-broker run --config {sandbox.config_file}
+  token-broker token demo --socket {directory}/api.sock
+
+Ctrl-C ends it."""
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return port
+
+
+def _lifetime(text: str) -> int:
+    seconds = int(text)
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("must be from 1 to 86400 seconds")
+    return seconds
