@@ -1,0 +1,99 @@
+# Everything that a person does with this tree. `make help` lists it.
+#
+# It needs Linux, make and a Python (PYTHON=...) with the venv module, writes to .venv, node_modules and the
+# caches of the tools, and installs nothing that is not locked with hashes in requirements/ or package-lock.json.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+
+# The unit tests alone must cover this much of the packages where a missed branch costs most, in percent.
+COVERED := broker.oauth broker.policy broker.tokens
+COVERAGE_FLOOR := 95
+
+# Two workers, and whole files to a worker: fixtures of a file are made once, and two cores are what CI has.
+PYTEST = $(BIN)/pytest -n 2 --dist loadfile $(if $(MUST_RUN_ALL),-p tests.no_skips)
+
+# CI=true or REQUIRE_ALL=1: a test that this machine cannot run is a failure and not a skip.
+MUST_RUN_ALL := $(filter 1 true,$(REQUIRE_ALL) $(CI))
+
+# Lock files name no registry: what they lock is known by its hashes, wherever it comes from.
+LOCKING := pip-tools==7.6.2
+PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-hashes --no-header --strip-extras \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line \
+	$(if $(filter 1,$(UPGRADE)),--upgrade)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format lint types imports unit bigger-tests node lock clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
+	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)
+
+test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure
+
+check: format lint types imports unit  ## run the fast half of the tests: style, types, imports, unit tests
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format --check --quiet
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check --quiet
+
+types: .venv/dev.stamp
+	$(BIN)/mypy
+
+imports: .venv/dev.stamp
+	$(BIN)/lint-imports
+
+unit: .venv/dev.stamp
+	$(PYTEST) tests/unit $(COVERED:%=--cov=%) --cov-branch --cov-fail-under=$(COVERAGE_FLOOR) \
+		--cov-report=term-missing:skip-covered
+
+bigger-tests: .venv/dev.stamp node
+	$(PYTEST) tests --ignore=tests/unit
+
+# Finds a Node.js or installs one into .venv, and the server of tests/interop with it. Where that fails it says
+# why, and those tests are skipped, unless all must run.
+node: .venv/dev.stamp
+	@$(BIN)/python -m tests.interop.node $(if $(MUST_RUN_ALL),--required)
+
+# On the oldest Python that is supported, because newer ones need a part of what it needs.
+lock: .venv/run.stamp  ## make the lock files anew, on Python 3.11; UPGRADE=1: with the newest versions
+	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'lock files are made on Python 3.11')"
+	$(BIN)/python -m venv .venv/lock
+	.venv/lock/bin/pip install --quiet $(LOCKING)
+	cd requirements && $(PIP_COMPILE) --output-file run.txt ../pyproject.toml
+	cd requirements && for name in build dev node; do $(PIP_COMPILE) --output-file $$name.txt $$name.in; done
+	cd tests/interop/server && npm install --package-lock-only $(if $(filter 1,$(UPGRADE)),&& npm update --package-lock-only)
+
+clean:  ## remove everything that these targets made
+	rm -rf .venv tests/interop/server/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
+		.hypothesis .coverage .coverage.* dist
+	find broker tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets stand on ---
+
+# One line that says what to do if this machine cannot run the broker; nothing otherwise.
+define OBSTACLE
+[ "$$(uname -s)" = Linux ] || { echo "the broker runs on Linux only"; exit; }; \
+command -v "$(PYTHON)" >/dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name another one: make PYTHON=PATH"; exit; }; \
+"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "$(PYTHON) is older than Python 3.11: name a newer one: make PYTHON=PATH"; exit; }; \
+"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)"; exit; }
+endef
+refuse = $(if $(1),$(error $(1)))
+
+.venv/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
+	@$(call refuse,$(shell $(OBSTACLE)))echo "Installing the locked packages into .venv ..."
+	@$(BIN)/python -c "import sys, pip; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
+	@$(PIP) install --require-hashes --requirement requirements/run.txt --requirement requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.txt .venv/run.stamp
+	@echo "Installing the locked tools of the tests into .venv ..."
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
