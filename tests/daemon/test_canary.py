@@ -115,5 +115,5 @@ def test_nothing_came_out_anywhere(sandbox: SandboxProcess, broker: BrokerProces
 
     assert found(texts, set(tokens)) == set()
     for file in Path(sandbox.home).iterdir():
-        if file.is_file() and file.name not in {"control-token"}:
+        if file.is_file() and file.name != "control-token":
             assert found(file.read_bytes().decode("latin-1"), set(tokens)) == set(), file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -176,7 +175,7 @@ def test_the_process_can_be_neither_dumped_nor_read(sandbox: SandboxProcess):
     """No core file, and no other process of the same user reads its memory."""
     with broker_process(sandbox) as broker:
         limits = Path(f"/proc/{broker.pid}/limits").read_text()
-        owner = os.stat(f"/proc/{broker.pid}/mem").st_uid
+        owner = Path(f"/proc/{broker.pid}/mem").stat().st_uid
 
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert core.split()[4:6] == ["0", "0"]
