@@ -18,15 +18,15 @@ import aiohttp
 from yarl import URL
 
 from broker import __version__
-from broker.errors import Outcome, RemoteError
+from broker.errors import RemoteError
 from broker.oauth.client_auth import assertion_form
-from broker.oauth.endpoint_urls import is_never_dialled
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialled, parse_url
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.tokens.ports import Clock
-from broker.transport.failures import Progress, translate, watch
-from broker.transport.resolver import AddressRefusedError, Resolver
-from broker.transport.sockets import Sockets
+from broker.transport.failures import FOREIGN, Progress, UnaskedAnswerError, refusal, translate, watch
+from broker.transport.resolver import Resolver
+from broker.transport.sockets import Sockets, turns_until
 
 DEADLINE = 10.0
 """Seconds for a whole exchange, name lookup to last byte: the longest that a caller waits for a token."""
@@ -51,6 +51,18 @@ MAX_CONNECTIONS = 16
 
 READ_SIZE = 64 * 1024
 """Bytes read at a time; also bounds what aiohttp buffers before it stops reading from the socket."""
+
+FINAL_STATUSES = range(200, 600)
+"""RFC 9110 section 15; 101 among others would be an answer to something that we never ask."""
+
+
+class _OrderlyRequest(aiohttp.ClientRequest):
+    """Refuses a kept connection on which something is waiting: aiohttp would take it for the answer."""
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise UnaskedAnswerError
+        return await super().send(conn)
 
 
 class Session:
@@ -80,6 +92,7 @@ class Session:
         self._resolver = Resolver()
         self._sockets = Sockets()
         self._client: aiohttp.ClientSession | None = None
+        self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
     @property
@@ -96,33 +109,50 @@ class Session:
         """
         Transmit once; never retried, never redirected.
 
-        Raises RemoteError: ``not_sent`` or ``unknown``, or ``answered`` for an answer that is too large or
-        encoded.
+        Raises RemoteError with the outcomes ``not_sent`` and ``unknown``; *status* is set once the head of
+        an answer had arrived, also for one that is too large or encoded.
         """
-        url = URL(request.url, encoded=True)
-        secured = url.scheme == "https"
-        progress = Progress(presents_certificate=secured and self._thumbprint is not None)
+        progress = self._begun(request)
+        if self._closed:
+            raise _was_closed(progress)
         try:
-            async with asyncio.timeout(self._deadline):
-                return await self._exchange(request, url, progress)
-        except (aiohttp.ClientError, OSError) as error:
+            async with asyncio.timeout(self._deadline) as deadline:
+                self._under_way.add(deadline)
+                try:
+                    return await self._exchange(request, progress)
+                finally:
+                    self._under_way.discard(deadline)
+        except FOREIGN as error:
             raise self._translated(error, progress) from None
 
     async def close(self) -> None:
-        """Close every connection; a call that is still under way fails. When it returns, no socket is open."""
+        """Close every connection; calls under way fail. When it returns, no socket is open."""
         self._closed = True
+        for deadline in self._under_way:
+            if not deadline.expired():
+                deadline.reschedule(0.0)
+        await turns_until(lambda: not self._under_way)
         if self._client is not None:
             await self._client.close()
         await self._resolver.close()
         await self._sockets.end()
 
-    async def _exchange(self, request: Request, url: URL, progress: Progress) -> Response:
-        if is_never_dialled(url.host or ""):
-            # aiohttp does not ask a resolver about an address.
-            raise AddressRefusedError
+    def _begun(self, request: Request) -> Progress:
+        """Look at the URL before anything is done; an address in it is checked here, since no resolver will."""
+        try:
+            target = parse_url(request.url)
+        except NotAnEndpointUrlError:
+            raise refusal(Reason.ENDPOINT_REFUSED, Progress(secured=False, presents_certificate=False)) from None
+        secured = target.scheme == "https"
+        progress = Progress(secured=secured, presents_certificate=secured and self._thumbprint is not None)
+        if is_never_dialled(target.host):
+            raise refusal(Reason.ADDRESS_REFUSED, progress)
+        return progress
+
+    async def _exchange(self, request: Request, progress: Progress) -> Response:
         answer = await self._opened().request(
             request.method,
-            url,
+            URL(request.url, encoded=True),  # as it is: an endpoint is called exactly as the server wrote it
             headers=_headers(request),
             data=_form(request),
             allow_redirects=False,
@@ -131,22 +161,24 @@ class Session:
         )
         progress.status = answer.status
         try:
-            body = await self._read(answer)
+            body = await self._read(answer, progress)
         except BaseException:
             _drop(answer)
             raise
         return Response(status=answer.status, headers=_first_values(answer), body=body)
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, answer: aiohttp.ClientResponse, progress: Progress) -> bytes:
+        if answer.status not in FINAL_STATUSES:
+            raise refusal(Reason.PROTOCOL_VIOLATED, progress)
         if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise _unacceptable(answer, Reason.ENCODED, "the answer is encoded, though identity was asked for")
+            raise refusal(Reason.ENCODED, progress)
         declared, body = answer.content_length or 0, bytearray()
         while declared <= self._max_body and len(body) <= self._max_body:
-            piece = await answer.content.read(min(READ_SIZE, self._max_body + 1 - len(body)))
+            piece = await _read_piece(answer, min(READ_SIZE, self._max_body + 1 - len(body)))
             if not piece:
                 return bytes(body)
             body += piece
-        raise _unacceptable(answer, Reason.TOO_LARGE, f"the answer is larger than {self._max_body} bytes")
+        raise refusal(Reason.TOO_LARGE, progress)
 
     def _once(self, progress: Progress) -> aiohttp.ClientMiddlewareType:
         """Keep aiohttp from sending a request again when a connection is lost: it never sees that error."""
@@ -156,12 +188,14 @@ class Session:
         ) -> aiohttp.ClientResponse:
             try:
                 return await handler(request)
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            except FOREIGN as error:
                 raise self._translated(error, progress) from None
 
         return middleware
 
     def _translated(self, error: Exception, progress: Progress) -> RemoteError:
+        if self._closed:
+            return _was_closed(progress)
         expired = self._not_after is not None and self._not_after <= self._clock.wall()
         return translate(error, progress, certificate_expired=expired)
 
@@ -181,6 +215,7 @@ class Session:
                 auto_decompress=False,
                 requote_redirect_url=False,
                 raise_for_status=False,
+                request_class=_OrderlyRequest,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 read_bufsize=READ_SIZE,
                 trace_configs=[watch()],
@@ -215,6 +250,14 @@ def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return headers
 
 
+async def _read_piece(answer: aiohttp.ClientResponse, size: int) -> bytes:
+    try:
+        return await answer.content.read(size)
+    except RuntimeError:
+        # aiohttp's word for a connection that ended between two reads without a mark at the end of the body.
+        raise aiohttp.ClientPayloadError from None
+
+
 def _drop(answer: aiohttp.ClientResponse) -> None:
     """Close the connection of an answer that is not read to its end, without a good-bye to the peer."""
     connection = answer.connection
@@ -223,5 +266,7 @@ def _drop(answer: aiohttp.ClientResponse) -> None:
     answer.close()
 
 
-def _unacceptable(answer: aiohttp.ClientResponse, reason: Reason, message: str) -> RemoteError:
-    return RemoteError(reason, message, outcome=Outcome.UNKNOWN, status=answer.status)
+def _was_closed(progress: Progress) -> RemoteError:
+    return RemoteError(
+        Reason.CONNECTION_LOST, "the session was closed", outcome=progress.outcome, status=progress.status
+    )

@@ -11,11 +11,20 @@ import asyncio
 import contextlib
 import socket
 import weakref
+from collections.abc import Callable
 
 from aiohttp import AddrInfoType
 
-CLOSE_BUDGET = 1.0
-"""Seconds; a socket that is shut down is closed within a few turns of the loop, so this is never used up."""
+MAX_TURNS = 200
+"""Turns of the loop; what has been shut down or cancelled is gone after a few, so this is never used up."""
+
+
+async def turns_until(done: Callable[[], bool]) -> None:
+    """Let the loop turn until *done* says so, or for ``MAX_TURNS``: waits for callbacks, not for time."""
+    for _ in range(MAX_TURNS):
+        if done():
+            return
+        await asyncio.sleep(0)
 
 
 class Sockets:
@@ -40,7 +49,4 @@ class Sockets:
         for made in self.open():
             with contextlib.suppress(OSError):  # not connected, or no longer
                 made.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_BUDGET):
-                while self.open():
-                    await asyncio.sleep(0)
+        await turns_until(lambda: not self.open())

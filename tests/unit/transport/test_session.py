@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from broker.errors import Outcome, RemoteError
+from broker.oauth.messages import Request
+from broker.oauth.reasons import Reason
+from broker.oauth.secret import ClientAssertion
+from tests.unit.transport.certificates import client, client_context, server_context
+from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
+
+pytestmark = pytest.mark.real_time
+
+
+def post(url: str, *form: tuple[str, str], assertion: str | None = None) -> Request:
+    secret = ClientAssertion(assertion) if assertion else None
+    return Request(
+        method="POST", url=url, form=form or (("grant_type", "client_credentials"),), client_assertion=secret
+    )
+
+
+def get(url: str) -> Request:
+    return Request(method="GET", url=url)
+
+
+async def test_only_the_headers_that_we_set_go_out():
+    """No cookie, no compression, no header of aiohttp's own choice."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(post(server.url()))
+
+        assert server.heard[0].headers() == {
+            "host": f"127.0.0.1:{server.port}",
+            "accept": "application/json",
+            "user-agent": "token-broker/0.1.0",
+            "accept-encoding": "identity",
+            "content-type": "application/x-www-form-urlencoded",
+            "content-length": "29",
+        }
+
+
+async def test_a_get_has_neither_body_nor_content_type():
+    """What is not a form says nothing about a body."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(get(server.url("/.well-known/openid-configuration")))
+
+        assert set(server.heard[0].headers()) == {"host", "accept", "user-agent", "accept-encoding"}
+        assert server.heard[0].head.startswith(b"GET /.well-known/openid-configuration HTTP/1.1\r\n")
+
+
+async def test_a_draft_cannot_ask_for_compression():
+    """A header of the request is sent, but for those that are the transport's."""
+    async with serving(answers_ok) as server, session() as connections:
+        headers = {"Accept": "application/jwt", "Accept-Encoding": "gzip"}
+        await connections.send(Request(method="GET", url=server.url(), headers=headers))
+
+        assert server.heard[0].headers()["accept"] == "application/jwt"
+        assert server.heard[0].headers()["accept-encoding"] == "identity"
+
+
+async def test_a_form_keeps_order_and_repetitions_and_ends_with_the_assertion():
+    """RFC 6749 appendix B: form encoding of UTF-8; ``resource`` may occur twice (RFC 8707)."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(post(server.url(), ("resource", "a b"), ("resource", "ü&="), assertion="h.c.s"))
+
+        assert server.heard[0].body == (
+            b"resource=a+b&resource=%C3%BC%26%3D"
+            b"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
+            b"&client_assertion=h.c.s"
+        )
+
+
+async def test_a_url_is_called_exactly_as_it_is_written():
+    """The audience of an assertion may be this URL: no quoting, no normalizing."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(post(server.url("/a%2Fb/%7Ec?x=%41+%20")))
+
+        assert server.heard[0].head.startswith(b"POST /a%2Fb/%7Ec?x=%41+%20 HTTP/1.1\r\n")
+
+
+async def test_an_answer_has_lower_case_headers_and_the_first_value_of_each():
+    """A second Content-Type cannot override the first."""
+    data = b"HTTP/1.1 400 Bad\r\nX-A: one\r\nx-a: two\r\nContent-Length: 4\r\n\r\n\xff\x00{}"
+    async with serving(says(data)) as server, session() as connections:
+        answer = await connections.send(post(server.url()))
+
+        assert answer.status == 400
+        assert answer.headers == {"x-a": "one", "content-length": "4"}
+        assert answer.body == b"\xff\x00{}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("request_of", [post, get])
+async def test_a_redirect_is_an_answer_and_is_never_followed(status, request_of):
+    """A followed 307 would hand assertion and refresh token to whoever is named in it."""
+    async with serving(answers_ok) as elsewhere, session() as connections:
+        location = elsewhere.url("/stolen").encode()
+        data = b"HTTP/1.1 %d X\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, location)
+        async with serving(says(data)) as server:
+            answer = await connections.send(request_of(server.url()))
+
+            assert answer.status == status
+            assert elsewhere.connections == 0
+
+
+async def test_a_cookie_is_not_sent_back():
+    """No state of one call reaches another."""
+
+    async def handler(connection: Connection) -> None:
+        while True:
+            await connection.hear()
+            await connection.say(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with serving(handler) as server, session() as connections:
+        for _ in range(2):
+            await connections.send(get(server.url(host="localhost")))
+
+        assert "cookie" not in server.heard[1].headers()
+
+
+async def test_a_connection_serves_several_calls():
+    """A mutual TLS handshake for each of a thousand refreshes would be a waste."""
+    async with serving(answers_ok, server_context()) as server, session() as connections:
+        for _ in range(3):
+            await connections.send(post(server.url(scheme="https")))
+
+        assert len(server.heard) == 3
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("request_of", [post, get])
+@pytest.mark.parametrize("answered_before", [0, 1])
+async def test_a_request_is_never_sent_again_when_the_connection_ends(request_of, answered_before):
+    """Neither on a fresh connection nor on a kept one, where aiohttp by itself would repeat the GET."""
+
+    async def handler(connection: Connection) -> None:
+        for _ in range(answered_before):
+            await connection.hear()
+            await connection.say(OK)
+        await connection.hear()
+
+    async with serving(handler) as server, session() as connections:
+        for _ in range(answered_before):
+            await connections.send(request_of(server.url()))
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(request_of(server.url()))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.CONNECTION_LOST, Outcome.UNKNOWN)
+        assert len(server.heard) == answered_before + 1
+        assert server.connections == 1
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one():
+    """A proxy's 408 on an idle connection, or a second answer, would be read as that of the next request."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await connection.say(OK)
+        await asyncio.sleep(0.01)
+        await connection.say(OK.replace(b"{}", b"[]"))
+        await connection.hear()
+
+    async with serving(handler) as server, session() as connections:
+        await connections.send(post(server.url()))
+        await asyncio.sleep(0.05)
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(server.url()))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.CONNECTION_LOST, Outcome.NOT_SENT)
+        assert len(server.heard) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "100.100.100.200"]
+)
+async def test_a_metadata_address_in_a_url_is_refused_unseen(host):
+    """aiohttp asks no resolver about an address, so the session itself looks."""
+    async with session() as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(f"http://{host}/latest"))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.ADDRESS_REFUSED, Outcome.NOT_SENT)
+
+
+@pytest.mark.parametrize("url", ["http://2852039166/", "ftp://localhost/", "http:///token", "http://localhost:99999/"])
+async def test_a_url_that_cannot_be_dialled_is_an_error_of_ours(url):
+    """It is not an exception of yarl or aiohttp, which would repeat it."""
+    async with session() as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(url))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.ENDPOINT_REFUSED, Outcome.NOT_SENT)
+
+
+async def test_the_deadline_ends_a_call_that_is_not_answered():
+    """The request went out, so its fate is unknown."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await asyncio.sleep(60)
+
+    async with serving(handler) as server, session(deadline=0.1) as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(server.url()))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.TIMED_OUT, Outcome.UNKNOWN)
+
+
+async def test_the_deadline_counts_the_handshake_too():
+    """A server that accepts and says nothing was not sent anything."""
+
+    async def handler(connection: Connection) -> None:
+        await asyncio.sleep(60)
+
+    async with serving(handler) as server, session(deadline=0.1) as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(server.url(scheme="https")))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.TIMED_OUT, Outcome.NOT_SENT)
+
+
+async def test_a_caller_that_gives_up_ends_the_call():
+    """Cancellation is not turned into an error, and the connection is not used again."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await asyncio.sleep(60)
+
+    async with serving(handler) as server, session() as connections:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await connections.send(post(server.url()))
+
+        assert len(server.heard) == 1
+
+
+async def test_a_call_under_way_fails_when_the_session_closes():
+    """And it does not put the certificate under suspicion: it was us."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await asyncio.sleep(60)
+
+    tls = client_context(client())
+    async with serving(handler, server_context()) as server, session(tls, thumbprint="t") as connections:
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(_failure(connections.send(post(server.url(scheme="https")))))
+            while not server.heard:
+                await asyncio.sleep(0.001)
+            await connections.close()
+
+        assert (call.result().code, call.result().outcome) == (Reason.CONNECTION_LOST, Outcome.UNKNOWN)
+
+
+async def test_a_closed_session_sends_nothing():
+    """A caller that kept it too long is told, and nothing goes out."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.close()
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(server.url()))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.CONNECTION_LOST, Outcome.NOT_SENT)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("end", [b"", b"Connection: close\r\n"])
+async def test_closing_leaves_no_socket_open(end):
+    """Neither an idle TLS connection nor one whose peer never says good-bye outlives the session."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await connection.say(OK.replace(b"\r\n\r\n", b"\r\n" + end + b"\r\n"))
+        await asyncio.sleep(60)
+
+    async with serving(handler, server_context()) as server:
+        async with session() as connections:
+            await connections.send(post(server.url(scheme="https")))
+
+            assert len(connections._sockets.open()) == 1
+        assert connections._sockets.open() == []
+
+
+async def test_properties_describe_the_certificate():
+    """They are what the session was made with."""
+    async with session(thumbprint="t", not_after=7.0) as connections:
+        assert (connections.thumbprint, connections.not_after) == ("t", 7.0)
+
+
+async def test_what_is_raised_holds_nothing_of_aiohttp():
+    """Its exceptions hold headers and bytes of the peer, and would be printed with ours."""
+    async with serving(says(b"canary-4711\r\n\r\n")) as server, session() as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(post(server.url(), assertion="secret-0815"))
+
+        error = caught.value
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+        assert "canary-4711" not in f"{error!r} {error.hint}"
+
+
+async def _failure(call) -> RemoteError:
+    with contextlib.suppress(asyncio.CancelledError):
+        try:
+            await call
+        except RemoteError as error:
+            return error
+    raise AssertionError("it was answered or cancelled")
