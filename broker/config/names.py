@@ -23,6 +23,9 @@ _WORD = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MAX_SHOWN = 64
 """Characters: longer than any valid name or key, so that only nonsense is cut."""
 
+_MIN_BEGINNING = 3
+"""Letters: fewer begin anything."""
+
 _MAX_LISTED = 8
 """Names: what still fits in one line of a terminal."""
 
@@ -38,9 +41,18 @@ def shown(value: str) -> str:
 
 
 def nearest(value: str, candidates: Iterable[str]) -> str | None:
-    """Give the one of *candidates* that was probably meant, or None. Capital letters do not matter."""
+    """
+    Give the one of *candidates* that was probably meant, or None.
+
+    Capital letters do not matter, and the beginning of a single candidate stands for it (``drain`` for
+    ``drain_seconds``).
+    """
     by_folded = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(value[:_MAX_SHOWN].lower(), by_folded, n=1)
+    folded = value[:_MAX_SHOWN].lower()
+    close = difflib.get_close_matches(folded, by_folded, n=1)
+    if not close and len(folded) >= _MIN_BEGINNING:
+        begun = [candidate for candidate in by_folded if candidate.startswith(folded)]
+        close = begun if len(begun) == 1 else []
     return by_folded[close[0]] if close else None
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
-from broker.oauth.endpoint_urls import is_never_dialled
+from broker.oauth.endpoint_urls import is_never_dialed
 
 
 class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
@@ -131,8 +131,8 @@ def _check_endpoint_host(value: str) -> None:
     well_formed = _is_ipv6(literal[1]) if literal else _HOST.fullmatch(host) is not None
     if not well_formed or (port is not None and not 1 <= port <= _MAX_PORT):
         raise Refused("must be a host or host:port", 'for example "mtls.example.com" or "example.com:8443"')
-    if is_never_dialled(host):
-        raise Refused("is a link-local or cloud metadata address, which is never dialled")
+    if is_never_dialed(host):
+        raise Refused("is a link-local or cloud metadata address, which is never dialed")
 
 
 def _split_port(value: str) -> tuple[str, int | None]:

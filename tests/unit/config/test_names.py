@@ -37,6 +37,16 @@ def test_capital_letters_do_not_hide_what_was_meant() -> None:
     assert meant == "fapi2"
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"), [("drain", "drain_seconds"), ("max", None), ("dr", None), ("request", "request_seconds")]
+)
+def test_the_beginning_of_one_name_stands_for_it(value: str, meant: str | None) -> None:
+    """A forgotten unit; but not the beginning of several names, or of a word of two letters."""
+    found = nearest(value, ["drain_seconds", "request_seconds", "max_connections", "max_waiting"])
+
+    assert found == meant
+
+
 def test_a_name_like_no_other_leads_nowhere() -> None:
     """A wrong suggestion is worse than none."""
     meant = nearest("zzz", ["directory", "raidiam"])

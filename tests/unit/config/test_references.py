@@ -68,8 +68,8 @@ def test_each_reference_leads_to_a_kind_of_section() -> None:
         ),
         (
             'tokens = ["directory"]',
-            'tokens = ["dir"]',
-            'workload.app.tokens[0]: no token named "dir"; known: "directory"',
+            'tokens = ["xyz"]',
+            'workload.app.tokens[0]: no token named "xyz"; known: "directory"',
         ),
         (
             'listener = ["app"]',
@@ -95,6 +95,11 @@ def test_the_references_of_a_broken_section_are_still_checked() -> None:
     text = changed(('client_id = "our-client"', "client_id = 5"), ('issuer = "raidiam"', 'issuer = "raidaim"'))
 
     assert found(text) == ['client.raidiam.issuer: no issuer named "raidaim"; did you mean "raidiam"?']
+
+
+def test_a_key_where_a_section_belongs_is_left_to_the_schema() -> None:
+    """``[token]`` without a name: its keys look like sections."""
+    assert found(changed(("[token.directory]", "[token]"), ('tokens = ["directory"]', "tokens = []"))) == []
 
 
 @pytest.mark.parametrize("value", ["5", "true", "[5]", '{ a = "b" }', "1979-05-27"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.config.problems import ConfigurationError, Findings
-from broker.config.source import _SYNTAX, MAX_BYTES, Owner, _unreadable, check_owner, parse, read_source
+from broker.config.source import _SYNTAX, MAX_BYTES, Owner, _syntax, _unreadable, check_owner, parse, read_source
 
 US = 990
 OUR_GROUP = 991
@@ -148,6 +148,12 @@ def test_each_saying_of_ours_is_one_of_tomllib() -> None:
 
     for saying in _SYNTAX:
         assert repr(saying)[1:-1] in source or saying.replace("\\", "\\\\") in source
+
+
+def test_an_unknown_form_of_syntax_error_is_not_passed_on() -> None:
+    """Another version of the parser may say something else, and repeat the file in it."""
+    assert _syntax("hunter2 is bad TOML") == "not valid TOML"
+    assert _syntax("Bad 'hunter2' (at line 3, column 1)") == "line 3, column 1: not valid TOML"
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ REFUSED = [
     (values.EndpointHost, "[::1", "must be a host"),
     (values.EndpointHost, "[::x]", "must be a host"),
     (values.EndpointHost, "[127.0.0.1]", "must be a host"),
-    (values.EndpointHost, "169.254.169.254", "never dialled"),
+    (values.EndpointHost, "169.254.169.254", "never dialed"),
     (values.Listen, "9464", "IP address and a port"),
     (values.Listen, "localhost:9464", "IP address and a port"),
     (values.Listen, "127.0.0.1", "IP address and a port"),

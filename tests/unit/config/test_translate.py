@@ -1,0 +1,199 @@
+"""From sections to the values of the components."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.config.settings import AuditSettings, OnAuditFailure, OpsSettings
+from broker.oauth.client import AssertionAudience, ClientAuthMethod, Profile, SenderConstraint
+from broker.policy.rules import Action, Workload
+from tests.unit.config.files import FakeAccounts, changed, load, problems
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Not to the directory in which somebody happens to start the broker."""
+    settings = load(tmp_path, changed(('cert_file = "transport.pem"', 'cert_file = "tls/transport.pem"')))
+
+    assert settings.certificates["transport"].cert_file == tmp_path / "tls" / "transport.pem"
+    assert settings.listeners[0].path == tmp_path / "app.sock"
+    assert settings.audit == AuditSettings(
+        file=tmp_path / "audit.jsonl", key_file=tmp_path / "audit.key", on_failure=OnAuditFailure.REFUSE
+    )
+
+
+def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
+    """Symlinks and dots are the kernel's affair."""
+    settings = load(tmp_path, changed(('file = "signing.key"', 'file = "/etc/../etc/signing.key"')))
+
+    assert settings.keys["signing"].file == Path("/etc/../etc/signing.key")
+
+
+def test_a_credential_is_a_file_in_the_credentials_directory(tmp_path: Path) -> None:
+    """As systemd hands them over."""
+    text = changed(('alg = "PS256"', 'alg = "PS256"\npassphrase = { credential = "signing.pass" }'))
+
+    settings = load(tmp_path, text, credentials=Path("/run/credentials/token-broker.service"))
+
+    assert settings.keys["signing"].passphrase_file == Path("/run/credentials/token-broker.service/signing.pass")
+
+
+def test_a_credential_without_credentials_directory_is_a_problem(tmp_path: Path) -> None:
+    """Started by hand, without systemd."""
+    text = changed(('key = { file = "audit.key" }', 'key = { credential = "audit" }'))
+
+    (problem,) = problems(tmp_path, text)
+
+    assert problem.path == "audit.key"
+    assert problem.message == "needs credentials, but CREDENTIALS_DIRECTORY is not set"
+    assert problem.hint is not None
+
+
+def test_an_issuer_has_its_defaults_and_what_was_written(tmp_path: Path) -> None:
+    """The strictest of everything where nothing is written."""
+    text = changed(
+        (
+            'issuer = "https://auth.example.com"',
+            (
+                'issuer = "https://auth.example.com/"\nendpoint_hosts = ["mtls.example.com:8443"]\n'
+                'assertion_audience = "target"\nca_file = "ca.pem"'
+            ),
+        )
+    )
+
+    settings = load(tmp_path, text).issuers["raidiam"]
+
+    assert settings.issuer.name == "raidiam"
+    assert settings.issuer.issuer == "https://auth.example.com/"
+    assert settings.issuer.profile is Profile.FAPI2
+    assert settings.issuer.endpoint_hosts == {"mtls.example.com:8443"}
+    assert settings.issuer.assertion_audience is AssertionAudience.TARGET
+    assert (settings.issuer.sandbox, settings.issuer.allow_insecure_loopback) == (False, False)
+    assert settings.ca_file == tmp_path / "ca.pem"
+
+
+def test_a_client_knows_its_algorithm_and_its_certificate(tmp_path: Path) -> None:
+    """What the protocol needs of a key is its algorithm."""
+    settings = load(tmp_path).clients["raidiam"]
+
+    assert settings.client.signing_alg == "PS256"
+    assert settings.client.presents_certificate
+    assert settings.client.client_auth_method is ClientAuthMethod.PRIVATE_KEY_JWT
+    assert settings.client.sender_constraint is SenderConstraint.CERTIFICATE
+    assert (settings.certificate, settings.signing_key) == ("transport", "signing")
+
+
+def test_a_client_without_certificate_presents_none(tmp_path: Path) -> None:
+    """No alias for mutual TLS is used then."""
+    text = changed(
+        ('issuer = "https://auth.example.com"', 'issuer = "https://auth.example.com"\nprofile = "oauth2"'),
+        ('certificate = "transport"', 'sender_constraint = "none"'),
+    )
+
+    settings = load(tmp_path, text).clients["raidiam"]
+
+    assert not settings.client.presents_certificate
+    assert settings.certificate is None
+
+
+def test_a_token_keeps_the_order_of_what_was_written(tmp_path: Path) -> None:
+    """A server may care, and a diff of requests does."""
+    text = changed(
+        (
+            'scope = ["directory:software"]',
+            (
+                'scope = ["b", "a"]\nresource = ["https://b.example/", "https://a.example/"]\naudience = ["x"]\n'
+                'parameters = { z = "1", a = "2" }\nrequired = true\ndefault_lifetime_seconds = 60'
+            ),
+        )
+    )
+
+    (token,) = load(tmp_path, text).tokens
+
+    assert token.scope == ("b", "a")
+    assert token.resource == ("https://b.example/", "https://a.example/")
+    assert token.audience == ("x",)
+    assert token.parameters == (("z", "1"), ("a", "2"))
+    assert (token.required, token.default_lifetime) == (True, 60.0)
+    assert token.grant_type == "client_credentials"
+
+
+def test_users_and_groups_become_numbers(tmp_path: Path) -> None:
+    """Names and numbers side by side; a group may have the name of another user."""
+    text = changed(
+        ("uid = [1000]", 'uid = [1000, "app"]\ngid = ["app", 7]\nmay = ["get", "refresh"]'),
+        ('path = "app.sock"', 'path = "app.sock"\nmode = "0620"\ngroup = "app"'),
+    )
+
+    settings = load(tmp_path, text, accounts=FakeAccounts(users={"app": 1001}, groups={"app": 2001}))
+
+    assert settings.workloads == (
+        Workload(
+            name="app",
+            listeners=frozenset({"app"}),
+            uids=frozenset({1000, 1001}),
+            gids=frozenset({2001, 7}),
+            tokens=frozenset({"directory"}),
+            may=frozenset({Action.GET, Action.REFRESH}),
+        ),
+    )
+    assert (settings.listeners[0].mode, settings.listeners[0].gid) == (0o620, 2001)
+
+
+@pytest.mark.parametrize(
+    ("edit", "path", "message"),
+    [
+        (("uid = [1000]", 'uid = [1000, "app"]'), "workload.app.uid[1]", 'no user named "app" on this host'),
+        (("uid = [1000]", 'gid = ["app"]'), "workload.app.gid[0]", 'no group named "app" on this host'),
+        (
+            ('path = "app.sock"', 'path = "app.sock"\ngroup = "app"'),
+            "listener.app.group",
+            'no group named "app" on this host',
+        ),
+    ],
+)
+def test_an_unknown_user_or_group_is_a_problem(tmp_path: Path, edit: tuple[str, str], path: str, message: str) -> None:
+    """Left out silently, it would leave a workload that is everybody."""
+    (problem,) = problems(tmp_path, changed(edit))
+
+    assert (problem.path, problem.message) == (path, message)
+
+
+def test_a_listener_has_the_brokers_group_unless_told_otherwise(tmp_path: Path) -> None:
+    """None means: leave it."""
+    (listener,) = load(tmp_path).listeners
+
+    assert (listener.mode, listener.gid) == (0o660, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("", OpsSettings(host="127.0.0.1", port=9464)),
+        ('[ops]\nlisten = "[::1]:0"\n', OpsSettings(host="::1", port=0)),
+        ("[ops]\nenabled = false\n", None),
+    ],
+)
+def test_health_is_on_loopback_unless_told_otherwise(
+    tmp_path: Path, section: str, expected: OpsSettings | None
+) -> None:
+    """Switching it off has to be written."""
+    settings = load(tmp_path, changed(("[audit]", f"{section}[audit]")))
+
+    assert settings.ops == expected
+
+
+def test_no_audit_log_is_none(tmp_path: Path) -> None:
+    """Only where it is written out."""
+    settings = load(tmp_path, changed(("[audit]", "[audit]\nenabled = false")))
+
+    assert settings.audit is None
+
+
+def test_limits_for_one_user_never_exceed_those_for_all(tmp_path: Path) -> None:
+    """A low limit for all lowers the default for one."""
+    settings = load(tmp_path, changed(("[audit]", "[daemon]\nmax_connections = 10\nmax_waiting = 5\n[audit]"))).daemon
+
+    assert (settings.max_connections, settings.max_connections_per_uid) == (10, 10)
+    assert (settings.max_waiting, settings.max_waiting_per_uid) == (5, 5)
