@@ -37,6 +37,8 @@ from broker.config.translate import (
     workload,
 )
 
+__all__ = ["ConfigurationError", "load_settings"]
+
 S = TypeVar("S")
 T = TypeVar("T")
 
