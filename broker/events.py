@@ -295,6 +295,17 @@ class ClientResumed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptFailed(Event):
+    """A listener cannot accept connections for now, *reason* as in errno(3): EMFILE, mostly. Said once an outage."""
+
+    name: ClassVar[str] = "accept_failed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    listener: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenServed(Event):
     """A caller is about to get a token: the record is written before the answer is sent."""
 

@@ -1,0 +1,76 @@
+"""What goes back to a caller, before it is HTTP; every answer may be a secret, so none may be stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from broker.api.problems import Problem
+
+JSON = "application/json"
+
+PLAIN_TEXT = "text/plain; charset=utf-8"
+
+OK = "ok"
+"""The outcome of a request that was not refused; the others are the error codes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it."""
+
+    status: int = 200
+    content_type: str = JSON
+    body: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    outcome: str = OK
+    close: bool = False
+
+    def all_headers(self) -> dict[str, str]:
+        """Give the headers of the answer, but for those of the connection."""
+        return {
+            "Content-Type": self.content_type,
+            "Cache-Control": "no-store",
+            "Server": "token-broker",
+            **dict(self.headers),
+        }
+
+
+def json_body(members: Mapping[str, Any]) -> bytes:
+    """Write *members* as JSON, leaving out those that are None."""
+    present = {name: value for name, value in members.items() if value is not None}
+    return json.dumps(present, separators=(",", ":")).encode()
+
+
+def json_answer(members: Mapping[str, Any]) -> Answer:
+    """Answer 200 with *members*, leaving out those that are None."""
+    return Answer(body=json_body(members))
+
+
+def problem_answer(problem: Problem, more: Mapping[str, Any] | None = None) -> Answer:
+    """Give *problem* its one shape; *more* members may follow."""
+    members = {
+        "error": problem.error.value,
+        "error_description": problem.description,
+        "hint": problem.hint,
+        "server_error": problem.server_error,
+        **(more or {}),
+    }
+    return Answer(
+        status=problem.status,
+        body=json_body(members),
+        headers=problem.headers,
+        outcome=problem.error.value,
+        close=problem.close,
+    )
+
+
+def last_words(answer: Answer) -> bytes:
+    """Write *answer* as HTTP, for a connection that is closed with it before a request was understood."""
+    headers = {**answer.all_headers(), "Content-Length": str(len(answer.body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("ascii") + answer.body

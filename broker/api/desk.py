@@ -1,0 +1,133 @@
+"""
+From a parsed request to an answer, and everything that is reported about it.
+
+The one boundary of the API: whatever happens in a handler comes out as an answer in the one shape, is
+counted, and if it is a refusal, is audited. It knows no HTTP library, so that the fast path can come to the
+same desk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from broker.api import guard, problems
+from broker.api.answers import Answer, problem_answer
+from broker.api.guard import Incoming
+from broker.api.negotiation import prefers_plain_text
+from broker.api.problems import Problem, ProblemError
+from broker.api.table import Call, Route, route_for, routes_at
+from broker.errors import frames_of
+from broker.events import Emit, RequestAnswered, RequestRefused, UnexpectedFailure
+from broker.policy.peer import Peer
+from broker.tokens.ports import Clock, Randomness
+
+W = TypeVar("W")
+
+UNROUTED = "unrouted"
+"""The route of a request that was refused before its path was looked at, or has none."""
+
+INCIDENT_BYTES = 6
+"""48 random bits: enough to find one line in a log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderRules:
+    """The header rules of local-api.md; *hosts*, in lower case, are accepted beside the fixed ones."""
+
+    hosts: frozenset[str] = frozenset()
+
+
+class Desk(Generic[W]):
+    """Answers requests of one kind of listener, with the world its handlers need."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route[W]],
+        world: W,
+        *,
+        header_rules: HeaderRules | None,
+        emit: Emit,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> None:
+        """Without *header_rules* headers are not looked at: the ops listener."""
+        self._routes = tuple(routes)
+        self._world = world
+        self._header_rules = header_rules
+        self._emit = emit
+        self._clock = clock
+        self._randomness = randomness
+
+    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+        """Answer a request; never raises."""
+        started = self._clock.boot()
+        route = UNROUTED
+        try:
+            found, query = self._find(incoming)
+            route = found[0][0].template
+            call_route, call = self._admit(incoming, peer, found, query)
+            answer = await call_route.handler(self._world, call)
+        except ProblemError as refused:
+            answer = self._refused(refused, peer, route)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this answer and nothing else
+            unexpected = ProblemError(problems.unexpected(self.report_bug("api", error)))
+            answer = self._refused(unexpected, peer, route)
+        self._answered(route, answer, started)
+        return answer
+
+    def refuse(self, problem: Problem, peer: Peer) -> Answer:
+        """Answer a connection on which no request was understood."""
+        started = self._clock.boot()
+        answer = self._refused(ProblemError(problem), peer, UNROUTED)
+        self._answered(UNROUTED, answer, started)
+        return answer
+
+    def report_bug(self, where: str, error: BaseException) -> str:
+        """Report an exception that nobody expected; gives the incident by which its report is found."""
+        incident = self._randomness.token(INCIDENT_BYTES)
+        self._emit(
+            UnexpectedFailure(where=where, incident=incident, error=type(error).__name__, frames=frames_of(error))
+        )
+        return incident
+
+    def _find(self, incoming: Incoming) -> tuple[tuple[tuple[Route[W], str], ...], str]:
+        guard.check_head(incoming)
+        if self._header_rules is not None:
+            guard.check_headers(incoming, self._header_rules.hosts)
+        path, query = guard.split_target(incoming.target)
+        return routes_at(self._routes, path), query
+
+    def _admit(
+        self, incoming: Incoming, peer: Peer, found: Sequence[tuple[Route[W], str]], query: str
+    ) -> tuple[Route[W], Call]:
+        route, name = route_for(found, incoming.method)
+        guard.check_no_body(incoming)
+        return route, Call(
+            peer=peer,
+            name=name,
+            query=guard.read_query(query, route.parameters),
+            plain_text=prefers_plain_text(incoming.values("accept")),
+        )
+
+    def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:
+        problem = refused.problem
+        self._emit(
+            RequestRefused(
+                listener=peer.listener,
+                uid=peer.uid,
+                gid=peer.gid,
+                pid=peer.pid,
+                workload=refused.workload,
+                route=route,
+                token=refused.token,
+                status=problem.status,
+                error=problem.error.value,
+                reason=str(problem.reason),
+            )
+        )
+        return problem_answer(problem)
+
+    def _answered(self, route: str, answer: Answer, started: float) -> None:
+        self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))

@@ -1,0 +1,133 @@
+"""
+What a request must not be, whatever it asks for (local-api.md, "Requests that are refused").
+
+Pure checks of a request that aiohttp has parsed: each gives what it has checked, or raises ``ProblemError``.
+Nothing is decoded and compared in two forms: paths are the raw bytes of the request line, and the query
+knows digits only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from broker.api import problems
+from broker.api.problems import ProblemError
+
+MAX_HEAD = 8_192
+"""Bytes of request line and headers together (local-api.md)."""
+
+MAX_BODY = 65_536
+"""Bytes of a body (local-api.md)."""
+
+FIXED_HOSTS = frozenset({"localhost", "token-broker", "unix"})
+"""Values of ``Host`` that clients of Unix sockets send."""
+
+FORBIDDEN_HEADERS = frozenset({"origin", "referer", "forwarded", "via"})
+
+FORBIDDEN_PREFIXES = ("sec-fetch-", "x-forwarded-")
+
+HTTP_VERSIONS = frozenset({(1, 0), (1, 1)})
+
+FORBIDDEN_IN_PATH = ("..", "//", "\\", ";", "#", "%2e", "%2f", "%5c", "%25", "%3b")
+"""What could make two readers of a path see two paths; compared in lower case."""
+
+VISIBLE = re.compile(r"[\x21-\x7e]+")
+"""What a request target is made of (RFC 9112 section 3.2): no spaces, no controls, no bytes above ASCII."""
+
+BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """
+    A request as it was parsed.
+
+    *target* is the raw request target, *headers* in their order with repetitions, *head_size* the bytes of
+    request line and headers, *has_body* says that a body was announced, *content_length* how long, if so.
+    """
+
+    method: str
+    target: str
+    version: tuple[int, int]
+    headers: tuple[tuple[str, str], ...]
+    head_size: int
+    has_body: bool
+    content_length: int | None
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Give all values of a header; *name* in lower case."""
+        return tuple(value for given, value in self.headers if given.lower() == name)
+
+
+def check_head(incoming: Incoming) -> None:
+    """Check version and size."""
+    if incoming.version not in HTTP_VERSIONS:
+        raise ProblemError(problems.VERSION_UNSUPPORTED)
+    if incoming.head_size > MAX_HEAD:
+        raise ProblemError(problems.HEADERS_TOO_LARGE)
+
+
+def check_headers(incoming: Incoming, hosts: frozenset[str]) -> None:
+    """
+    Refuse what a browser or a proxy sends on, and a ``Host`` that is neither fixed nor in *hosts*.
+
+    A web page that was made to reach a socket by DNS rebinding or through a forwarding proxy shows itself
+    by these. ``_`` counts as ``-``: some readers fold them (CVE-2025-64484).
+    """
+    for name, _ in incoming.headers:
+        folded = name.lower().replace("_", "-")
+        if folded in FORBIDDEN_HEADERS or folded.startswith(FORBIDDEN_PREFIXES):
+            raise ProblemError(problems.HEADER_FORBIDDEN)
+    given = incoming.values("host")
+    if len(given) != 1 or given[0].lower() not in FIXED_HOSTS | hosts:
+        raise ProblemError(problems.HOST_REFUSED)
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Give the path and the query, both raw, of a target that is a path in origin form (RFC 9112 section 3.2.1)."""
+    if not target.startswith("/") or not VISIBLE.fullmatch(target) or "#" in target:
+        raise ProblemError(problems.TARGET_REFUSED)
+    path, _, query = target.partition("?")
+    folded = path.lower()
+    if any(forbidden in folded for forbidden in FORBIDDEN_IN_PATH) or BROKEN_ESCAPE.search(path):
+        raise ProblemError(problems.TARGET_REFUSED)
+    try:
+        decoded = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ProblemError(problems.TARGET_REFUSED) from None
+    if CONTROL.search(decoded):
+        raise ProblemError(problems.TARGET_REFUSED)
+    return path, query
+
+
+def check_no_body(incoming: Incoming) -> None:
+    """Refuse a body; one of length 0 is none."""
+    if incoming.content_length is not None and incoming.content_length > MAX_BODY:
+        raise ProblemError(problems.BODY_TOO_LARGE)
+    if incoming.has_body or incoming.values("transfer-encoding"):
+        raise ProblemError(problems.BODY_NOT_ALLOWED)
+
+
+def read_query(query: str, ranges: Mapping[str, range]) -> dict[str, int]:
+    """Read *query*: only names of *ranges*, each once, each a whole number in its range."""
+    found: dict[str, int] = {}
+    for pair in query.split("&") if query else ():
+        name, _, digits = pair.partition("=")
+        if name not in ranges or name in found or not NUMBER.fullmatch(digits) or int(digits) not in ranges[name]:
+            raise ProblemError(problems.query_refused(_describe(ranges)))
+        found[name] = int(digits)
+    return found
+
+
+def _describe(ranges: Mapping[str, range]) -> str:
+    if not ranges:
+        return "the route has no parameters"
+    known = ", ".join(f"{name} ({values.start} to {values.stop - 1})" for name, values in ranges.items())
+    return f"whole numbers, each once: {known}"

@@ -1,0 +1,148 @@
+"""
+How much of the broker one caller, and all callers together, may hold: connections, places to wait, time.
+
+The counts are shared by all API listeners, so that a caller gains nothing by opening two sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+
+REFUSAL_PLACES = 32
+"""Connections above the cap that are kept a moment, to tell the caller why; beyond them they are closed unheard."""
+
+REFUSAL_PLACES_PER_UID = 8
+"""So that one caller that is told off all the time does not keep others from being told."""
+
+DESCRIPTORS_PER_CONNECTION = 2
+"""One for the connection; as many again are left for authorization servers, files and logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    The caps; times in seconds.
+
+    *request_deadline*: from the first byte of a request to its last. *idle_timeout*: without a byte between
+    requests. *write_deadline*: for an answer to be taken. *max_connection_age*: a connection is closed with
+    the answer that passes it, because who is at its other end was found out when it began.
+    """
+
+    max_connections: int = 512
+    max_connections_per_uid: int = 256
+    max_waiting: int = 512
+    max_waiting_per_uid: int = 256
+    request_deadline: float = 10.0
+    idle_timeout: float = 60.0
+    write_deadline: float = 10.0
+    max_connection_age: float = 3_600.0
+
+    def within(self, descriptors: int) -> Limits:
+        """Give the limits of a process that may open so many *descriptors* (RLIMIT_NOFILE)."""
+        most = max(1, descriptors // DESCRIPTORS_PER_CONNECTION - REFUSAL_PLACES)
+        return replace(self, max_connections=min(self.max_connections, most))
+
+
+class Places:
+    """Counts places that are taken, in all and by uid; the unknown uid is one of them."""
+
+    def __init__(self, total: int, per_uid: int) -> None:
+        self._total = total
+        self._per_uid = per_uid
+        self._taken: Counter[int | None] = Counter()
+
+    def take(self, uid: int | None) -> bool:
+        """Take a place, if there is one."""
+        if self._taken.total() >= self._total or self._taken[uid] >= self._per_uid:
+            return False
+        self._taken[uid] += 1
+        return True
+
+    def give_back(self, uid: int | None) -> None:
+        """Free a place that was taken."""
+        self._taken[uid] -= 1
+        if not self._taken[uid]:
+            del self._taken[uid]
+
+    @property
+    def taken(self) -> int:
+        """How many are taken, in all."""
+        return self._taken.total()
+
+
+class Admission(Enum):
+    """What becomes of a new connection."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    """It is over the cap: its first request is answered 429, then it is closed."""
+    DROPPED = "dropped"
+    """So many are over the cap that this one is closed at once."""
+
+
+class ConnectionLedger:
+    """Who holds which connections."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._admitted = Places(limits.max_connections, limits.max_connections_per_uid)
+        self._refused = Places(REFUSAL_PLACES, REFUSAL_PLACES_PER_UID)
+
+    def admit(self, uid: int | None) -> Admission:
+        """Judge a new connection and note it."""
+        if self._admitted.take(uid):
+            return Admission.ADMITTED
+        return Admission.REFUSED if self._refused.take(uid) else Admission.DROPPED
+
+    def release(self, admission: Admission, uid: int | None) -> None:
+        """Note that a connection has ended."""
+        if admission is Admission.ADMITTED:
+            self._admitted.give_back(uid)
+        elif admission is Admission.REFUSED:
+            self._refused.give_back(uid)
+
+
+class WaitingRoom:
+    """Places for requests that wait for something to happen; emptied at once when the broker stops."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._places = Places(limits.max_waiting, limits.max_waiting_per_uid)
+        self._scopes: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the broker is stopping: nobody may wait any more."""
+        return self._closed
+
+    @contextmanager
+    def place(self, uid: int | None) -> Iterator[bool]:
+        """Take a place for as long as the block runs; gives whether there was one."""
+        taken = not self._closed and self._places.take(uid)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._places.give_back(uid)
+
+    @asynccontextmanager
+    async def until_closed(self) -> AsyncIterator[None]:
+        """Let the block wait; raises TimeoutError in it when the room is closed."""
+        async with asyncio.timeout(None) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def close(self) -> None:
+        """Send everybody away who waits, and let nobody wait any more."""
+        self._closed = True
+        now = asyncio.get_running_loop().time()
+        for scope in tuple(self._scopes):
+            if not scope.expired():
+                scope.reschedule(now)

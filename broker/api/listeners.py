@@ -1,0 +1,259 @@
+"""
+Unix sockets, opened so that nobody can connect who should not, and nothing of others is touched.
+
+No abstract sockets: they have no permissions, and network namespaces share them (CVE-2020-15257). The
+directory belongs to root or to us and is not writable for everybody, or another process could put its own
+socket in place of ours. A file in the way is removed only if it is a socket that nobody listens on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.errors import LocalError
+
+MAX_PATH_BYTES = 107
+"""Bytes: ``sun_path`` of unix(7) has 108, one of them the NUL that other programs need."""
+
+DIRECTORY_MODE = 0o750
+"""Of a directory that we make: ours, and open for passing through to the group of its first listener."""
+
+BACKLOG = 256
+"""Connections that may wait to be accepted; above the default cap of one uid, so that a restart loses none."""
+
+PROBE_TIMEOUT = 1.0
+"""Seconds: a live listener with a full backlog makes a connect wait; then it is in use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixListener:
+    """A ``[listener.NAME]`` with a path: *mode* are permission bits, *gid* None keeps the daemon's own group."""
+
+    name: str
+    path: Path
+    mode: int = 0o660
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenUnix:
+    """A listening socket, and which file it is: *device* and *inode* tell ours from one that took its place."""
+
+    listener: UnixListener
+    socket: socket.socket
+    device: int
+    inode: int
+
+    def unlink(self) -> None:
+        """
+        Remove the file, if it is still ours.
+
+        To be called while the socket is open: as long as it is, the inode's number cannot be given away.
+        """
+        try:
+            found = os.lstat(self.listener.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                self.listener.path.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _failed(self.listener, "its file cannot be removed", error) from error
+
+    def close(self) -> None:
+        """Remove the file, if it is still ours, and stop listening."""
+        try:
+            self.unlink()
+        finally:
+            self.socket.close()
+
+
+def open_unix(listener: UnixListener) -> OpenUnix:
+    """
+    Listen on *listener*.
+
+    Raises LocalError: ``listener_path_refused``, ``listener_directory_unsafe``, ``listener_occupied``,
+    ``listener_in_use``, ``listener_group_refused`` or ``listener_failed``.
+    """
+    _check_path(listener)
+    directory = _open_directory(listener)
+    try:
+        _clear_the_way(listener, directory)
+        return _listen(listener, directory)
+    finally:
+        os.close(directory)
+
+
+def _check_path(listener: UnixListener) -> None:
+    path = os.fsencode(listener.path)
+    if path.startswith(b"@") or b"\0" in path or not listener.path.is_absolute():
+        raise LocalError(
+            "listener_path_refused",
+            f"listener {listener.name}: the path is not that of a file",
+            hint="give an absolute path; abstract sockets have no permissions and are not supported",
+        )
+    if len(path) > MAX_PATH_BYTES:
+        raise LocalError(
+            "listener_path_refused",
+            f"listener {listener.name}: the path has {len(path)} bytes; a Unix socket's may have {MAX_PATH_BYTES}",
+            hint="choose a directory nearer to the root, such as /run/token-broker",
+        )
+
+
+def _open_directory(listener: UnixListener) -> int:
+    """Give a descriptor of the directory, made if need be, found to be safe."""
+    path = listener.path.parent
+    try:
+        made = _make_directory(path)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise LocalError(
+            "listener_failed",
+            f"listener {listener.name}: the directory above {path} does not exist",
+            hint=f"create {path.parent}; the broker makes one level only",
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise _unsafe(listener, "is not a directory, or a symbolic link", "name the directory itself") from error
+        raise _failed(listener, f"the directory {path} cannot be opened", error) from error
+    try:
+        if made:
+            _give_to_group(listener, directory)
+            os.fchmod(directory, DIRECTORY_MODE)  # whatever our umask took away
+        _check_directory(listener, os.fstat(directory))
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _make_directory(path: Path) -> bool:
+    try:
+        path.mkdir(DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _check_directory(listener: UnixListener, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise _unsafe(
+            listener,
+            "belongs to another user, who could put a socket in place of ours",
+            "use a directory that belongs to root or to the broker's user",
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise _unsafe(
+            listener,
+            "is writable for everybody, so that anybody could put a socket in place of ours",
+            f"use a directory in it, which the broker makes: {listener.path.parent / 'broker' / listener.path.name}",
+        )
+
+
+def _clear_the_way(listener: UnixListener, directory: int) -> None:
+    """Remove a socket that a dead process left; refuse to remove anything else."""
+    try:
+        found = os.stat(listener.path.name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(listener, "its path cannot be looked at", error) from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise LocalError(
+            "listener_occupied",
+            f"listener {listener.name}: {listener.path} exists and is not a socket",
+            hint="remove it, or choose another path",
+        )
+    if not _is_stale(listener):
+        raise LocalError(
+            "listener_in_use",
+            f"listener {listener.name}: somebody listens on {listener.path}",
+            hint="stop the other broker, or choose another path",
+        )
+    try:
+        os.unlink(listener.path.name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(listener, "the socket that a dead process left cannot be removed", error) from error
+
+
+def _is_stale(listener: UnixListener) -> bool:
+    """Find out by connecting: only ECONNREFUSED means that nobody listens."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_TIMEOUT)
+        try:
+            probe.connect(os.fspath(listener.path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False  # no permission, another type, a full backlog: in any case not ours to remove
+    return False
+
+
+def _listen(listener: UnixListener, directory: int) -> OpenUnix:
+    """Bind, set group and mode, and only then listen: until then every connect is refused."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        os.fchmod(listening.fileno(), 0)  # the file is born with these bits: nobody's
+        listening.bind(os.fspath(listener.path))
+        found = _set_permissions(listener, directory)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise LocalError(
+                "listener_in_use",
+                f"listener {listener.name}: {listener.path} appeared while it was being opened",
+                hint="is another broker starting with the same configuration?",
+            ) from error
+        raise _failed(listener, "it cannot be opened", error) from error
+    except BaseException:
+        listening.close()
+        raise
+    return OpenUnix(listener=listener, socket=listening, device=found.st_dev, inode=found.st_ino)
+
+
+def _set_permissions(listener: UnixListener, directory: int) -> os.stat_result:
+    """Set group and mode of the very file that was bound; a link put in its place is not followed."""
+    bound = os.open(listener.path.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        found = os.fstat(bound)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise _unsafe(listener, "was changed while the socket was being opened", "who else writes there?")
+        _give_to_group(listener, bound)
+        Path(f"/proc/self/fd/{bound}").chmod(listener.mode)
+    finally:
+        os.close(bound)
+    return found
+
+
+def _give_to_group(listener: UnixListener, descriptor: int) -> None:
+    """Set the group of an open file; by way of /proc, for one opened with O_PATH takes no fchown(2)."""
+    if listener.gid is None or os.fstat(descriptor).st_gid == listener.gid:
+        return
+    try:
+        os.chown(f"/proc/self/fd/{descriptor}", -1, listener.gid)
+    except PermissionError as error:
+        raise LocalError(
+            "listener_group_refused",
+            f"listener {listener.name}: the broker may not give its socket to the group {listener.gid}",
+            hint="make that group one of the broker's own supplementary groups",
+        ) from error
+
+
+def _unsafe(listener: UnixListener, what: str, hint: str) -> LocalError:
+    return LocalError(
+        "listener_directory_unsafe",
+        f"listener {listener.name}: the directory {listener.path.parent} {what}",
+        hint=hint,
+    )
+
+
+def _failed(listener: UnixListener, what: str, error: OSError) -> LocalError:
+    reason = os.strerror(error.errno) if error.errno else "unknown error"
+    return LocalError("listener_failed", f"listener {listener.name}: {what}: {reason}")

@@ -1,0 +1,46 @@
+"""
+How many bytes of a request's head have come, counted before they are parsed.
+
+aiohttp caps each header, not all of them together, and has no deadline for a head that drips. Both need to
+know where heads end, and in HTTP/1.1 as it is accepted here a head ends with its first empty line.
+"""
+
+from __future__ import annotations
+
+END_OF_HEAD = b"\r\n\r\n"
+
+
+class HeadMeter:
+    """
+    Counts bytes between requests.
+
+    *open_bytes* came since the last empty line: between requests they are the beginning of the next one.
+    """
+
+    def __init__(self) -> None:
+        self.open_bytes = 0
+        self._first: int | None = None
+        self._tail = b""
+
+    def feed(self, received: bytes) -> None:
+        """Count *received*."""
+        carried = len(self._tail)
+        window = self._tail + received
+        at = window.find(END_OF_HEAD)
+        if at >= 0 and self._first is None:
+            self._first = self.open_bytes + at + len(END_OF_HEAD) - carried
+        last = window.rfind(END_OF_HEAD)
+        if last >= 0:
+            self.open_bytes = len(window) - last - len(END_OF_HEAD)
+        else:
+            self.open_bytes += len(received)
+        # Three bytes may begin an empty line that the next ones end; those of an empty line may not.
+        self._tail = window[max(last + len(END_OF_HEAD) if last >= 0 else 0, len(window) - len(END_OF_HEAD) + 1) :]
+
+    def head_size(self) -> int:
+        """Give the bytes of the head that is coming, or has come, since ``next_request``."""
+        return self.open_bytes if self._first is None else self._first
+
+    def next_request(self) -> None:
+        """Begin to count the next head; what came of it already is counted."""
+        self._first = None

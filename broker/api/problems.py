@@ -1,0 +1,242 @@
+"""
+Why a caller does not get what it asked for: the closed set of errors, and the one shape of all of them.
+
+Every text here is a constant, or made of names from the configuration and of facts about the caller itself.
+Nothing that came in a request goes into an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from broker.errors import BrokerError
+
+
+class ErrorCode(StrEnum):
+    """The member ``error`` of an answer."""
+
+    INVALID_REQUEST = "invalid_request"
+    ACCESS_DENIED = "access_denied"
+    NOT_FOUND = "not_found"
+    SLOW_DOWN = "slow_down"
+    SERVER_ERROR = "server_error"
+    AUTHORIZATION_SERVER_ERROR = "authorization_server_error"
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+
+
+class RefusalReason(StrEnum):
+    """
+    Why, finer than the error: for the audit log, never in an answer.
+
+    Beside these there are the reasons of the policy (``policy.rules.Denial``) and, where there is no token,
+    those of ``oauth.reasons.Reason``.
+    """
+
+    MALFORMED = "malformed"
+    """Not HTTP, or HTTP that no two parsers would read alike."""
+    VERSION_UNSUPPORTED = "version_unsupported"
+    """Neither HTTP/1.0 nor HTTP/1.1."""
+    HEADERS_TOO_LARGE = "headers_too_large"
+    """Request line and headers are above 8 KiB."""
+    HEADER_FORBIDDEN = "header_forbidden"
+    """A header that a browser or a proxy adds."""
+    HOST_REFUSED = "host_refused"
+    """``Host`` is missing, or is none of those that are accepted."""
+    TARGET_REFUSED = "target_refused"
+    """The request target is not a plain path."""
+    ROUTE_UNKNOWN = "route_unknown"
+    """No such route."""
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    """The route has other methods."""
+    BODY_TOO_LARGE = "body_too_large"
+    """The body is above 64 KiB."""
+    BODY_NOT_ALLOWED = "body_not_allowed"
+    """A GET with a body."""
+    QUERY_REFUSED = "query_refused"
+    """A query parameter is unknown, repeated or out of range."""
+    TOO_SLOW = "too_slow"
+    """The request did not arrive whole within its deadline."""
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    """The cap on connections, in all or of this uid."""
+    CONNECTION_DROPPED = "connection_dropped"
+    """As before, and closed without an answer: so many came that answering would cost too much."""
+    TOO_MANY_WAITING = "too_many_waiting"
+    """The cap on requests that wait, in all or of this uid."""
+    DRAINING = "draining"
+    """The broker is stopping."""
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    """The record of the token could not be written, so the token was not handed out."""
+    NO_TOKEN = "no_token"  # noqa: S105 - the code of a reason, not a secret
+    """There is no token yet, and no attempt has failed either."""
+    UNEXPECTED = "unexpected"
+    """A bug; an ``unexpected_failure`` event has the details."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """
+    What is answered instead of what was asked for.
+
+    *reason* goes to the audit log only; *headers* are added to the answer; *close* ends the connection with
+    it, because what follows on it cannot be trusted or is not wanted.
+    """
+
+    status: int
+    error: ErrorCode
+    description: str
+    reason: str
+    hint: str | None = None
+    server_error: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    close: bool = False
+
+
+class ProblemError(BrokerError):
+    """Carries a problem to the place where it is answered; *token* and *workload* as in ``RequestRefused``."""
+
+    def __init__(self, problem: Problem, *, token: str | None = None, workload: str | None = None) -> None:
+        super().__init__(problem.error, problem.description, hint=problem.hint)
+        self.problem = problem
+        self.token = token
+        self.workload = workload
+
+
+def _invalid(status: int, reason: RefusalReason, description: str, *, hint: str | None = None, close: bool) -> Problem:
+    return Problem(
+        status=status,
+        error=ErrorCode.INVALID_REQUEST,
+        description=description,
+        reason=reason,
+        hint=hint,
+        close=close,
+    )
+
+
+MALFORMED = _invalid(400, RefusalReason.MALFORMED, "the request is not well-formed HTTP/1.1", close=True)
+
+VERSION_UNSUPPORTED = _invalid(
+    400, RefusalReason.VERSION_UNSUPPORTED, "the HTTP version is not supported", hint="use HTTP/1.1", close=True
+)
+
+HEADERS_TOO_LARGE = _invalid(
+    431, RefusalReason.HEADERS_TOO_LARGE, "request line and headers may have 8192 bytes in all", close=True
+)
+
+HEADER_FORBIDDEN = _invalid(
+    400,
+    RefusalReason.HEADER_FORBIDDEN,
+    "the request has a header that only browsers and proxies send",
+    hint="call the socket directly, without Origin, Referer, Sec-Fetch-*, Forwarded, X-Forwarded-* and Via",
+    close=False,
+)
+
+HOST_REFUSED = _invalid(
+    400,
+    RefusalReason.HOST_REFUSED,
+    "the Host is missing, or not one that is accepted",
+    hint="send 'Host: localhost' (curl: --unix-socket PATH http://localhost/...)",
+    close=False,
+)
+
+TARGET_REFUSED = _invalid(
+    400,
+    RefusalReason.TARGET_REFUSED,
+    "the request target is not a plain path",
+    hint="no '..', '//', ';', '#' or backslash, no control characters, none of them percent-encoded",
+    close=False,
+)
+
+BODY_TOO_LARGE = _invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
+
+BODY_NOT_ALLOWED = _invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
+
+TOO_SLOW = _invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
+
+ROUTE_UNKNOWN = Problem(
+    status=404,
+    error=ErrorCode.NOT_FOUND,
+    description="there is no such route",
+    reason=RefusalReason.ROUTE_UNKNOWN,
+    hint="GET /v1/tokens lists the tokens of this caller",
+)
+
+RETRY_CONNECTING = ("Retry-After", "1")
+"""Seconds after which a connection or a waiting request of the caller may have ended."""
+
+TOO_MANY_CONNECTIONS = Problem(
+    status=429,
+    error=ErrorCode.SLOW_DOWN,
+    description="too many connections are open",
+    reason=RefusalReason.TOO_MANY_CONNECTIONS,
+    hint="reuse connections, or close those that are not needed",
+    headers=(RETRY_CONNECTING,),
+    close=True,
+)
+
+CONNECTION_DROPPED = replace(TOO_MANY_CONNECTIONS, reason=RefusalReason.CONNECTION_DROPPED)
+
+TOO_MANY_WAITING = Problem(
+    status=429,
+    error=ErrorCode.SLOW_DOWN,
+    description="there is no token yet, and too many requests wait for one",
+    reason=RefusalReason.TOO_MANY_WAITING,
+    headers=(RETRY_CONNECTING,),
+)
+
+DRAINING = Problem(
+    status=503,
+    error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+    description="the broker is stopping",
+    reason=RefusalReason.DRAINING,
+    headers=(("Retry-After", "2"),),
+    close=True,
+)
+
+AUDIT_UNAVAILABLE = Problem(
+    status=503,
+    error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+    description="the audit log cannot be written, and no token is handed out unrecorded",
+    reason=RefusalReason.AUDIT_UNAVAILABLE,
+    headers=(("Retry-After", "5"),),
+)
+
+
+def method_not_allowed(allowed: tuple[str, ...]) -> Problem:
+    """Say which methods the route has."""
+    problem = _invalid(405, RefusalReason.METHOD_NOT_ALLOWED, "the route does not have this method", close=False)
+    return replace(problem, headers=(("Allow", ", ".join(allowed)),))
+
+
+def query_refused(hint: str) -> Problem:
+    """Say which parameters the route has; *hint* is made of the route's own names and numbers."""
+    return _invalid(
+        400,
+        RefusalReason.QUERY_REFUSED,
+        "a query parameter is unknown, repeated or out of range",
+        hint=hint,
+        close=False,
+    )
+
+
+def access_denied(reason: str, hint: str) -> Problem:
+    """Deny, in the same words whether the token is foreign or does not exist."""
+    return Problem(
+        status=403,
+        error=ErrorCode.ACCESS_DENIED,
+        description="the policy does not give this to the caller",
+        reason=reason,
+        hint=hint,
+    )
+
+
+def unexpected(incident: str) -> Problem:
+    """Own up to a bug; *incident* finds its line in the log."""
+    return Problem(
+        status=500,
+        error=ErrorCode.SERVER_ERROR,
+        description="an unexpected failure of the broker",
+        reason=RefusalReason.UNEXPECTED,
+        hint=f"its log has the details under incident {incident}",
+        close=True,
+    )

@@ -1,0 +1,307 @@
+"""
+HTTP/1.1 by aiohttp's low-level server, with our deadlines, our caps and our shape for every answer.
+
+A ``Connection`` is aiohttp's protocol of one connection. It knows one peer, found out when the connection
+was accepted, and brings what aiohttp parsed to the desk. What aiohttp itself would answer or log goes the
+same way: neither its texts nor its log lines, which hold bytes of the request, leave this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from broker.api import problems
+from broker.api.activity import Activity
+from broker.api.answers import Answer, last_words
+from broker.api.guard import MAX_HEAD, Incoming
+from broker.api.limits import Admission, Limits
+from broker.api.metering import HeadMeter
+from broker.api.problems import Problem
+from broker.policy.peer import Peer
+
+REFUSED_TIMEOUT = 2.0
+"""Seconds that a connection over the cap may take to ask, so that it can be told why not."""
+
+DRAIN_GRACE = 1.0
+"""Seconds: when the broker stops, a new connection's first request may be on its way; it is still answered."""
+
+LINGERING = 2.0
+"""Seconds to read on after a refused request, so that its sender sees the answer and not a reset."""
+
+MAX_HEADERS = 4_096
+"""More than 8 KiB can hold: the cap on the whole head decides, and it is checked before."""
+
+
+class Front(Protocol):
+    """What a connection needs of a desk, whatever world the desk works with."""
+
+    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+        """Answer a request; never raises."""
+
+    def refuse(self, problem: Problem, peer: Peer) -> Answer:
+        """Answer a connection on which no request was understood."""
+
+    def report_bug(self, where: str, error: BaseException) -> str:
+        """Report an exception that nobody expected."""
+
+
+class Phase(Enum):
+    """Where a connection is between two requests."""
+
+    IDLE = "idle"
+    RECEIVING = "receiving"
+    ANSWERING = "answering"
+    CLOSING = "closing"
+    """The last answer is given; what still comes is read and dropped."""
+
+
+class Engine(web.Server):
+    """aiohttp's server: keeps the connections, hands requests to them."""
+
+    def __init__(self, desk: Front, limits: Limits) -> None:
+        super().__init__(_serve, handler_cancellation=True)
+        self.desk = desk
+        self.limits = limits
+        self.draining = False
+        self.activity = Activity()
+
+    def connection(self, peer: Peer, admission: Admission, ended: Callable[[], None]) -> Connection:
+        """Make the protocol of a connection that was accepted; *ended* is called once, at its end."""
+        return Connection(self, peer=peer, admission=admission, ended=ended)
+
+    def drain(self) -> None:
+        """Close what is idle; let everything else end with its next answer."""
+        self.draining = True
+        for connection in self.connections:
+            cast("Connection", connection).drain()
+
+    def abort(self) -> None:
+        """Cut every connection; what is being answered is cancelled."""
+        for connection in self.connections:
+            cast("Connection", connection).abort()
+
+
+class Connection(web.RequestHandler):
+    """One connection of one peer."""
+
+    def __init__(self, engine: Engine, *, peer: Peer, admission: Admission, ended: Callable[[], None]) -> None:
+        options: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": engine.limits.idle_timeout + engine.limits.request_deadline + LINGERING,
+            "lingering_time": LINGERING,
+            "max_field_size": MAX_HEAD,
+            "max_headers": MAX_HEADERS,
+            "max_line_size": MAX_HEAD,
+            "tcp_keepalive": False,
+        }  # the keep-alive time-out is a backstop: ours, which knows when a request has begun, is earlier
+        super().__init__(engine, loop=asyncio.get_running_loop(), **options)
+        self.peer = peer
+        self._engine = engine
+        self._desk = engine.desk
+        self._limits = engine.limits
+        self._admission = admission
+        self._on_ended = ended
+        self._phase = Phase.IDLE
+        self._meter = HeadMeter()
+        self._answers = 0
+        self._has_body = False
+        self._overrun = False
+        self._began_at = self._loop.time()
+        self._line: asyncio.Transport | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._write_alarm: asyncio.TimerHandle | None = None
+
+    # --- the transport's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; a write is over only when the peer has taken all of it, so that the deadline is one for all."""
+        self._line = cast("asyncio.Transport", transport)
+        self._line.set_write_buffer_limits(high=0)
+        idle = self._limits.idle_timeout if self._admission is Admission.ADMITTED else REFUSED_TIMEOUT
+        self._set_alarm(idle, self.force_close)
+        self._engine.activity.begin()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Count and time what comes, then let it be parsed."""
+        if not data or self._accepts(data):
+            super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """Give the peer a time to take the answer."""
+        super().pause_writing()
+        self._write_alarm = self._loop.call_later(self._limits.write_deadline, self.abort)
+
+    def resume_writing(self) -> None:
+        """Note that the peer took it."""
+        super().resume_writing()
+        self._stop_write_alarm()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End: aiohttp cancels the handler, if one runs."""
+        self._phase = Phase.CLOSING
+        self._stop_alarm()
+        self._stop_write_alarm()
+        super().connection_lost(exc)
+        self._engine.activity.end()
+        self._on_ended()
+
+    # --- the engine's side ---
+
+    async def serve(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request that aiohttp has parsed."""
+        self._engine.activity.begin()
+        try:
+            return await self._serve(request)
+        finally:
+            self._engine.activity.end()
+
+    async def _serve(self, request: web.BaseRequest) -> web.Response:
+        self._phase = Phase.ANSWERING
+        self._stop_alarm()
+        self._has_body = request.body_exists
+        if self._admission is Admission.ADMITTED:
+            answer = await self._desk.answer(_incoming(request), self.peer)
+        else:
+            answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
+        close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
+        self._answered(last=close or not request.keep_alive)
+        return _response(answer, close=close)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's text, which holds bytes of the request
+    ) -> web.StreamResponse:
+        """Answer, in our shape, what aiohttp could not parse or handle."""
+        self._answered(last=True)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already, and there is no way to take it back")
+        if status != 400:
+            problem = problems.unexpected(self._desk.report_bug("http", exc or RuntimeError()))
+        elif isinstance(exc, LineTooLong):
+            problem = problems.HEADERS_TOO_LARGE
+        else:
+            problem = problems.MALFORMED
+        return _response(self._desk.refuse(problem, self.peer), close=True)
+
+    def log_debug(self, *_args: Any, **_kw: Any) -> None:
+        """Say nothing: only telemetry logs, and aiohttp's arguments hold bytes of the request."""
+
+    def log_exception(self, *_args: Any, **kw: Any) -> None:
+        """Report a bug as ours are reported."""
+        given = kw.get("exc_info")
+        error = given if isinstance(given, BaseException) else sys.exc_info()[1]
+        self._desk.report_bug("http", error or RuntimeError())
+
+    def drain(self) -> None:
+        """Close if idle; a connection that never asked yet gets a moment."""
+        if self._phase is not Phase.IDLE:
+            return
+        if self._answers:
+            self.force_close()
+        else:
+            self._set_alarm(DRAIN_GRACE, self.force_close)
+
+    def abort(self) -> None:
+        """Cut the connection, with what was not sent yet."""
+        if self._line is not None:
+            self._line.abort()
+
+    # --- deadlines and caps ---
+
+    def _accepts(self, data: bytes) -> bool:
+        """Say whether *data* may be parsed."""
+        if self._phase is Phase.CLOSING:
+            return True  # aiohttp drops it
+        self._meter.feed(data)
+        if self._phase is Phase.ANSWERING:
+            # A head that grows behind a request that is being answered; behind one with a body it is the body.
+            self._overrun = self._overrun or (not self._has_body and self._meter.open_bytes > MAX_HEAD)
+            return not self._overrun
+        if self._phase is Phase.IDLE:
+            self._phase = Phase.RECEIVING
+            self._set_alarm(self._limits.request_deadline, self._too_slow)
+        if self._meter.head_size() > MAX_HEAD:
+            self._cut(problems.HEADERS_TOO_LARGE)
+            return False
+        return True
+
+    def _answered(self, *, last: bool) -> None:
+        """Go on to the next request, or to the end."""
+        self._answers += 1
+        self._stop_alarm()
+        if last:
+            self._phase = Phase.CLOSING
+            return
+        self._meter.next_request()
+        if self._meter.open_bytes:
+            self._phase = Phase.RECEIVING
+            self._set_alarm(self._limits.request_deadline, self._too_slow)
+        else:
+            self._phase = Phase.IDLE
+            self._set_alarm(self._limits.idle_timeout, self.force_close)
+
+    def _too_slow(self) -> None:
+        self._cut(problems.TOO_SLOW)
+
+    def _cut(self, problem: Problem) -> None:
+        """Say why and close; no request is being answered, so nothing is in between."""
+        self._phase = Phase.CLOSING
+        self._stop_alarm()
+        answer = self._desk.refuse(problem, self.peer)
+        if self._line is not None and not self._line.is_closing():
+            self._line.write(last_words(answer))
+        self.force_close()
+
+    def _is_old(self) -> bool:
+        return self._loop.time() - self._began_at > self._limits.max_connection_age
+
+    def _set_alarm(self, seconds: float, ring: Callable[[], None]) -> None:
+        self._stop_alarm()
+        self._alarm = self._loop.call_later(seconds, ring)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _stop_write_alarm(self) -> None:
+        if self._write_alarm is not None:
+            self._write_alarm.cancel()
+            self._write_alarm = None
+
+
+async def _serve(request: web.BaseRequest) -> web.StreamResponse:
+    return await cast("Connection", request.protocol).serve(request)
+
+
+def _incoming(request: web.BaseRequest) -> Incoming:
+    line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
+    fields = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
+    return Incoming(
+        method=request.method,
+        target=request.raw_path,
+        version=(request.version.major, request.version.minor),
+        headers=tuple(request.headers.items()),
+        head_size=line + fields,
+        has_body=request.body_exists,
+        content_length=request.content_length,
+    )
+
+
+def _response(answer: Answer, *, close: bool) -> web.Response:
+    response = web.Response(status=answer.status, body=answer.body, headers=answer.all_headers())
+    if close:
+        response.force_close()
+    return response

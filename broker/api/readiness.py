@@ -1,0 +1,61 @@
+"""
+Whether the broker can do what it is for, computed from the state of its tokens each time it is asked.
+
+Only tokens with ``required = true`` decide, so that a token that needs a person never keeps a pod from
+starting. Names are shown only to those who may know them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broker.api.answers import Answer, json_answer, problem_answer
+from broker.api.problems import ErrorCode, Problem, RefusalReason
+from broker.tokens.ports import TokenSource
+from broker.tokens.serving import TokenState, TokenStatus
+
+USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
+
+NOT_READY = Problem(
+    status=503,
+    error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+    description="a required token is not available",
+    reason=RefusalReason.NO_TOKEN,
+    headers=(("Retry-After", "1"),),
+)
+"""Answered with the members of a good answer beside its own. Health is counted, not audited (rules.md R9)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """The state of every token in the order of the configuration, and the names of sandbox issuers in use."""
+
+    tokens: tuple[TokenStatus, ...]
+    sandbox: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every required token can be served now."""
+        return all(status.state in USABLE for status in self.tokens if status.required)
+
+
+def readiness(tokens: TokenSource, sandbox: Sequence[str]) -> Readiness:
+    """Look at all tokens."""
+    return Readiness(tokens=tuple(tokens.status(name) for name in tokens.names()), sandbox=tuple(sandbox))
+
+
+def readiness_answer(found: Readiness, visible: Container[str]) -> Answer:
+    """Answer 200 or 503, naming the tokens among *visible*."""
+    members: dict[str, Any] = {
+        "status": "ready" if found.ready else "not_ready",
+        "tokens": {status.name: _shown(status) for status in found.tokens if status.name in visible},
+        "sandbox": list(found.sandbox) or None,
+    }
+    return json_answer(members) if found.ready else problem_answer(NOT_READY, members)
+
+
+def _shown(status: TokenStatus) -> dict[str, Any]:
+    shown = {"state": status.state.value, "required": status.required, "reason": status.reason}
+    return {name: value for name, value in shown.items() if value is not None}

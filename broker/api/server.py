@@ -1,0 +1,113 @@
+"""
+The API sockets of the daemon, from opening to drain.
+
+    server = ApiServer(listeners, ...)
+    server.open()                    # clients can connect from here on
+    group.create_task(server.run())  # they are answered from here on
+    await server.drain(seconds)      # run() returns; nothing is left behind
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from broker.api.desk import Desk, HeaderRules
+from broker.api.limits import Limits, WaitingRoom
+from broker.api.listeners import OpenUnix, UnixListener, open_unix
+from broker.api.peers import peer_of, read_unknowns
+from broker.api.routes import API_ROUTES, World
+from broker.api.service import Listening, Service
+from broker.events import Emit, ListenerOpened
+from broker.policy.rules import Policy
+from broker.tokens.ports import Clock, Randomness, TokenSource
+
+
+class ApiServer:
+    """Serves ``API_ROUTES`` on Unix sockets."""
+
+    def __init__(
+        self,
+        listeners: Sequence[UnixListener],
+        *,
+        policy: Policy,
+        tokens: TokenSource,
+        emit: Emit,
+        clock: Clock,
+        randomness: Randomness,
+        limits: Limits | None = None,
+        hosts: frozenset[str] = frozenset(),
+        sandbox: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """
+        Take what the API works with; opens nothing yet.
+
+        *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
+        the sandbox issuers in use, for readiness.
+        """
+        self._listeners = tuple(listeners)
+        self._limits = limits or Limits()
+        self._waiting = WaitingRoom(self._limits)
+        self._emit = emit
+        self._desk = Desk(
+            API_ROUTES,
+            World(policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox),
+            header_rules=HeaderRules(hosts=frozenset(host.lower() for host in hosts)),
+            emit=emit,
+            clock=clock,
+            randomness=randomness,
+        )
+        self._open: list[OpenUnix] = []
+        self._service: Service | None = None
+
+    def open(self) -> None:
+        """Listen on every socket, or on none. Raises LocalError; to be called on the running loop."""
+        self._service = Service(self._desk, limits=self._limits, emit=self._emit)
+        try:
+            for listener in self._listeners:
+                self._open.append(open_unix(listener))
+        except BaseException:
+            self._close()
+            raise
+        for opened in self._open:
+            self._emit(
+                ListenerOpened(listener=opened.listener.name, address=f"unix://{os.fspath(opened.listener.path)}")
+            )
+
+    async def run(self) -> None:
+        """Answer until ``drain``, or until cancelled."""
+        if self._service is None:
+            raise RuntimeError("open() comes first")
+        unknowns = read_unknowns()
+        await self._service.run(
+            [
+                Listening(
+                    name=opened.listener.name,
+                    sock=opened.socket,
+                    identify=partial(peer_of, listener=opened.listener.name, unknowns=unknowns),
+                )
+                for opened in self._open
+            ]
+        )
+
+    async def drain(self, seconds: float) -> None:
+        """
+        Take no more connections, answer what waits at once, let what runs finish, for *seconds* at most.
+
+        The sockets' files go first, so that whoever comes meanwhile sees that nobody is there. To be called
+        on every way out, also after ``run`` was cancelled; once is enough, twice does no harm.
+        """
+        try:
+            for opened in self._open:
+                opened.unlink()
+            self._waiting.close()
+            if self._service is not None:
+                await self._service.drain(seconds)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for opened in self._open:
+            opened.close()
+        self._open.clear()

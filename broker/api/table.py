@@ -1,0 +1,72 @@
+"""
+What a route is, and how a path finds it.
+
+A route's path is matched against the raw bytes of the request line. ``{name}`` is one segment, compared as
+it stands: an escaped letter is another name. This module knows no HTTP library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from broker.api import problems
+from broker.api.answers import Answer
+from broker.api.problems import ProblemError
+from broker.policy.peer import Peer
+from broker.policy.rules import Action
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that passed the guard: *name* fills the template, *query* is read, *plain_text* was asked for."""
+
+    peer: Peer
+    name: str = ""
+    query: Mapping[str, int] = field(default_factory=dict)
+    plain_text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Generic[W]):
+    """
+    A row of the table: *handler* works with a world of type *W*.
+
+    *action* is what the policy is asked about, None where it is not; *parameters* are the names of the query
+    with the numbers that each may have.
+    """
+
+    method: str
+    template: str
+    handler: Callable[[W, Call], Awaitable[Answer]]
+    summary: str
+    action: Action | None = None
+    parameters: Mapping[str, range] = field(default_factory=dict)
+
+
+def fill(template: str, path: str) -> str | None:
+    """Give what *path* has in place of ``{name}`` ("" where the template has none), or None if it is another path."""
+    before, placeholder, after = template.partition("{name}")
+    if not placeholder:
+        return "" if path == template else None
+    name = path[len(before) : len(path) - len(after)]
+    return name if name and "/" not in name and path == before + name + after else None
+
+
+def routes_at(table: Sequence[Route[W]], path: str) -> tuple[tuple[Route[W], str], ...]:
+    """Give the routes of *path*, one for each method it has, with what fills the template. Raises ProblemError."""
+    found = tuple((route, name) for route in table if (name := fill(route.template, path)) is not None)
+    if not found:
+        raise ProblemError(problems.ROUTE_UNKNOWN)
+    return found
+
+
+def route_for(found: Sequence[tuple[Route[W], str]], method: str) -> tuple[Route[W], str]:
+    """Choose by method, exactly: HEAD is not GET. Raises ProblemError."""
+    for route, name in found:
+        if route.method == method:
+            return route, name
+    raise ProblemError(problems.method_not_allowed(tuple(route.method for route, _ in found)))
