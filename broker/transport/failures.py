@@ -227,7 +227,8 @@ def _is_reset(error: Exception) -> bool:
 def _alert(error: Exception) -> str | None:
     """Give OpenSSL's name of the TLS alert that the peer sent, if that is what ended the connection."""
     for link in _chain(error):
-        name = link.reason if isinstance(link, ssl.SSLError) else None
+        # aiohttp's own SSL errors derive from ssl's without having its attributes.
+        name = getattr(link, "reason", None) if isinstance(link, ssl.SSLError) else None
         if isinstance(name, str) and ("_ALERT_" in name or name in ALERTS_ABOUT_OTHER_THINGS):
             return name
     return None

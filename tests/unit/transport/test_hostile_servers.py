@@ -84,7 +84,7 @@ NOT_AN_ANSWER = {
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(("data", "reason"), NOT_AN_ANSWER.values(), ids=NOT_AN_ANSWER.keys())
-async def test_what_is_not_a_whole_answer_is_refused(data, reason, scheme):
+async def test_what_is_not_a_whole_answer_is_refused(data: bytes, reason: Reason, scheme: str):
     """The request was written, so its fate is unknown, whatever nonsense comes back."""
     tls = server_context() if scheme == "https" else None
     async with serving(says(data), tls) as server:
@@ -109,7 +109,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("handler", ENDLESS.values(), ids=ENDLESS.keys())
-async def test_an_endless_answer_ends_in_time_and_in_bounded_memory(handler):
+async def test_an_endless_answer_ends_in_time_and_in_bounded_memory(handler: Handler):
     """The deadline or the cap ends it; what is held of it at any time is a few times the cap."""
     async with serving(handler) as server:
         gc.collect()
@@ -128,7 +128,7 @@ async def test_an_endless_answer_ends_in_time_and_in_bounded_memory(handler):
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("length", [b"Content-Length: 104857600\r\n", b""])
-async def test_of_a_huge_body_no_more_is_read_than_the_cap(length, scheme):
+async def test_of_a_huge_body_no_more_is_read_than_the_cap(length: bytes, scheme: str):
     """100 MB: the connection is closed, and the server gets rid of no more than what buffers hold."""
     tls = server_context() if scheme == "https" else None
     async with serving(goes_on(HEAD + length + b"\r\n", repeat(b" " * 65_536, 1_600)), tls) as server:
@@ -140,7 +140,7 @@ async def test_of_a_huge_body_no_more_is_read_than_the_cap(length, scheme):
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: %d\r\n", b""])
-async def test_a_body_of_exactly_the_cap_is_read(length):
+async def test_a_body_of_exactly_the_cap_is_read(length: bytes):
     """The cap is inclusive, with and without a length."""
     head = HEAD + (length % 1_000 if length else b"") + b"\r\n"
     async with serving(says(head + b" " * 1_000)) as server:
@@ -151,7 +151,7 @@ async def test_a_body_of_exactly_the_cap_is_read(length):
 
 
 @pytest.mark.parametrize("length", [b"Content-Length: %d\r\n", b""])
-async def test_a_body_one_byte_above_the_cap_is_refused(length):
+async def test_a_body_one_byte_above_the_cap_is_refused(length: bytes):
     """With a length as soon as it is said, without one as soon as the byte is there."""
     head = HEAD + (length % 1_001 if length else b"") + b"\r\n"
     async with serving(says(head + b" " * 1_001)) as server:

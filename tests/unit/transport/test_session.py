@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.messages import Request
+from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import ClientAssertion
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
+
+RequestOf = Callable[[str], Request]
 
 pytestmark = pytest.mark.real_time
 
@@ -93,7 +95,7 @@ async def test_an_answer_has_lower_case_headers_and_the_first_value_of_each():
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("request_of", [post, get])
-async def test_a_redirect_is_an_answer_and_is_never_followed(status, request_of):
+async def test_a_redirect_is_an_answer_and_is_never_followed(status: int, request_of: RequestOf):
     """A followed 307 would hand assertion and refresh token to whoever is named in it."""
     async with serving(answers_ok) as elsewhere, session() as connections:
         location = elsewhere.url("/stolen").encode()
@@ -132,7 +134,7 @@ async def test_a_connection_serves_several_calls():
 
 @pytest.mark.parametrize("request_of", [post, get])
 @pytest.mark.parametrize("answered_before", [0, 1])
-async def test_a_request_is_never_sent_again_when_the_connection_ends(request_of, answered_before):
+async def test_a_request_is_never_sent_again_when_the_connection_ends(request_of: RequestOf, answered_before: int):
     """Neither on a fresh connection nor on a kept one, where aiohttp by itself would repeat the GET."""
 
     async def handler(connection: Connection) -> None:
@@ -175,7 +177,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one():
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:169.254.169.254]", "100.100.100.200"]
 )
-async def test_a_metadata_address_in_a_url_is_refused_unseen(host):
+async def test_a_metadata_address_in_a_url_is_refused_unseen(host: str):
     """aiohttp asks no resolver about an address, so the session itself looks."""
     async with session() as connections:
         with pytest.raises(RemoteError) as caught:
@@ -185,7 +187,7 @@ async def test_a_metadata_address_in_a_url_is_refused_unseen(host):
 
 
 @pytest.mark.parametrize("url", ["http://2852039166/", "ftp://localhost/", "http:///token", "http://localhost:99999/"])
-async def test_a_url_that_cannot_be_dialled_is_an_error_of_ours(url):
+async def test_a_url_that_cannot_be_dialled_is_an_error_of_ours(url: str):
     """It is not an exception of yarl or aiohttp, which would repeat it."""
     async with session() as connections:
         with pytest.raises(RemoteError) as caught:
@@ -266,7 +268,7 @@ async def test_a_closed_session_sends_nothing():
 
 
 @pytest.mark.parametrize("end", [b"", b"Connection: close\r\n"])
-async def test_closing_leaves_no_socket_open(end):
+async def test_closing_leaves_no_socket_open(end: bytes):
     """Neither an idle TLS connection nor one whose peer never says good-bye outlives the session."""
 
     async def handler(connection: Connection) -> None:
@@ -300,10 +302,7 @@ async def test_what_is_raised_holds_nothing_of_aiohttp():
         assert "canary-4711" not in f"{error!r} {error.hint}"
 
 
-async def _failure(call) -> RemoteError:
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await call
-        except RemoteError as error:
-            return error
-    raise AssertionError("it was answered or cancelled")
+async def _failure(call: Awaitable[Response]) -> RemoteError:
+    with pytest.raises(RemoteError) as caught:
+        await call
+    return caught.value
