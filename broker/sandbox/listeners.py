@@ -122,19 +122,15 @@ class Listener:
         elif self._socket is not None:
             self._socket.close()
         self._site = self._socket = None
-        for connection in self._connections():
-            connection.force_close()
+        self.cut()
 
-    def close_idle(self) -> None:
-        """Close connections once their requests are answered, so that the next request needs a new handshake."""
-        for connection in self._connections():
-            connection.close()
+    def cut(self) -> None:
+        """Close the connections that are open, so that the next request needs a new handshake."""
+        server = self._runner.server
+        for connection in tuple(server.connections if server is not None else ()):
+            connection.force_close()
 
     async def end(self) -> None:
         """Close for good."""
         await self.close()
         await self._runner.cleanup()
-
-    def _connections(self) -> tuple[web.RequestHandler, ...]:
-        server = self._runner.server
-        return tuple(server.connections) if server is not None else ()

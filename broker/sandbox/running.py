@@ -161,7 +161,7 @@ class Sandbox:
         """Put *fault* up; one of the handshake closes the connections that are open at its listener."""
         self.faults.add(fault)
         if KINDS[fault.kind].handshake:
-            self._listeners[HANDSHAKES_AT[fault.where]].close_idle()
+            self._listeners[HANDSHAKES_AT[fault.where]].cut()
 
     async def set_down(self, down: bool) -> None:
         """Close all listeners but the control listener, cutting what is open; or open them again."""

@@ -32,6 +32,9 @@ NO_STORE = {"Cache-Control": "no-store"}
 SECRETS_IN_FORMS = ("client_assertion", "client_secret", "refresh_token", "code", "assertion")
 """Form fields whose presence at another origin is a leak; their values are never recorded."""
 
+MAX_BODY = 65_536
+"""Bytes of a request: many times a token request with the largest of keys."""
+
 WELL_KNOWN = ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server")
 
 
@@ -203,7 +206,7 @@ async def json_errors(
 
 
 def _application() -> web.Application:
-    return web.Application(middlewares=[json_errors])
+    return web.Application(middlewares=[json_errors], client_max_size=MAX_BODY)
 
 
 def _read_form(body: bytes) -> tuple[tuple[str, str], ...] | None:
