@@ -85,6 +85,21 @@ class Admission(Enum):
     """So many are over the cap that this one is closed at once."""
 
 
+class Stay:
+    """One connection's place in the ledger, from its admission to its end."""
+
+    def __init__(self, admission: Admission, places: Places | None, uid: int | None) -> None:
+        self.admission = admission
+        self._places = places
+        self._uid = uid
+
+    def end(self) -> None:
+        """Give the place back; once is enough, twice does no harm."""
+        if self._places is not None:
+            self._places.give_back(self._uid)
+            self._places = None
+
+
 class ConnectionLedger:
     """Who holds which connections."""
 
@@ -92,18 +107,13 @@ class ConnectionLedger:
         self._admitted = Places(limits.max_connections, limits.max_connections_per_uid)
         self._refused = Places(REFUSAL_PLACES, REFUSAL_PLACES_PER_UID)
 
-    def admit(self, uid: int | None) -> Admission:
+    def admit(self, uid: int | None) -> Stay:
         """Judge a new connection and note it."""
         if self._admitted.take(uid):
-            return Admission.ADMITTED
-        return Admission.REFUSED if self._refused.take(uid) else Admission.DROPPED
-
-    def release(self, admission: Admission, uid: int | None) -> None:
-        """Note that a connection has ended."""
-        if admission is Admission.ADMITTED:
-            self._admitted.give_back(uid)
-        elif admission is Admission.REFUSED:
-            self._refused.give_back(uid)
+            return Stay(Admission.ADMITTED, self._admitted, uid)
+        if self._refused.take(uid):
+            return Stay(Admission.REFUSED, self._refused, uid)
+        return Stay(Admission.DROPPED, None, uid)
 
 
 class WaitingRoom:

@@ -15,13 +15,16 @@ from enum import Enum
 from typing import Any, Protocol, cast
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
 
 from broker.api import problems
 from broker.api.activity import Activity
 from broker.api.answers import Answer, last_words
 from broker.api.guard import MAX_HEAD, Incoming
-from broker.api.limits import Admission, Limits
+from broker.api.limits import Admission, Limits, Stay
 from broker.api.metering import HeadMeter
 from broker.api.problems import Problem
 from broker.policy.peer import Peer
@@ -66,15 +69,15 @@ class Engine(web.Server):
     """aiohttp's server: keeps the connections, hands requests to them."""
 
     def __init__(self, desk: Front, limits: Limits) -> None:
-        super().__init__(_serve, handler_cancellation=True)
+        super().__init__(_serve, handler_cancellation=True, request_factory=_request)
         self.desk = desk
         self.limits = limits
         self.draining = False
         self.activity = Activity()
 
-    def connection(self, peer: Peer, admission: Admission, ended: Callable[[], None]) -> Connection:
-        """Make the protocol of a connection that was accepted; *ended* is called once, at its end."""
-        return Connection(self, peer=peer, admission=admission, ended=ended)
+    def connection(self, peer: Peer, stay: Stay) -> Connection:
+        """Make the protocol of a connection that was accepted; *stay* ends with it."""
+        return Connection(self, peer=peer, stay=stay)
 
     def drain(self) -> None:
         """Close what is idle; let everything else end with its next answer."""
@@ -91,7 +94,7 @@ class Engine(web.Server):
 class Connection(web.RequestHandler):
     """One connection of one peer."""
 
-    def __init__(self, engine: Engine, *, peer: Peer, admission: Admission, ended: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, *, peer: Peer, stay: Stay) -> None:
         options: dict[str, Any] = {
             "access_log": None,
             "auto_decompress": False,
@@ -107,8 +110,8 @@ class Connection(web.RequestHandler):
         self._engine = engine
         self._desk = engine.desk
         self._limits = engine.limits
-        self._admission = admission
-        self._on_ended = ended
+        self.spoken: HttpVersion = HttpVersion11
+        self._stay = stay
         self._phase = Phase.IDLE
         self._meter = HeadMeter()
         self._answers = 0
@@ -125,7 +128,7 @@ class Connection(web.RequestHandler):
         """Begin; a write is over only when the peer has taken all of it, so that the deadline is one for all."""
         self._line = cast("asyncio.Transport", transport)
         self._line.set_write_buffer_limits(high=0)
-        idle = self._limits.idle_timeout if self._admission is Admission.ADMITTED else REFUSED_TIMEOUT
+        idle = self._limits.idle_timeout if self._stay.admission is Admission.ADMITTED else REFUSED_TIMEOUT
         self._set_alarm(idle, self.force_close)
         self._engine.activity.begin()
         super().connection_made(transport)
@@ -152,7 +155,7 @@ class Connection(web.RequestHandler):
         self._stop_write_alarm()
         super().connection_lost(exc)
         self._engine.activity.end()
-        self._on_ended()
+        self._stay.end()
 
     # --- the engine's side ---
 
@@ -168,8 +171,8 @@ class Connection(web.RequestHandler):
         self._phase = Phase.ANSWERING
         self._stop_alarm()
         self._has_body = request.body_exists
-        if self._admission is Admission.ADMITTED:
-            answer = await self._desk.answer(_incoming(request), self.peer)
+        if self._stay.admission is Admission.ADMITTED:
+            answer = await self._desk.answer(_incoming(request, self.spoken), self.peer)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
@@ -282,17 +285,36 @@ class Connection(web.RequestHandler):
             self._write_alarm = None
 
 
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    """
+    Make aiohttp's request.
+
+    aiohttp answers in the version that it was asked in, whatever that is; a foreign one is answered in ours
+    (RFC 9110 section 2.5).
+    """
+    cast("Connection", protocol).spoken = message.version
+    if message.version != HttpVersion10:
+        message = message._replace(version=HttpVersion11)
+    return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+
 async def _serve(request: web.BaseRequest) -> web.StreamResponse:
     return await cast("Connection", request.protocol).serve(request)
 
 
-def _incoming(request: web.BaseRequest) -> Incoming:
+def _incoming(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
     line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
     fields = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
     return Incoming(
         method=request.method,
         target=request.raw_path,
-        version=(request.version.major, request.version.minor),
+        version=(spoken.major, spoken.minor),
         headers=tuple(request.headers.items()),
         head_size=line + fields,
         has_body=request.body_exists,

@@ -103,14 +103,14 @@ def _visible(world: World, peer: Peer) -> tuple[str, ...]:
 
 
 def _hint(world: World, peer: Peer) -> str:
-    """Say what the caller may have, or as whom the broker sees it; names from the configuration only."""
-    own = tokens_of(world.policy, peer)
+    """Say what the caller may get, or as whom the broker sees it; names from the configuration only."""
+    own = tokens_of(world.policy, peer, Action.GET)
     names = [name for name in world.tokens.names() if name in own]
     if names:
-        return f"this caller has: {', '.join(names)}"
+        return f"this caller may get: {', '.join(names)}"
     uid = "unknown in the broker's user namespace" if peer.uid is None else str(peer.uid)
     gid = "unknown" if peer.gid is None else str(peer.gid)
-    return f"no [workload] section gives a token to listener {peer.listener}, uid {uid}, gid {gid}"
+    return f"no [workload] section lets this caller get a token: listener {peer.listener}, uid {uid}, gid {gid}"
 
 
 async def _obtain(world: World, call: Call, token: str) -> Serving:
@@ -126,6 +126,8 @@ async def _obtain(world: World, call: Call, token: str) -> Serving:
                     wait=float(wait if has_place else 0),
                 )
         except TimeoutError:
+            if not world.waiting.closed:
+                raise
             raise ProblemError(problems.DRAINING) from None
         except TokenUnavailableError as error:
             if wait and not has_place:

@@ -128,14 +128,19 @@ class Service:
     async def _begin(self, listening: Listening, connection: socket.socket) -> None:
         """Judge a new connection and give it to the engine."""
         peer = listening.identify(connection)
-        admission = self._ledger.admit(peer.uid)
-        if admission is Admission.DROPPED:
+        stay = self._ledger.admit(peer.uid)
+        if stay.admission is Admission.DROPPED:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)
             return
-        protocol = self._engine.connection(peer, admission, lambda: self._ledger.release(admission, peer.uid))
-        connection.setblocking(False)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
+        try:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._engine.connection(peer, stay), connection
+            )
+        except Exception:
+            stay.end()
+            raise
 
     async def _pause(self, listening: Listening, ready: asyncio.Event) -> None:
         """Let the system recover; without the reader, which would fire all the time."""

@@ -121,9 +121,15 @@ def decide(policy: Policy, peer: Peer, action: Action, token: str | None) -> Dec
     return Allowed(workloads=allowing)
 
 
-def tokens_of(policy: Policy, peer: Peer) -> frozenset[str]:
-    """Give the names of the tokens with which *peer* may do anything at all."""
-    return frozenset().union(*(workload.tokens for workload in workloads_of(policy, peer) if workload.may))
+def tokens_of(policy: Policy, peer: Peer, action: Action | None = None) -> frozenset[str]:
+    """Give the names of the tokens with which *peer* may do *action*, or anything at all."""
+    return frozenset().union(
+        *(
+            workload.tokens
+            for workload in workloads_of(policy, peer)
+            if (action in workload.may if action else workload.may)
+        )
+    )
 
 
 def may_read_states(policy: Policy, peer: Peer) -> bool:

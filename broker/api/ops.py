@@ -1,0 +1,141 @@
+"""
+The ops listener: health and metrics over TCP, for probes and scrapers that cannot open a Unix socket.
+
+It hands out no token and knows no caller, so it has none of the header rules; everything on it is for
+whoever can reach it, which is why it listens on the loopback address unless the configuration says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from broker.api.answers import Answer
+from broker.api.desk import Desk
+from broker.api.limits import Limits
+from broker.api.readiness import readiness, readiness_answer
+from broker.api.routes import live
+from broker.api.service import Listening, Service
+from broker.api.table import Call, Route
+from broker.errors import LocalError
+from broker.events import Emit, ListenerOpened
+from broker.policy.peer import Peer
+from broker.tokens.ports import Clock, Randomness, TokenSource
+
+LISTENER = "ops"
+"""The name of this listener in events."""
+
+BACKLOG = 64
+"""Connections that may wait to be accepted: a few probes and scrapers."""
+
+OPS_LIMITS = Limits(max_connections=64, max_connections_per_uid=64)
+"""Callers over TCP have no uid: they share one place."""
+
+Render = Callable[[], tuple[bytes, str]]
+"""Gives the metrics as bytes and their content type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpsWorld:
+    """What the handlers of the ops listener work with."""
+
+    tokens: TokenSource
+    render: Render
+    sandbox: Callable[[], Sequence[str]]
+
+
+async def ready(world: OpsWorld, _call: Call) -> Answer:
+    """Say whether the required tokens are there, and how all of them stand."""
+    return readiness_answer(readiness(world.tokens, world.sandbox()), world.tokens.names())
+
+
+async def metrics(world: OpsWorld, _call: Call) -> Answer:
+    """Give the metrics."""
+    body, content_type = world.render()
+    return Answer(content_type=content_type, body=body)
+
+
+OPS_ROUTES: tuple[Route[OpsWorld], ...] = (
+    Route(method="GET", template="/livez", handler=live, summary="The listener is serving."),
+    Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
+    Route(method="GET", template="/metrics", handler=metrics, summary="Metrics in the Prometheus text format."),
+)
+
+
+class OpsServer:
+    """Serves ``OPS_ROUTES`` on a TCP address; lives as ``ApiServer`` does."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tokens: TokenSource,
+        render: Render,
+        emit: Emit,
+        clock: Clock,
+        randomness: Randomness,
+        limits: Limits = OPS_LIMITS,
+        sandbox: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """Take what the listener works with; *host* is an IP address without brackets. Opens nothing yet."""
+        self._host = host
+        self._port = port
+        self._limits = limits
+        self._emit = emit
+        self._desk = Desk(
+            OPS_ROUTES,
+            OpsWorld(tokens=tokens, render=render, sandbox=sandbox),
+            header_rules=None,
+            emit=emit,
+            clock=clock,
+            randomness=randomness,
+        )
+        self._socket: socket.socket | None = None
+        self._service: Service | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; after ``open`` a configured 0 has become a real one."""
+        return self._port
+
+    def open(self) -> None:
+        """Listen. Raises LocalError ``ops_listener_failed``; to be called on the running loop."""
+        self._service = Service(self._desk, limits=self._limits, emit=self._emit)
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        where = f"[{self._host}]" if family == socket.AF_INET6 else self._host
+        try:
+            self._socket = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else "unknown error"
+            raise LocalError(
+                "ops_listener_failed",
+                f"the ops listener cannot be opened on {where}:{self._port}: {reason}",
+                hint="choose another address in [ops] listen",
+            ) from error
+        self._socket.setblocking(False)
+        self._port = self._socket.getsockname()[1]
+        self._emit(ListenerOpened(listener=LISTENER, address=f"http://{where}:{self._port}"))
+
+    async def run(self) -> None:
+        """Answer until ``drain``, or until cancelled."""
+        if self._service is None or self._socket is None:
+            raise RuntimeError("open() comes first")
+        await self._service.run([Listening(name=LISTENER, sock=self._socket, identify=_nobody)])
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more connections and let what runs finish, for *seconds* at most; then everything is closed."""
+        try:
+            if self._service is not None:
+                await self._service.drain(seconds)
+        finally:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+
+def _nobody(_connection: socket.socket) -> Peer:
+    """Give the peer of a TCP connection: the kernel says nothing about it."""
+    return Peer(listener=LISTENER)
