@@ -1,0 +1,268 @@
+"""
+The real authorization server, started for a test: oidc-provider as a child process, with keys of its own.
+
+    with Rig.start(tmp_path) as rig:
+        ...
+
+starts it in about half a second, on ports that the kernel chose, with new keys and certificates in *tmp_path*,
+and ends it in the end. Where Node.js is missing the test that asked is skipped. Nothing here blocks for more
+than a few milliseconds once it is up, so a test may use it from within a loop.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.interop.credentials import Authority, Certificate, SigningKey, make_server_signing_key, make_signing_key
+from tests.interop.node import SERVER, Node, require_node
+
+ALGS = ("PS256", "ES256", "EdDSA")
+SCOPE = "directory:software accounts"
+RESOURCE = "https://api.interop.example/"
+OPAQUE_RESOURCE = "https://opaque.interop.example/"
+
+ANSWER_DEADLINE = 30.0
+"""Seconds: a start takes half a second, several times that on a busy machine."""
+STOP_DEADLINE = 10.0
+"""Seconds that the server may take to end by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """
+    One request that reached the token endpoint, as the server saw it.
+
+    *client_id* is None where the client was not recognized, *mtls* says which of the two listeners was called,
+    *thumbprint* is that of the certificate on the connection, if one was given and is in order.
+    """
+
+    client_id: str | None
+    status: int
+    error: str | None
+    error_description: str | None
+    mtls: bool
+    thumbprint: str | None
+
+
+@dataclass(kw_only=True)
+class Rig:
+    """
+    A running server and everything a client needs to be registered there.
+
+    *app* is the certificate that the clients would present; *other* is as good, for another subject;
+    *expired* ended yesterday; *rogue* is from a CA that the server does not trust. *signing_keys* are by
+    algorithm; each has a client of its own (``client_id``).
+    """
+
+    folder: Path
+    node: Node
+    ca_file: Path
+    app: Certificate
+    other: Certificate
+    expired: Certificate
+    rogue: Certificate
+    signing_keys: Mapping[str, SigningKey]
+    scope: str = SCOPE
+    resource: str = RESOURCE
+    opaque_resource: str = OPAQUE_RESOURCE
+    tls_client_id: str = "app-tls"
+    _config: dict[str, Any]
+    _process: subprocess.Popen[bytes] | None = None
+    _unread: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def start(cls, folder: Path, *, lifetime: int = 300, strict: bool = True) -> Self:
+        """
+        Make the keys in *folder* and start the server; it issues tokens that live *lifetime* seconds.
+
+        *strict*: a client certificate that is not in order is refused by TLS, as real servers do; without it
+        the server sees such a connection as one without a certificate. Skips the test where Node.js is missing.
+        """
+        node = require_node()
+        trusted, untrusted = Authority(folder, "ca"), Authority(folder, "rogue-ca")
+        server = trusted.issue("server", server=True)
+        app = trusted.issue("app")
+        keys = {alg: make_signing_key(folder, alg) for alg in ALGS}
+        config = {
+            "strict": strict,
+            "lifetime": lifetime,
+            "ports": {"issuer": 0, "mtls": 0, "api": 0},
+            "ca": str(trusted.file),
+            "server": {"cert": str(server.cert_file), "key": str(server.key_file)},
+            "signing_key": make_server_signing_key(),
+            "cookie_key": secrets.token_urlsafe(32),
+            "scope": SCOPE,
+            "resource": RESOURCE,
+            "opaque_resource": OPAQUE_RESOURCE,
+            "clients": [
+                *(_registration(_client_id(alg), key) for alg, key in keys.items()),
+                _tls_registration(cls.tls_client_id, app),
+            ],
+        }
+        rig = cls(
+            folder=folder,
+            node=node,
+            ca_file=trusted.file,
+            app=app,
+            other=trusted.issue("other"),
+            expired=trusted.issue("app", expired=True),
+            rogue=untrusted.issue("app"),
+            signing_keys=keys,
+            _config=config,
+        )
+        rig.start_again()
+        return rig
+
+    @property
+    def issuer(self) -> str:
+        """The issuer identifier."""
+        return f"https://localhost:{self._config['ports']['issuer']}"
+
+    @property
+    def token_endpoint(self) -> str:
+        """The token endpoint for clients without a certificate."""
+        return f"{self.issuer}/token"
+
+    @property
+    def mtls_token_endpoint(self) -> str:
+        """The token endpoint for clients with one: the alias in the metadata."""
+        return f"https://localhost:{self._config['ports']['mtls']}/token"
+
+    @property
+    def api_url(self) -> str:
+        """A resource that takes tokens for *resource*, over the certificate that they are bound to."""
+        return f"https://localhost:{self._config['ports']['api']}/accounts"
+
+    def client_id(self, alg: str) -> str:
+        """The client that authenticates with the signing key for *alg*."""
+        return _client_id(alg)
+
+    def token_requests(self) -> list[TokenRequest]:
+        """Everything that reached the token endpoint since the start, or since ``forget``."""
+        return [TokenRequest(**seen) for seen in self._do("token_requests")["token_requests"]]
+
+    def forget(self) -> None:
+        """Begin the list of token requests anew."""
+        self._do("forget")
+
+    def set_lifetime(self, seconds: int) -> None:
+        """Let tokens that are issued from now on live *seconds*."""
+        self._do("lifetime", seconds=seconds)
+        self._config["lifetime"] = seconds
+
+    def stop(self) -> None:
+        """End the server; its ports refuse connections until ``start_again``."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()  # which is its signal to end
+        try:
+            process.wait(STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def start_again(self) -> None:
+        """Start the server with the same keys, on the same ports; it remembers nothing else."""
+        assert self._process is None
+        config = self.folder / "provider.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(self._config))
+        with self._log().open("ab") as log:
+            self._process = subprocess.Popen(
+                (str(self.node.binary), str(SERVER / "provider.mjs"), str(config)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+            )
+        self._unread.clear()
+        try:
+            self._config["ports"] = self._answer()["ports"]
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def _do(self, command: str, **arguments: object) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": command, **arguments}).encode() + b"\n")
+        answer = self._answer()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def _answer(self) -> dict[str, Any]:
+        """Read one line from the server, in bounded time."""
+        assert self._process is not None
+        stdout = self._process.stdout
+        assert stdout is not None
+        deadline = time.monotonic() + ANSWER_DEADLINE
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                more = stdout.read(65_536) if ready else b""
+                if not more:
+                    why = "ended" if ready else "does not answer"
+                    raise RuntimeError(f"the server {why}; it said:\n{self._log().read_text()}")
+                self._unread += more
+        line, _, rest = bytes(self._unread).partition(b"\n")
+        self._unread[:] = rest
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _log(self) -> Path:
+        return self.folder / "provider.log"
+
+
+def _client_id(alg: str) -> str:
+    return f"app-{alg.lower()}"
+
+
+def _registration(client_id: str, key: SigningKey) -> dict[str, Any]:
+    """Client metadata of RFC 7591 and RFC 8705 for ``private_key_jwt``."""
+    return {
+        **_common(client_id),
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_signing_alg": key.alg,
+        "jwks": {"keys": [key.public_jwk]},
+    }
+
+
+def _tls_registration(client_id: str, certificate: Certificate) -> dict[str, Any]:
+    """Client metadata for ``tls_client_auth`` by the subject of *certificate*."""
+    return {
+        **_common(client_id),
+        "token_endpoint_auth_method": "tls_client_auth",
+        "tls_client_auth_subject_dn": certificate.subject,
+    }
+
+
+def _common(client_id: str) -> dict[str, Any]:
+    return {
+        "client_id": client_id,
+        "grant_types": ["client_credentials"],
+        "response_types": [],
+        "redirect_uris": [],
+        "scope": SCOPE,
+        "tls_client_certificate_bound_access_tokens": True,
+    }

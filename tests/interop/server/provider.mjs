@@ -1,0 +1,163 @@
+/*
+ * The real authorization server of the interop tests: oidc-provider in its FAPI 2.0 profile, over TLS.
+ *
+ *   node provider.mjs CONFIG.json
+ *
+ * Three listeners on 127.0.0.1, called localhost:
+ *   issuer   the authorization server without client certificates, and what the issuer identifier names
+ *   mtls     the same server, asking for a client certificate (mtls_endpoint_aliases)
+ *   api      a resource that takes a token only over the certificate that the token is bound to
+ *
+ * It says where they are in one JSON line on standard output, answers each JSON line on standard input
+ * ({"do": NAME, ...}) with one of its own, and ends when standard input does: it cannot outlive its test.
+ * Everything that is said for people goes to standard error.
+ */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import https from 'node:https';
+import readline from 'node:readline';
+
+// The provider writes notices with console.info, and standard output is for answers alone.
+console.info = console.log = console.error;
+
+const { default: Provider } = await import('oidc-provider');
+const { createLocalJWKSet, jwtVerify } = await import('jose');
+
+const HOST = '127.0.0.1';
+const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
+let { lifetime } = config; // seconds that an access token lives
+let tokenRequests = [];
+
+const tls = { cert: readFileSync(config.server.cert), key: readFileSync(config.server.key) };
+const asking = { ...tls, ca: readFileSync(config.ca), requestCert: true };
+
+async function listen(options, port) {
+  const server = https.createServer(options);
+  server.listen(port, HOST);
+  await once(server, 'listening');
+  return server;
+}
+
+const urlOf = (server) => `https://localhost:${server.address().port}`;
+
+// Without strict, a certificate that is not in order passes TLS and then counts as none.
+function certificateOf(socket) {
+  return socket.authorized ? socket.getPeerX509Certificate() : undefined;
+}
+
+const thumbprintOf = (certificate) => certificate && createHash('sha256').update(certificate.raw).digest('base64url');
+
+// Node gives the subject in the order of the certificate, one attribute a line; RFC 4514 wants it backwards.
+const subjectOf = (certificate) => certificate.subject.split('\n').reverse().join(',');
+
+function makeProvider(issuer, mtls) {
+  const alias = (path) => `${mtls}${path}`;
+  const provider = new Provider(issuer, {
+    clients: config.clients,
+    jwks: { keys: [config.signing_key] },
+    clientAuthMethods: ['private_key_jwt', 'tls_client_auth'],
+    clientDefaults: { id_token_signed_response_alg: 'ES256' },
+    cookies: { keys: [config.cookie_key] },
+    enabledJWA: { clientAuthSigningAlgValues: ['PS256', 'ES256', 'EdDSA', 'Ed25519'] },
+    discovery: {
+      mtls_endpoint_aliases: { token_endpoint: alias('/token'), pushed_authorization_request_endpoint: alias('/request') },
+    },
+    scopes: config.scope.split(' '),
+    responseTypes: ['code'],
+    ttl: { ClientCredentials: () => lifetime },
+    features: {
+      clientCredentials: { enabled: true },
+      devInteractions: { enabled: false },
+      fapi: { enabled: true, profile: '2.0' },
+      mTLS: {
+        enabled: true,
+        certificateBoundAccessTokens: true,
+        tlsClientAuth: true,
+        getCertificate: (ctx) => certificateOf(ctx.req.socket),
+        certificateAuthorized: (ctx) => ctx.req.socket.authorized,
+        certificateSubjectMatches: (ctx, property, expected) => (
+          property === 'tls_client_auth_subject_dn' && subjectOf(certificateOf(ctx.req.socket)) === expected
+        ),
+      },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => config.resource,
+        getResourceServerInfo: (_ctx, resource) => ({
+          audience: resource,
+          scope: config.scope,
+          ...(resource === config.opaque_resource
+            ? { accessTokenFormat: 'opaque' }
+            : { accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }),
+        }),
+      },
+    },
+  });
+  provider.on('server_error', (_ctx, error) => console.error(error));
+  provider.use(async (ctx, next) => {
+    await next();
+    if (ctx.path === '/token') {
+      tokenRequests.push({
+        client_id: ctx.oidc?.client?.clientId ?? null,
+        status: ctx.status,
+        error: ctx.body?.error ?? null,
+        error_description: ctx.body?.error_description ?? null,
+        mtls: ctx.req.socket.server === mtlsServer,
+        thumbprint: thumbprintOf(certificateOf(ctx.req.socket)) ?? null,
+      });
+    }
+  });
+  return provider;
+}
+
+// RFC 8705 section 3: the token is good only over the certificate that it names.
+function makeApi(issuer, keys) {
+  const refuse = (response, why) => {
+    response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"', 'content-type': 'application/json' });
+    response.end(JSON.stringify({ error: 'invalid_token', why }));
+  };
+  return async (request, response) => {
+    const [scheme, token] = (request.headers.authorization ?? '').split(' ');
+    if (scheme !== 'Bearer' || !token) return refuse(response, 'no token');
+    const thumbprint = thumbprintOf(certificateOf(request.socket));
+    if (thumbprint === undefined) return refuse(response, 'no certificate that is in order');
+    let claims;
+    try {
+      const expected = { issuer, audience: config.resource, typ: 'at+jwt', algorithms: ['ES256'] };
+      ({ payload: claims } = await jwtVerify(token, keys, expected));
+    } catch (error) {
+      return refuse(response, error.code);
+    }
+    if (claims.cnf?.['x5t#S256'] !== thumbprint) return refuse(response, 'bound to another certificate');
+    response.writeHead(200, { 'content-type': 'application/json' });
+    return response.end(JSON.stringify({ client_id: claims.client_id, scope: claims.scope, thumbprint }));
+  };
+}
+
+// Standard input: one command a line, one answer a line.
+const commands = {
+  token_requests: () => ({ token_requests: tokenRequests }),
+  forget: () => { tokenRequests = []; return {}; },
+  lifetime: ({ seconds }) => { lifetime = seconds; return {}; },
+};
+
+const say = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+
+const issuerServer = await listen(tls, config.ports.issuer);
+const mtlsServer = await listen({ ...asking, rejectUnauthorized: config.strict }, config.ports.mtls);
+const apiServer = await listen({ ...asking, rejectUnauthorized: false }, config.ports.api);
+const provider = makeProvider(urlOf(issuerServer), urlOf(mtlsServer));
+const { d: _private, ...publicKey } = config.signing_key;
+
+for (const server of [issuerServer, mtlsServer]) server.on('request', provider.callback());
+apiServer.on('request', makeApi(provider.issuer, createLocalJWKSet({ keys: [publicKey] })));
+
+say({
+  ports: { issuer: issuerServer.address().port, mtls: mtlsServer.address().port, api: apiServer.address().port },
+});
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  say(commands[command.do]?.(command) ?? { error: `there is no command ${command.do}` });
+}
+process.exit(0);
