@@ -25,7 +25,7 @@ from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.tokens.ports import Clock
 from broker.transport.failures import FOREIGN, Progress, UnaskedAnswerError, refusal, translate, watch
-from broker.transport.resolver import Resolver
+from broker.transport.resolver import Lookup, Resolver, look_up
 from broker.transport.sockets import Sockets, turns_until
 
 DEADLINE = 10.0
@@ -57,11 +57,18 @@ FINAL_STATUSES = range(200, 600)
 
 
 class _OrderlyRequest(aiohttp.ClientRequest):
-    """Refuses a kept connection on which something is waiting: aiohttp would take it for the answer."""
+    """
+    Looks at the connection once more before the first byte is written.
+
+    One that was lost meanwhile would make the fate of the request unknown, and something that waits on a
+    kept one would be taken for the answer.
+    """
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or conn.protocol.should_close:
-            raise UnaskedAnswerError
+        """Write the request. Raises what ended the connection, or UnaskedAnswerError."""
+        protocol = conn.protocol
+        if protocol is not None and protocol.should_close:
+            raise protocol.exception() or UnaskedAnswerError
         return await super().send(conn)
 
 
@@ -70,7 +77,8 @@ class Session:
     Implements ``tokens.ports.Session`` with aiohttp.
 
     *thumbprint* and *not_after* describe the certificate in *ssl_context*, if it presents one. *deadline*
-    in seconds, *max_body* in bytes. Everything of aiohttp is made at the first ``send``, in its loop.
+    is in seconds, *max_body* in bytes; *lookup* asks for addresses. Everything of aiohttp is made at the
+    first ``send``, in its loop.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class Session:
         clock: Clock,
         deadline: float = DEADLINE,
         max_body: int = MAX_BODY,
+        lookup: Lookup = look_up,
     ) -> None:
         self._ssl_context = ssl_context
         self._thumbprint = thumbprint
@@ -89,7 +98,7 @@ class Session:
         self._clock = clock
         self._deadline = deadline
         self._max_body = max_body
-        self._resolver = Resolver()
+        self._resolver = Resolver(lookup=lookup)
         self._sockets = Sockets()
         self._client: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Timeout] = set()

@@ -1,61 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request
 from broker.oauth.reasons import Reason
-from broker.transport.resolver import AddressInfo, AddressRefusedError, Lookup, Resolver
-from tests.unit.transport.servers import session
+from broker.transport.resolver import AddressInfo, AddressRefusedError, Resolver
+from broker.transport.session import Session
+from tests.unit.transport.names import dead_name_server, finds, found
+from tests.unit.transport.servers import answers_ok, serving, session
 
 pytestmark = pytest.mark.real_time
-
-
-def found(*addresses: str) -> list[AddressInfo]:
-    """Make what ``getaddrinfo`` gives."""
-    return [
-        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, 443, 0, 0))
-        if ":" in address
-        else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))
-        for address in addresses
-    ]
-
-
-def finds(*addresses: str) -> Lookup:
-    """Make a lookup that finds *addresses* for whatever name."""
-
-    def lookup(host: str, port: int, family: int) -> Sequence[AddressInfo]:
-        return found(*addresses)
-
-    return lookup
-
-
-class DeadNameServer:
-    """A lookup that takes until the test lets it go."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.released = threading.Event()
-
-    def __call__(self, host: str, port: int, family: int) -> Sequence[AddressInfo]:
-        self.asked += 1
-        self.released.wait(10)
-        return found("192.0.2.1")
-
-
-@contextlib.contextmanager
-def dead_name_server() -> Iterator[DeadNameServer]:
-    server = DeadNameServer()
-    try:
-        yield server
-    finally:
-        server.released.set()
 
 
 def threads() -> list[threading.Thread]:
@@ -184,3 +144,69 @@ async def test_a_name_that_does_not_exist_is_said_to_be_one():
             await connections.send(Request(method="GET", url="https://nowhere.invalid/"))
 
         assert (caught.value.code, caught.value.outcome) == (Reason.DNS_FAILED, Outcome.NOT_SENT)
+
+
+async def test_a_name_that_leads_only_to_metadata_addresses_is_not_dialled():
+    """DNS rebinding: the URL looked harmless."""
+    async with session(lookup=finds("169.254.169.254", "fe80::1")) as connections:
+        with pytest.raises(RemoteError) as caught:
+            await connections.send(Request(method="GET", url="http://as.example/"))
+
+        assert (caught.value.code, caught.value.outcome) == (Reason.ADDRESS_REFUSED, Outcome.NOT_SENT)
+
+
+async def test_exactly_the_addresses_that_were_found_and_allowed_are_dialled():
+    """The metadata address is left out, the dead one is tried, and the last one answers."""
+    async with (
+        serving(answers_ok) as server,
+        session(lookup=finds("169.254.169.254", "127.0.0.2", "127.0.0.1", port=server.port)) as connections,
+    ):
+        answer = await connections.send(Request(method="GET", url=server.url(host="as.example")))
+
+        assert answer.status == 200
+        assert server.heard[0].headers()["host"] == f"as.example:{server.port}"
+
+
+async def test_the_dead_name_server_of_one_session_holds_up_no_other():
+    """Their threads are not shared, as those of an executor are."""
+    with dead_name_server() as lookup:
+        async with (
+            serving(answers_ok) as server,
+            session(lookup=lookup) as dead,
+            session(lookup=finds("127.0.0.1", port=server.port)) as alive,
+            asyncio.TaskGroup() as group,
+        ):
+            stuck = [group.create_task(failure_of(dead, f"http://as{n}.example/")) for n in range(20)]
+            answer = await alive.send(Request(method="GET", url=server.url(host="as.example")))
+
+            assert answer.status == 200
+            assert lookup.asked > 0
+            assert not any(task.done() for task in stuck)
+            await dead.close()
+
+
+async def test_the_deadline_of_a_call_ends_a_lookup_too():
+    """It is the shorter of the two budgets here, and nothing was sent."""
+    with dead_name_server() as lookup:
+        async with session(lookup=lookup, deadline=0.05) as connections:
+            error = await failure_of(connections, "http://as.example/")
+
+        assert (error.code, error.outcome) == (Reason.TIMED_OUT, Outcome.NOT_SENT)
+
+
+async def test_a_session_closes_while_a_lookup_is_under_way():
+    """The caller is told, and nobody waits for the name server."""
+    with dead_name_server() as lookup:
+        async with session(lookup=lookup) as connections, asyncio.TaskGroup() as group:
+            stuck = group.create_task(failure_of(connections, "http://as.example/"))
+            while not lookup.asked:
+                await asyncio.sleep(0.001)
+            await connections.close()
+
+        assert (stuck.result().code, stuck.result().outcome) == (Reason.CONNECTION_LOST, Outcome.NOT_SENT)
+
+
+async def failure_of(connections: Session, url: str) -> RemoteError:
+    with pytest.raises(RemoteError) as caught:
+        await connections.send(Request(method="GET", url=url))
+    return caught.value

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
 from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import ClientAssertion
+from broker.transport.session import _OrderlyRequest, _read_piece
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
 
@@ -300,6 +306,28 @@ async def test_what_is_raised_holds_nothing_of_aiohttp():
         assert error.__cause__ is None
         assert error.__suppress_context__
         assert "canary-4711" not in f"{error!r} {error.hint}"
+
+
+async def test_what_ended_a_connection_before_the_first_byte_is_what_is_told():
+    """An alert that comes between handshake and request: nothing was written on it, and it is not lost."""
+    loop = asyncio.get_running_loop()
+    ended = ResponseHandler(loop)
+    ended.set_exception(aiohttp.ClientOSError(1, "the alert"))
+    request = _OrderlyRequest("GET", URL("http://localhost/"), loop=loop)
+
+    with pytest.raises(aiohttp.ClientOSError, match="the alert"):
+        await request.send(cast("Any", SimpleNamespace(protocol=ended)))
+
+
+async def test_a_connection_that_ends_between_two_reads_is_a_lost_one():
+    """aiohttp says RuntimeError, which would look like a bug of ours."""
+
+    class Ended:
+        async def read(self, size: int) -> bytes:
+            raise RuntimeError("Connection closed.")
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await _read_piece(cast("Any", SimpleNamespace(content=Ended())), 1)
 
 
 async def _failure(call: Awaitable[Response]) -> RemoteError:
