@@ -81,7 +81,7 @@ clean:  ## remove everything that these targets made
 define OBSTACLE
 [ "$$(uname -s)" = Linux ] || { echo "the broker runs on Linux only"; exit; }; \
 command -v "$(PYTHON)" >/dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name another one: make PYTHON=PATH"; exit; }; \
-"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "$(PYTHON) is older than Python 3.11: name a newer one: make PYTHON=PATH"; exit; }; \
+"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { echo "$(PYTHON) is no Python 3.11 or newer that runs: name one: make PYTHON=PATH"; exit; }; \
 "$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)"; exit; }
 endef
 refuse = $(if $(1),$(error $(1)))
