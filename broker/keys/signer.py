@@ -1,0 +1,185 @@
+"""
+Signing keys: make compact JWS (RFC 7515) and say which public key checks them.
+
+The algorithm is what the configuration says; a key that does not fit is refused when it is loaded. The
+whole header is made here: an ``alg``, a ``kid`` and a ``typ``, and nothing that a caller could add.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from broker.errors import LocalError
+from broker.keys.files import read_private
+from broker.keys.jwk import Jwk, parse_jwk
+from broker.keys.private_keys import PrivateKey, parse_pem
+
+ALGORITHMS = ("PS256", "ES256", "EdDSA", "RS256")
+"""FAPI 2.0 section 5.4.1, and RS256 for servers that know nothing better. Never guessed from the key."""
+
+_SAME_ALGORITHM = {"Ed25519": "EdDSA"}
+"""RFC 9864 section 2.2 gives EdDSA with this curve a name of its own; servers know the one of RFC 8037."""
+
+_PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
+"""All that describes a public key (RFC 7518 section 6, RFC 8037 section 2); none of them is ever private."""
+
+
+class _FixedAlgorithms(jws.JWSRegistry):
+    """Takes the algorithm that was configured without a warning for each signature that EdDSA has a newer name."""
+
+    def get_alg(self, name: str) -> Any:
+        return self.algorithms[name]
+
+
+class SigningKey:
+    """
+    Implements ``tokens.ports.Signer`` with a key in memory.
+
+    *kid* is None when the header shall have none. *not_after* in Unix seconds, if the key came with a
+    certificate. RSA takes a millisecond and more, so it signs in a thread of its own, until ``close``;
+    the others take a tenth and sign at once.
+    """
+
+    __slots__ = ("_alg", "_closed", "_key", "_kid", "_name", "_not_after", "_registry", "_thread")
+
+    def __init__(self, *, name: str, alg: str, kid: str | None, not_after: float | None, key: PrivateKey) -> None:
+        self._name = name
+        self._alg = alg
+        self._key = _wrap(key)
+        self._kid = self._key.thumbprint() if kid is None else kid or None
+        self._not_after = not_after
+        self._registry = _FixedAlgorithms(algorithms=[alg])
+        self._closed = False
+        self._thread = ThreadPoolExecutor(1, f"sign-{name}") if isinstance(key, rsa.RSAPrivateKey) else None
+
+    @property
+    def name(self) -> str:
+        """The name in the configuration."""
+        return self._name
+
+    @property
+    def alg(self) -> str:
+        """The JWS algorithm (RFC 7518 section 3.1)."""
+        return self._alg
+
+    @property
+    def kid(self) -> str | None:
+        """The key id in the header of what is signed."""
+        return self._kid
+
+    @property
+    def not_after(self) -> float | None:
+        """Unix time when the key's certificate ends, or None."""
+        return self._not_after
+
+    async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
+        """Make a compact JWS of *claims*. Raises LocalError ``signing_failed``."""
+        if self._closed:
+            raise self._failure("it is closed")
+        header = {"alg": self._alg, "kid": self._kid, "typ": typ}
+        header = {name: value for name, value in header.items() if value is not None}
+        if self._thread is None:
+            return self._make(header, claims)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, header, claims)
+
+    def public_jwk(self) -> dict[str, Any]:
+        """Give the public key as a JWK (RFC 7517) to register."""
+        everything = self._key.as_dict(private=False)
+        public = {name: everything[name] for name in _PUBLIC_MEMBERS if name in everything}
+        public |= {"use": "sig", "alg": self._alg}
+        return public if self._kid is None else public | {"kid": self._kid}
+
+    def close(self) -> None:
+        """Sign no more, and let the thread end."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def __repr__(self) -> str:
+        return f"SigningKey(name={self._name!r}, alg={self._alg!r}, kid={self._kid!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a signing key is not serialized")
+
+    def _make(self, header: dict[str, Any], claims: Mapping[str, Any]) -> str:
+        try:
+            payload = json.dumps(dict(claims), allow_nan=False, separators=(",", ":")).encode()
+            return jws.serialize_compact(header, payload, self._key, registry=self._registry)
+        except (JoseError, ValueError, TypeError, RecursionError):
+            raise self._failure("the claims or the key are not fit") from None  # claims may hold secrets
+
+    def _failure(self, why: str) -> LocalError:
+        return LocalError("signing_failed", f"signing key {self._name}: cannot sign: {why}")
+
+
+def load_signing_key(
+    *, name: str, file: Path, alg: str, kid: str | None = None, passphrase_file: Path | None = None
+) -> SigningKey:
+    """
+    Read the private key in *file*, PEM or JWK, for *alg*, one of ``ALGORITHMS``.
+
+    *kid* None means the JWK's own, or else the thumbprint (RFC 7638); an empty one means none at all.
+    Blocks; RSA takes some tens of milliseconds. Raises LocalError ``key_algorithm``, ``key_id``, or those
+    of ``private_keys``, ``jwk`` and ``files``.
+    """
+    read = _read(file, passphrase_file)
+    _check_algorithm(read, alg, file)
+    if kid and read.kid is not None and kid != read.kid:
+        message = f"{file}: the JWK has another kid than the configuration of key {name}"
+        raise LocalError("key_id", message, hint="remove one of them, or correct it")
+    return SigningKey(name=name, alg=alg, kid=read.kid if kid is None else kid, not_after=read.not_after, key=read.key)
+
+
+def _read(path: Path, passphrase_file: Path | None) -> Jwk:
+    content = read_private(path)
+    if not content.lstrip().startswith(b"{"):
+        return Jwk(key=parse_pem(content, path, passphrase_file))
+    if passphrase_file is not None:
+        message = f"{path}: a JWK is not encrypted"
+        raise LocalError("key_not_encrypted", message, hint="remove passphrase, or use an encrypted PEM")
+    return parse_jwk(content, path)
+
+
+def _check_algorithm(read: Jwk, alg: str, path: Path) -> None:
+    if alg not in ALGORITHMS:
+        raise LocalError("key_algorithm", f"{path}: the algorithm is not one of {', '.join(ALGORITHMS)}")
+    if read.alg is not None and _SAME_ALGORITHM.get(read.alg, read.alg) != alg:
+        message = f"{path}: the JWK is for another algorithm than {alg}"
+        raise LocalError("key_algorithm", message, hint="correct alg in the configuration, or in the JWK")
+    what, fitting = _fitting(read.key)
+    if alg not in fitting:
+        hint = f"it can sign with {' or '.join(fitting)}" if fitting else "use P-256 and ES256"
+        raise LocalError("key_algorithm", f"{path}: {what} cannot sign with {alg}", hint=hint)
+
+
+def _fitting(key: PrivateKey) -> tuple[str, tuple[str, ...]]:
+    """Say what kind of key it is, and which of our algorithms it can sign with."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return "an RSA key", ("PS256", "RS256")
+        case ed25519.Ed25519PrivateKey():
+            return "an Ed25519 key", ("EdDSA",)
+        case ec.EllipticCurvePrivateKey(curve=ec.SECP256R1()):
+            return "a P-256 key", ("ES256",)
+        case _:
+            return "a key on another curve than P-256", ()
+
+
+def _wrap(key: PrivateKey) -> RSAKey | ECKey | OKPKey:
+    match key:
+        case rsa.RSAPrivateKey():
+            return RSAKey.import_key(key)
+        case ec.EllipticCurvePrivateKey():
+            return ECKey.import_key(key)
+        case _:
+            return OKPKey.import_key(key)
