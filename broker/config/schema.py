@@ -22,6 +22,7 @@ from broker.config.values import (
     EndpointHost,
     FormValue,
     HostHeader,
+    KeyId,
     Listen,
     Mode,
     ParameterName,
@@ -162,8 +163,8 @@ class KeySection:
     """The private key, as PEM or as a JWK; readable by nobody but the broker."""
     alg: SigningAlg
     """The algorithm it signs with. Written out, because the server has it registered."""
-    kid: Visible | None = None
-    """The key id as registered. Without it the JWK's own, or its thumbprint (RFC 7638)."""
+    kid: KeyId | None = None
+    """The key id as registered. Without it the JWK's own, or its thumbprint (RFC 7638); empty: none is sent."""
     passphrase: SecretReference | None = None
     """Opens an encrypted private key."""
 

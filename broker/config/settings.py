@@ -58,7 +58,7 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySettings:
-    """A signing key; *kid* None lets the key file decide."""
+    """A signing key; *kid* None lets the key file decide, an empty one sends none."""
 
     name: str
     file: Path

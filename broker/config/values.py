@@ -111,6 +111,11 @@ def _check_visible(value: str) -> None:
         raise Refused("must be printable ASCII, and not empty")
 
 
+def _check_key_id(value: str) -> None:
+    if value:
+        _check_visible(value)
+
+
 def _check_form_value(value: str) -> None:
     if "\0" in value:
         raise Refused("holds a NUL character")
@@ -211,6 +216,7 @@ PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/file.pem
 ScopeToken = Annotated[str, Rule(_check_scope_token)]
 ResourceUri = Annotated[str, Rule(_check_resource)]
 Visible = Annotated[str, Rule(_check_visible)]
+KeyId = Annotated[str, Rule(_check_key_id)]
 FormValue = Annotated[str, Rule(_check_form_value)]
 ParameterName = Annotated[str, Rule(_check_parameter_name)]
 EndpointHost = Annotated[str, Rule(_check_endpoint_host)]

@@ -168,7 +168,7 @@ TABLE = [
     ('cert_file = "transport.pem"\n', "", "certificate.transport.cert_file", "is missing"),
     ('key_file = "transport.key"', 'key_file = "~/x"', "certificate.transport.key_file", "nobody expands"),
     ('alg = "PS256"', 'alg = "none"', "key.signing.alg", '"none" is none of'),
-    ('alg = "PS256"', 'alg = "PS256"\nkid = ""', "key.signing.kid", "printable ASCII"),
+    ('alg = "PS256"', 'alg = "PS256"\nkid = "é"', "key.signing.kid", "printable ASCII"),
     ('client_id = "our-client"', 'client_id = ""', "client.raidiam.client_id", "printable ASCII"),
     ('client_id = "our-client"', 'client_id = "a"\nclient_secret = "b"', "client.raidiam.client_secret", "no such key"),
     (
