@@ -1,0 +1,230 @@
+"""What tests of the API share: a token source that does as it is told, a raw client, a served socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker.api.limits import Limits
+from broker.api.listeners import UnixListener
+from broker.api.server import ApiServer
+from broker.oauth.secret import AccessToken
+from broker.policy.rules import Policy, Workload
+from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
+from broker.tokens.spec import IssuedToken
+from tests.fakes import Dice, Events, LoopClock
+
+EVERYBODY = Workload(name="app", listeners=frozenset({"app"}), tokens=frozenset({"directory"}))
+"""Whoever can open the socket, root of the machine that runs the tests included."""
+
+PATIENCE = 10.0
+"""Seconds after which a test that waits for bytes has failed."""
+
+HOST = b"Host: localhost\r\n"
+
+
+def issued(**changes: Any) -> IssuedToken:
+    members: dict[str, Any] = {
+        "access_token": AccessToken("the-access-token"),
+        "token_type": "Bearer",
+        "scope": ("accounts", "payments"),
+        "issuer": "https://as.example",
+        "obtained_at": 0.0,
+        "expires_at": 300.0,
+        "expires_at_wall": 1_790_000_300.75,
+        "generation": 7,
+        "etag": "an-etag",
+        "fingerprint": "a-fingerprint",
+        "binding": "certificate",
+        "certificate_thumbprint": "a-thumbprint",
+    }
+    return IssuedToken(**{**members, **changes})
+
+
+def serving(*, stale: bool = False, **changes: Any) -> Serving:
+    return Serving(token=issued(**changes), expires_in=299, stale=stale)
+
+
+def unavailable(**changes: Any) -> TokenUnavailableError:
+    members: dict[str, Any] = {
+        "code": "temporarily_unavailable",
+        "message": "there is no token yet",
+        "retry_after": 3,
+        "reason": "connect_failed",
+    }
+    members |= changes
+    return TokenUnavailableError(members.pop("code"), members.pop("message"), **members)
+
+
+@dataclass
+class FakeTokens:
+    """
+    Answers ``get`` with what *answers* holds: a serving, or an exception to raise.
+
+    While *held* is set, ``get`` waits for it, or for as long as the caller may; *asked* are its arguments.
+    """
+
+    answers: dict[str, Serving | Exception] = field(default_factory=lambda: {"directory": serving()})
+    states: dict[str, TokenStatus] = field(default_factory=dict)
+    held: asyncio.Event | None = None
+    asked: list[tuple[str, float | None, float]] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
+        self.asked.append((name, min_valid, wait))
+        if self.held is not None and wait:
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self.held.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        answer = self.answers[name]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def status(self, name: str) -> TokenStatus:
+        default = TokenStatus(name=name, state=TokenState.FRESH, required=False, expires_in=299)
+        return self.states.get(name, default)
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.answers)
+
+
+@dataclass(frozen=True)
+class Received:
+    """An answer as it came: *rest* are the bytes after it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    rest: bytes = b""
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def parse(raw: bytes) -> Received:
+    """Read the first answer in *raw*; its body is as long as it says."""
+    head, _, after = raw.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("ascii").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = int(headers.get("content-length", "0"))
+    return Received(int(status_line.split(" ")[1]), headers, after[:length], after[length:])
+
+
+def parse_all(raw: bytes) -> list[Received]:
+    """Read all answers in *raw*."""
+    answers = []
+    while raw:
+        answers.append(parse(raw))
+        raw = answers[-1].rest
+    return answers
+
+
+def request(target: str = "/v1/tokens/directory", *headers: str, method: str = "GET") -> bytes:
+    """Write a good request that closes its connection."""
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+@dataclass
+class Client:
+    """One connection, in bytes."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+
+    async def rest(self) -> bytes:
+        """Read until the other side closes; a reset is an end, too."""
+        received = b""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while chunk := await self.reader.read(65_536):
+                    received += chunk
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        return received
+
+    async def one(self) -> Received:
+        """Read one answer and leave the connection open."""
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            body = await self.reader.readexactly(int(parse(head).headers["content-length"]))
+        return parse(head + body)
+
+
+@dataclass
+class Served:
+    """A running API server and what a test needs of it."""
+
+    server: ApiServer
+    path: Path
+    tokens: FakeTokens
+    events: Events
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def exchange(self, raw: bytes) -> Received:
+        """Send *raw* on a connection of its own and read the first answer."""
+        async with self.connect() as client:
+            client.send(raw)
+            return parse(await client.rest())
+
+    async def get(self, target: str = "/v1/tokens/directory", *headers: str) -> Received:
+        return await self.exchange(request(target, *headers))
+
+
+QUICK = Limits(request_deadline=0.2, idle_timeout=0.3, write_deadline=0.3)
+"""Deadlines that a test can wait for."""
+
+
+@contextlib.asynccontextmanager
+async def served(
+    directory: Path,
+    tokens: FakeTokens | None = None,
+    *,
+    events: Any = None,
+    workloads: tuple[Workload, ...] = (EVERYBODY,),
+    own_uid: int = 2**31,
+    names: tuple[str, ...] = ("app",),
+    drain: float = 2.0,
+    **options: Any,
+) -> AsyncIterator[Served]:
+    """Serve *tokens* on sockets in *directory* (by default one, app.sock)."""
+    tokens = tokens or FakeTokens()
+    events = events or Events()
+    server = ApiServer(
+        [UnixListener(name=name, path=directory / f"{name}.sock") for name in names],
+        policy=Policy(workloads=workloads, own_uid=own_uid),
+        tokens=tokens,
+        emit=events,
+        clock=LoopClock(),
+        randomness=Dice(),
+        **options,
+    )
+    server.open()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        try:
+            yield Served(server, directory / f"{names[0]}.sock", tokens, events)
+        finally:
+            await server.drain(drain)
