@@ -25,17 +25,15 @@ class HeadMeter:
     def feed(self, received: bytes) -> None:
         """Count *received*."""
         carried = len(self._tail)
-        window = self._tail + received
-        at = window.find(END_OF_HEAD)
-        if at >= 0 and self._first is None:
-            self._first = self.open_bytes + at + len(END_OF_HEAD) - carried
-        last = window.rfind(END_OF_HEAD)
-        if last >= 0:
-            self.open_bytes = len(window) - last - len(END_OF_HEAD)
+        first, *others = (self._tail + received).split(END_OF_HEAD)
+        if others:
+            if self._first is None:
+                self._first = self.open_bytes - carried + len(first) + len(END_OF_HEAD)
+            self.open_bytes = len(others[-1])
         else:
             self.open_bytes += len(received)
-        # Three bytes may begin an empty line that the next ones end; those of an empty line may not.
-        self._tail = window[max(last + len(END_OF_HEAD) if last >= 0 else 0, len(window) - len(END_OF_HEAD) + 1) :]
+        # These may begin an empty line that the next bytes end.
+        self._tail = (others[-1] if others else first)[-len(END_OF_HEAD) + 1 :]
 
     def head_size(self) -> int:
         """Give the bytes of the head that is coming, or has come, since ``next_request``."""

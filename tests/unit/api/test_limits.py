@@ -1,0 +1,150 @@
+"""How much one caller, and all together, may hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.api.limits import (
+    REFUSAL_PLACES,
+    REFUSAL_PLACES_PER_UID,
+    Admission,
+    ConnectionLedger,
+    Limits,
+    Places,
+    WaitingRoom,
+)
+
+
+def test_one_uid_cannot_take_all_places():
+    """The others still find some."""
+    places = Places(total=3, per_uid=2)
+
+    assert [places.take(1), places.take(1), places.take(1), places.take(2)] == [True, True, False, True]
+
+
+def test_all_together_cannot_take_more_than_there_are():
+    """However many they are."""
+    places = Places(total=2, per_uid=2)
+
+    assert [places.take(1), places.take(2), places.take(3)] == [True, True, False]
+
+
+def test_a_place_that_was_given_back_can_be_taken():
+    """By anybody."""
+    places = Places(total=1, per_uid=1)
+    places.take(1)
+
+    places.give_back(1)
+
+    assert places.taken == 0
+    assert places.take(2)
+
+
+def test_the_unknown_uid_is_one_caller():
+    """Otherwise being unknown would be a way around the cap."""
+    places = Places(total=9, per_uid=1)
+
+    assert [places.take(None), places.take(None)] == [True, False]
+
+
+def test_connections_over_the_cap_are_told_and_then_dropped():
+    """Telling costs something, so there is a cap on that, too."""
+    ledger = ConnectionLedger(Limits(max_connections=5, max_connections_per_uid=1))
+
+    admissions = [ledger.admit(1).admission for _ in range(REFUSAL_PLACES_PER_UID + 2)]
+
+    assert admissions == [
+        Admission.ADMITTED,
+        *[Admission.REFUSED] * REFUSAL_PLACES_PER_UID,
+        Admission.DROPPED,
+    ]
+    assert ledger.admit(2).admission is Admission.ADMITTED
+
+
+def test_the_places_to_be_told_are_limited_in_all():
+    """Many uids cannot fill the memory with refusals."""
+    ledger = ConnectionLedger(Limits(max_connections=0))
+
+    admissions = [ledger.admit(uid).admission for uid in range(REFUSAL_PLACES + 1)]
+
+    assert admissions.count(Admission.REFUSED) == REFUSAL_PLACES
+    assert admissions[-1] is Admission.DROPPED
+
+
+def test_a_stay_ends_once():
+    """Ending it again does not free the place of somebody else."""
+    ledger = ConnectionLedger(Limits(max_connections=2))
+    first, _second = ledger.admit(1), ledger.admit(2)
+
+    first.end()
+    first.end()
+
+    assert ledger.admit(3).admission is Admission.ADMITTED
+    assert ledger.admit(4).admission is Admission.REFUSED
+
+
+def test_a_dropped_connection_holds_nothing():
+    """There is nothing to give back."""
+    ledger = ConnectionLedger(Limits(max_connections=0))
+    for uid in range(REFUSAL_PLACES):
+        ledger.admit(uid)
+
+    ledger.admit(1).end()
+
+    assert ledger.admit(1).admission is Admission.DROPPED
+
+
+@pytest.mark.parametrize(("descriptors", "most"), [(1_024, 480), (64, 1), (2**20, 512)])
+def test_connections_leave_descriptors_for_the_rest(descriptors: int, most: int):
+    """Half of what the process may open, and never more than was configured."""
+    assert Limits().within(descriptors).max_connections == most
+
+
+async def test_a_waiting_room_has_so_many_places():
+    """In all and for each uid; leaving makes room."""
+    room = WaitingRoom(Limits(max_waiting=2, max_waiting_per_uid=1))
+
+    with room.place(1) as first, room.place(1) as again, room.place(2) as second, room.place(3) as third:
+        assert (first, again, second, third) == (True, False, True, False)
+
+    with room.place(1) as later:
+        assert later
+
+
+async def test_closing_the_room_sends_everybody_away_at_once():
+    """And lets nobody wait any more."""
+    room = WaitingRoom(Limits())
+    sent_away: list[float] = []
+
+    async def wait() -> None:
+        with pytest.raises(TimeoutError):
+            async with room.until_closed():
+                await asyncio.sleep(3_600)
+        sent_away.append(asyncio.get_running_loop().time())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(wait())
+        await asyncio.sleep(10)
+        room.close()
+        room.close()
+        closed_at = asyncio.get_running_loop().time()
+
+    assert sent_away == [closed_at] * 3
+    with room.place(1) as place:
+        assert not place
+    assert room.closed
+
+
+async def test_who_left_the_room_is_not_disturbed():
+    """Its scope has ended before the room closes."""
+    room = WaitingRoom(Limits())
+    async with room.until_closed():
+        pass
+
+    room.close()
+    await asyncio.sleep(1)
+
+    assert room.closed
