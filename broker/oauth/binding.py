@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from broker.errors import Outcome, RemoteError
+from broker.errors import RemoteError
+from broker.oauth.answers import invalid
 from broker.oauth.client import SenderConstraint
 from broker.oauth.jose import unverified_claims
 from broker.oauth.reasons import Reason
@@ -54,22 +55,18 @@ def _confirmation(claims: Mapping[str, Any]) -> tuple[bool, object]:
 
 
 def _downgraded(message: str) -> RemoteError:
-    return RemoteError(
-        Reason.DOWNGRADED,
+    return invalid(
         message,
-        outcome=Outcome.ANSWERED,
-        status=200,
+        reason=Reason.DOWNGRADED,
         hint="register the client with tls_client_certificate_bound_access_tokens, and see that its [client.NAME]"
         ' section names a certificate; or choose sender_constraint = "none" where the profile allows it',
     )
 
 
 def _wrong_binding() -> RemoteError:
-    return RemoteError(
-        Reason.WRONG_BINDING,
+    return invalid(
         "the token is bound to another certificate than the one presented",
-        outcome=Outcome.ANSWERED,
-        status=200,
+        reason=Reason.WRONG_BINDING,
         hint="something between us and the server presents its own certificate (a proxy that ends TLS?),"
         " or the server mixes up its clients",
     )

@@ -59,6 +59,7 @@ def html(status: int) -> Response:
             (an_answer({"access_token": "x"}, status=status), Reason.UNEXPECTED_STATUS, Outcome.UNKNOWN)
             for status in (100, 201, 202, 204, 206, 299)
         ),
+        (an_answer({"error": "invalid_grant"}, status=201), Reason.UNEXPECTED_STATUS, Outcome.UNKNOWN),
         # a 200 that cannot be read
         (html(200), Reason.NOT_JSON, Outcome.UNKNOWN),
         (an_answer({}, content_type=None), Reason.NOT_JSON, Outcome.UNKNOWN),
@@ -134,6 +135,15 @@ def test_a_registered_error_is_kept_whatever_the_status(status: int) -> None:
     assert caught.value.server_error == "invalid_client"
     assert caught.value.hint
     assert "client_id" in caught.value.hint
+
+
+@pytest.mark.parametrize("answer", [html(200), html(302)])
+def test_an_answer_from_somewhere_else_comes_with_a_hint(answer: Response) -> None:
+    """A login page or a proxy: a look at it by hand tells at once."""
+    with pytest.raises(RemoteError) as caught:
+        json_object(answer, wall_now=NOW)
+
+    assert "by hand" in (caught.value.hint or "")
 
 
 def test_free_text_of_a_server_gets_nowhere() -> None:

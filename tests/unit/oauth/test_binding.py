@@ -50,6 +50,7 @@ def test_a_usable_token_is_accepted_with_its_binding(
         (BOUND, CERTIFICATE, None, Reason.WRONG_BINDING),
         (BOUND_ELSEWHERE, NONE, OURS, Reason.WRONG_BINDING),
         (BOUND, NONE, None, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"x5t#S256": None}}), NONE, None, Reason.WRONG_BINDING),
         (UNBOUND, CERTIFICATE, OURS, Reason.DOWNGRADED),
         (UNBOUND, CERTIFICATE, None, Reason.DOWNGRADED),
         (BOUND_TO_A_KEY, CERTIFICATE, OURS, Reason.DOWNGRADED),
@@ -63,7 +64,7 @@ def test_a_token_that_we_cannot_use_or_that_is_weaker_is_refused(
     with pytest.raises(RemoteError) as caught:
         check_binding(token, sender_constraint=constraint, certificate_thumbprint=ours)
 
-    assert (caught.value.code, caught.value.outcome) == (reason, Outcome.ANSWERED)
+    assert (caught.value.code, caught.value.outcome, caught.value.status) == (reason, Outcome.ANSWERED, 200)
     assert caught.value.hint
 
 

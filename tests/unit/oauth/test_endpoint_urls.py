@@ -25,6 +25,8 @@ from broker.oauth.endpoint_urls import (
         ("https://[::1]:9/x", EndpointUrl(scheme="https", host="[::1]", port=9, query="")),
         ("https://192.0.2.1/x", EndpointUrl(scheme="https", host="192.0.2.1", port=443, query="")),
         ("https://as.example/a%20b/..c/.d/x;y=1", EndpointUrl(scheme="https", host="as.example", port=443, query="")),
+        ("https://as.example:1/", EndpointUrl(scheme="https", host="as.example", port=1, query="")),
+        ("https://as.example:65535/", EndpointUrl(scheme="https", host="as.example", port=65_535, query="")),
         ("https://7.example/", EndpointUrl(scheme="https", host="7.example", port=443, query="")),
     ],
 )

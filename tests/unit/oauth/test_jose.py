@@ -27,6 +27,13 @@ def test_a_jwt_without_a_signature_is_looked_into_all_the_same() -> None:
     assert unverified_claims(f"{HEADER}.{CLAIMS}.") == {"sub": "app"}
 
 
+def test_the_longest_token_that_is_accepted_is_looked_into() -> None:
+    """What is served has been checked, however long it is."""
+    token = f"{HEADER}.{CLAIMS}."
+
+    assert unverified_claims(token + "x" * (MAX_TOKEN - len(token))) == {"sub": "app"}
+
+
 @pytest.mark.parametrize(
     "token",
     [

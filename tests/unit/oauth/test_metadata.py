@@ -338,16 +338,18 @@ def test_the_hint_is_the_whole_line_to_add() -> None:
     assert error.hint.endswith('[issuer.as]: endpoint_hosts = ["keys.example", "mtls.example:8443", "old.example"]')
 
 
-def test_a_document_with_many_foreign_hosts_gives_no_line_to_copy() -> None:
-    """Seven endpoints and their aliases could fill a screen with hosts of somebody's choice."""
+@pytest.mark.parametrize(("aliases", "copied"), [(1, True), (2, False)])
+def test_a_document_with_many_foreign_hosts_gives_no_line_to_copy(aliases: int, copied: bool) -> None:
+    """Seven endpoints and their aliases could fill a screen with hosts of somebody's choice: eight are enough."""
     document = a_document(
         **{name: f"https://{name.replace('_', '-')}.example/" for name in ENDPOINTS},
-        mtls_endpoint_aliases={name: f"https://mtls-{name.replace('_', '-')}.example/" for name in ALIASED},
+        mtls_endpoint_aliases={name: f"https://m-{name.replace('_', '-')}.example/" for name in ALIASED[:aliases]},
     )
 
     error = refused(document)
 
-    assert (error.code, error.hint) == (Reason.ENDPOINT_REFUSED, None)
+    assert error.code == Reason.ENDPOINT_REFUSED
+    assert (error.hint is not None) is copied
 
 
 def test_http_endpoints_are_for_loopback_with_the_switch_only() -> None:

@@ -123,6 +123,15 @@ def test_the_depth_is_limited(opening: bytes, closing: bytes) -> None:
             loads(opening * depth + b"1" + closing * depth)
 
 
+def test_brackets_that_are_closed_do_not_make_room_for_deeper_ones() -> None:
+    """Many siblings, then a tower."""
+    siblings = b"[]," * 100
+
+    assert loads(b"[" + siblings + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH)
+    with pytest.raises(NotStrictJsonError):
+        loads(b"[" + siblings + b"[" * MAX_DEPTH + b"]" * (MAX_DEPTH + 1))
+
+
 def test_the_number_of_members_is_limited() -> None:
     """Elements count like members, wherever they are."""
     most = b"[" + b",".join([b"0"] * MAX_MEMBERS) + b"]"
