@@ -123,4 +123,4 @@ def _is_host(host: str) -> bool:
     return all(labels)
 
 
-is_never_dialled = is_never_dialed
+is_never_dialled = is_never_dialed  # the spelling that the transport still imports
