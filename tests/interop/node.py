@@ -16,7 +16,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def _install(command: Sequence[str]) -> None:
         raise CannotRunError(f"{' '.join(command[-2:])}: {lines[0] if lines else f'exit code {done.returncode}'}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prepare: Callable[[], None] = prepare) -> int:
     """Prepare; say what stands in the way, if anything."""
     parser = argparse.ArgumentParser(description="Prepare the real server of the interop tests.")
     parser.add_argument("--required", action="store_true", help="fail where it cannot run")
