@@ -46,11 +46,12 @@ class Listening:
 class Service:
     """Serves a desk on listening sockets, once: run, then drain."""
 
-    def __init__(self, desk: Front, *, limits: Limits, emit: Emit) -> None:
+    def __init__(self, desk: Front, *, limits: Limits, emit: Emit, accept_pause: float = ACCEPT_PAUSE) -> None:
         """To be made on the running loop."""
         self._desk = desk
         self._emit = emit
         self._engine = Engine(desk, limits)
+        self._accept_pause = accept_pause
         self._ledger = ConnectionLedger(limits)
         self._acceptors: set[asyncio.Event] = set()
         self._accepting = Activity()
@@ -147,7 +148,7 @@ class Service:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening.sock)
         try:
-            async with asyncio.timeout(ACCEPT_PAUSE):
+            async with asyncio.timeout(self._accept_pause):
                 await self._stopping.wait()
         except TimeoutError:
             ready.set()

@@ -193,7 +193,7 @@ class Served:
         return await self.exchange(request(target, *headers))
 
 
-QUICK = Limits(request_deadline=0.2, idle_timeout=0.3, write_deadline=0.3)
+QUICK = Limits(request_deadline=0.15, idle_timeout=0.25, write_deadline=0.2)
 """Deadlines that a test can wait for."""
 
 

@@ -1,0 +1,266 @@
+"""Accepting connections, whatever the system says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from broker.api import problems
+from broker.api.answers import Answer, problem_answer
+from broker.api.guard import Incoming
+from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
+from broker.api.problems import Problem
+from broker.api.service import Listening, Service
+from broker.events import AcceptFailed
+from broker.policy.peer import Peer
+from tests.fakes import Events
+from tests.unit.api.world import Client, parse, request
+
+pytestmark = pytest.mark.real_time
+
+
+class FakeDesk:
+    """Answers everything with the name of the listener."""
+
+    def __init__(self) -> None:
+        self.refused: list[Problem] = []
+        self.bugs: list[str] = []
+        self.held: asyncio.Event | None = None
+        self.cancelled = 0
+
+    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+        if self.held is not None:
+            try:
+                await self.held.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return Answer(body=peer.listener.encode())
+
+    def refuse(self, problem: Problem, peer: Peer) -> Answer:
+        self.refused.append(problem)
+        return problem_answer(problem)
+
+    def report_bug(self, where: str, error: BaseException) -> str:
+        self.bugs.append(f"{where} {type(error).__name__}")
+        return "incident"
+
+
+class Stubborn(socket.socket):
+    """A listening socket on which accept fails as told."""
+
+    failures: list[OSError]
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return super().accept()
+
+
+def identify(_connection: socket.socket) -> Peer:
+    return Peer(listener="app", uid=1000)
+
+
+@dataclass(frozen=True)
+class Running:
+    service: Service
+    desk: FakeDesk
+    events: Events
+    listening: Stubborn
+
+
+@contextlib.asynccontextmanager
+async def running(
+    path: Path,
+    *failures: OSError,
+    limits: Limits | None = None,
+    who: Callable[[socket.socket], Peer] = identify,
+) -> AsyncIterator[Running]:
+    desk, events = FakeDesk(), Events()
+    service = Service(desk, limits=limits or Limits(), emit=events, accept_pause=0.05)
+    with Stubborn(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listening:
+        listening.failures = list(failures)
+        listening.bind(str(path))
+        listening.listen()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(service.run([Listening(name="app", sock=listening, identify=who)]))
+            try:
+                yield Running(service, desk, events, listening)
+            finally:
+                await service.drain(1.0)
+
+
+@contextlib.asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(path: Path) -> bytes:
+    async with connected(path) as client:
+        client.send(request())
+        return await client.rest()
+
+
+async def test_a_connection_is_accepted_and_answered(tmp_path: Path):
+    """With the peer that was found out."""
+    async with running(tmp_path / "s"):
+        assert parse(await exchange(tmp_path / "s")).body == b"app"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_an_exhausted_system_costs_a_pause_and_one_report(tmp_path: Path, number: int):
+    """Who connects meanwhile waits in the backlog and is answered when it is over."""
+    failures = [OSError(number, os.strerror(number)) for _ in range(3)]
+
+    async with running(tmp_path / "s", *failures) as bench:
+        received = parse(await exchange(tmp_path / "s"))
+
+    assert received.body == b"app"
+    assert bench.events.of(AcceptFailed) == [AcceptFailed(listener="app", reason=errno.errorcode[number])]
+
+
+async def test_another_outage_is_another_report(tmp_path: Path):
+    """A report says that one began; when connections are accepted again, it has ended."""
+    path = tmp_path / "s"
+    async with running(path, OSError(errno.EMFILE, "")) as bench:
+        await exchange(path)
+        bench.listening.failures = [OSError(errno.EMFILE, ""), OSError(errno.EMFILE, "")]
+        await exchange(path)
+
+    assert len(bench.events.of(AcceptFailed)) == 2
+
+
+async def test_a_connection_that_is_gone_when_it_is_accepted_is_nothing(tmp_path: Path):
+    """No pause, no report."""
+    async with running(tmp_path / "s", ConnectionAbortedError()) as bench:
+        assert parse(await exchange(tmp_path / "s")).status == 200
+
+    assert bench.events.seen == []
+
+
+async def test_a_peer_that_cannot_be_found_out_is_not_served(tmp_path: Path):
+    """Its connection is closed, and the next one is accepted."""
+    answers: list[Exception | Peer] = [OSError(errno.ENOTCONN, "who"), ValueError("canary"), Peer(listener="app")]
+
+    def who(_connection: socket.socket) -> Peer:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with running(tmp_path / "s", who=who) as bench:
+        received = [await exchange(tmp_path / "s") for _ in range(3)]
+
+    assert received[:2] == [b"", b""]
+    assert parse(received[2]).status == 200
+    assert bench.desk.bugs == ["accept OSError", "accept ValueError"]
+
+
+async def test_connections_over_the_cap_are_told_so(tmp_path: Path):
+    """And those that hold a place are not disturbed."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections_per_uid=1)) as bench, connected(path) as first:
+        await asyncio.sleep(0.01)
+        received = parse(await exchange(path))
+        first.send(request())
+
+        assert parse(await first.rest()).body == b"app"
+
+    assert (received.status, received.headers["retry-after"]) == (429, "1")
+    assert received.headers["connection"] == "close"
+    assert bench.desk.refused == [problems.TOO_MANY_CONNECTIONS]
+
+
+async def test_a_place_is_free_again_when_its_connection_ends(tmp_path: Path):
+    """However it ended."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections=1)):
+        received = [parse(await exchange(path)).status for _ in range(5)]
+        async with connected(path):
+            pass  # it never asked for anything
+        await asyncio.sleep(0.02)
+        received.append(parse(await exchange(path)).status)
+
+    assert received == [200] * 6
+
+
+async def test_beyond_that_connections_are_closed_unheard(tmp_path: Path):
+    """Telling many would cost too much; it is recorded all the same."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections=0)) as bench, contextlib.AsyncExitStack() as stack:
+        for _ in range(REFUSAL_PLACES_PER_UID):
+            await stack.enter_async_context(connected(path))
+        received = await exchange(path)
+
+        assert received == b""
+        assert bench.desk.refused == [problems.CONNECTION_DROPPED]
+
+
+async def test_draining_cuts_what_does_not_end(tmp_path: Path):
+    """After its time; the handler is cancelled and no task is left."""
+    path = tmp_path / "s"
+    before = asyncio.all_tasks()
+    async with running(path) as bench:
+        bench.desk.held = asyncio.Event()
+        async with connected(path) as client:
+            client.send(request())
+            await asyncio.sleep(0.02)
+            await bench.service.drain(0.1)
+
+            assert await client.rest() == b""
+
+    assert bench.desk.cancelled == 1
+    assert asyncio.all_tasks() == before
+
+
+async def test_connections_that_the_kernel_has_taken_are_answered_before_the_end(tmp_path: Path):
+    """Whoever connected before the drain is not lost."""
+    path = tmp_path / "s"
+    async with running(path) as bench:
+        await asyncio.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as early:
+            early.connect(str(path))  # no turn of the loop in between: nobody has accepted it yet
+            early.send(request())
+            await bench.service.drain(1.0)
+
+            received = early.recv(65_536)
+
+    assert parse(received).body == b"app"
+
+
+async def test_a_drain_during_a_pause_does_not_wait_for_its_end(tmp_path: Path):
+    """The pause ends with the service."""
+    path = tmp_path / "s"
+    loop = asyncio.get_running_loop()
+    async with running(path, *[OSError(errno.EMFILE, "")] * 1_000) as bench:
+        bench.service._accept_pause = 60.0
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(str(path))
+            await asyncio.sleep(0.02)
+            began = loop.time()
+            await bench.service.drain(5.0)
+
+    assert len(bench.events.of(AcceptFailed)) == 1
+    assert loop.time() - began < 2.0
+
+
+async def test_draining_twice_or_before_running_does_no_harm():
+    """Every way out may call it."""
+    service = Service(FakeDesk(), limits=Limits(), emit=Events())
+
+    await service.drain(0.1)
+    await service.drain(0.1)
