@@ -119,7 +119,8 @@ def _open_directory(listener: UnixListener) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise _unsafe(listener, "is not a directory, or a symbolic link", "name the directory itself") from error
-        raise _failed(listener, f"the directory {path} cannot be opened", error) from error
+        hint = f"create {path} and give it to the broker's user, or choose another"
+        raise _failed(listener, f"the directory {path} cannot be opened", error, hint) from error
     try:
         if made:
             _give_to_group(listener, directory)
@@ -254,6 +255,6 @@ def _unsafe(listener: UnixListener, what: str, hint: str) -> LocalError:
     )
 
 
-def _failed(listener: UnixListener, what: str, error: OSError) -> LocalError:
+def _failed(listener: UnixListener, what: str, error: OSError, hint: str | None = None) -> LocalError:
     reason = os.strerror(error.errno) if error.errno else "unknown error"
-    return LocalError("listener_failed", f"listener {listener.name}: {what}: {reason}")
+    return LocalError("listener_failed", f"listener {listener.name}: {what}: {reason}", hint=hint)

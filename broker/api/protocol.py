@@ -117,6 +117,7 @@ class Connection(web.RequestHandler):
         self._answers = 0
         self._has_body = False
         self._overrun = False
+        self._cut_off = False
         self._began_at = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -168,6 +169,8 @@ class Connection(web.RequestHandler):
             self._engine.activity.end()
 
     async def _serve(self, request: web.BaseRequest) -> web.Response:
+        if self._cut_off:
+            raise ConnectionResetError("its time was over in the very moment in which it came whole")
         self._phase = Phase.ANSWERING
         self._stop_alarm()
         self._has_body = request.body_exists
@@ -187,9 +190,9 @@ class Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002 - aiohttp's text, which holds bytes of the request
     ) -> web.StreamResponse:
         """Answer, in our shape, what aiohttp could not parse or handle."""
+        if self._cut_off or request.writer.output_size > 0:
+            raise ConnectionError("an answer was given already, and there is no way to take it back")
         self._answered(last=True)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun already, and there is no way to take it back")
         if status != 400:
             problem = problems.unexpected(self._desk.report_bug("http", exc or RuntimeError()))
         elif isinstance(exc, LineTooLong):
@@ -209,9 +212,9 @@ class Connection(web.RequestHandler):
 
     def drain(self) -> None:
         """Close if idle; a connection that never asked yet gets a moment."""
-        if self._phase is not Phase.IDLE:
+        if self._phase is not Phase.IDLE and not self._cut_off:
             return
-        if self._answers:
+        if self._answers or self._cut_off:
             self.force_close()
         else:
             self._set_alarm(DRAIN_GRACE, self.force_close)
@@ -226,7 +229,7 @@ class Connection(web.RequestHandler):
     def _accepts(self, data: bytes) -> bool:
         """Say whether *data* may be parsed."""
         if self._phase is Phase.CLOSING:
-            return True  # aiohttp drops it
+            return not self._cut_off  # what comes behind a refused request is dropped by aiohttp
         self._meter.feed(data)
         if self._phase is Phase.ANSWERING:
             # A head that grows behind a request that is being answered; behind one with a body it is the body.
@@ -263,9 +266,12 @@ class Connection(web.RequestHandler):
         self._phase = Phase.CLOSING
         self._stop_alarm()
         answer = self._desk.refuse(problem, self.peer)
-        if self._line is not None and not self._line.is_closing():
-            self._line.write(last_words(answer))
-        self.force_close()
+        if self._line is None or self._line.is_closing():
+            return
+        self._cut_off = True
+        self._line.write(last_words(answer))
+        self._line.write_eof()
+        self._set_alarm(LINGERING, self.force_close)
 
     def _is_old(self) -> bool:
         return self._loop.time() - self._began_at > self._limits.max_connection_age

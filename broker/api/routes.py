@@ -16,7 +16,6 @@ from broker.events import AuditUnavailableError, Emit, TokenServed
 from broker.policy.peer import Peer
 from broker.policy.rules import (
     Action,
-    Allowed,
     Denial,
     Denied,
     Policy,
@@ -83,14 +82,11 @@ def _permitted(world: World, call: Call) -> tuple[str, str]:
     configured = next((name for name in world.tokens.names() if name == call.name), None)
     decision = decide(world.policy, call.peer, Action.GET, configured)
     workload = ",".join(decision.workloads)
-    match decision:
-        case Allowed() if configured is not None:
-            return configured, workload
-        case Denied(reason=reason):
-            denied = problems.access_denied(reason, _hint(world, call.peer))
-        case _:
-            denied = problems.access_denied(Denial.UNKNOWN_TOKEN, _hint(world, call.peer))
-    raise ProblemError(denied, token=configured, workload=workload or None)
+    if isinstance(decision, Denied):
+        denied = problems.access_denied(decision.reason, _hint(world, call.peer))
+        raise ProblemError(denied, token=configured, workload=workload or None)
+    assert configured is not None  # the policy allows nothing with a name that is not configured
+    return configured, workload
 
 
 def _visible(world: World, peer: Peer) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from broker.api.desk import Desk, HeaderRules
@@ -19,6 +20,7 @@ from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
 from broker.api.routes import API_ROUTES, World
 from broker.api.service import Listening, Service
+from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.rules import Policy
 from broker.tokens.ports import Clock, Randomness, TokenSource
@@ -96,11 +98,13 @@ class ApiServer:
         Take no more connections, answer what waits at once, let what runs finish, for *seconds* at most.
 
         The sockets' files go first, so that whoever comes meanwhile sees that nobody is there. To be called
-        on every way out, also after ``run`` was cancelled; once is enough, twice does no harm.
+        on every way out, also after ``run`` was cancelled; once is enough, twice does no harm. Raises
+        LocalError, when all is over, for a file that could not be removed.
         """
         try:
             for opened in self._open:
-                opened.unlink()
+                with suppress(LocalError):  # close() tries again, and says so
+                    opened.unlink()
             self._waiting.close()
             if self._service is not None:
                 await self._service.drain(seconds)
@@ -108,6 +112,7 @@ class ApiServer:
             self._close()
 
     def _close(self) -> None:
-        for opened in self._open:
-            opened.close()
-        self._open.clear()
+        """Close every socket, also when the file of one cannot be removed."""
+        with ExitStack() as closing:
+            while self._open:
+                closing.callback(self._open.pop().close)

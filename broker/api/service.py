@@ -24,6 +24,9 @@ from broker.policy.peer import Peer
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after the system refused: connections wait in the backlog meanwhile."""
 
+AT_ONCE = 256
+"""Connections to accept before looking up: as many as the backlog of a socket holds when the service stops."""
+
 READ_ROUNDS = 2
 """Rounds of the loop: what lies in the sockets' buffers is read in the first and noticed in the second."""
 
@@ -110,9 +113,13 @@ class Service:
             self._accepting.end()
 
     async def _take_pending(self, listening: Listening) -> bool:
-        """Accept what there is; gives whether there was nothing. Raises OSError where the system refuses."""
+        """
+        Accept what there is, up to AT_ONCE; gives whether there was nothing.
+
+        Raises OSError where the system refuses.
+        """
         nothing = True
-        while True:
+        for _ in range(AT_ONCE):
             try:
                 connection, _ = listening.sock.accept()
             except BlockingIOError:
@@ -125,6 +132,7 @@ class Service:
             except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this connection and nothing else
                 connection.close()
                 self._desk.report_bug("accept", error)
+        return nothing
 
     async def _begin(self, listening: Listening, connection: socket.socket) -> None:
         """Judge a new connection and give it to the engine."""

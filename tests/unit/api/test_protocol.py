@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from broker.api.guard import MAX_HEAD
-from broker.api.limits import Limits
+from broker.api.answers import Answer, problem_answer
+from broker.api.guard import MAX_HEAD, Incoming
+from broker.api.limits import ConnectionLedger, Limits
+from broker.api.problems import Problem
+from broker.api.protocol import Connection, Engine
 from broker.events import RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
 from broker.oauth.secret import AccessToken
+from broker.policy.peer import Peer
 from tests.unit.api.world import (
     HOST,
     QUICK,
@@ -513,3 +521,107 @@ async def test_a_hundred_connections_that_only_sit_there_do_not_slow_a_good_one(
                 writer.transport.abort()
 
     assert statuses == [200] * 20
+
+
+class BrokenDesk:
+    """A desk that breaks its promise never to raise."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.bugs: list[tuple[str, str]] = []
+
+    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+        raise self.error
+
+    def refuse(self, problem: Problem, peer: Peer) -> Answer:
+        return problem_answer(problem)
+
+    def report_bug(self, where: str, error: BaseException) -> str:
+        self.bugs.append((where, type(error).__name__))
+        return "incident-7"
+
+
+def connection_to(desk: BrokenDesk) -> Connection:
+    engine = Engine(desk, Limits())
+    return engine.connection(Peer(listener="app"), ConnectionLedger(Limits()).admit(None))
+
+
+@contextlib.asynccontextmanager
+async def wired(desk: BrokenDesk) -> AsyncIterator[tuple[Connection, socket.socket]]:
+    """Give a connection at work and the other end of its socket."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    with theirs:
+        transport, connection = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: connection_to(desk), ours
+        )
+        yield connection, theirs
+        transport.abort()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("error", [ValueError(CANARY), TimeoutError(CANARY)])
+async def test_what_escapes_the_desk_is_still_an_answer_in_the_one_shape(
+    error: Exception, caplog: pytest.LogCaptureFixture
+):
+    """The library would have answered in its own, and logged a traceback."""
+    desk = BrokenDesk(error)
+    loop = asyncio.get_running_loop()
+    async with wired(desk) as (_, theirs):
+        await loop.sock_sendall(theirs, request("/livez"))
+        received = parse(await loop.sock_recv(theirs, 65_536))
+
+    assert_one_shape(received, 500)
+    assert "incident-7" in received.json()["hint"]
+    assert len(desk.bugs) == 1
+    assert CANARY not in caplog.text
+
+
+@pytest.mark.parametrize("raw", [request("/livez"), b"\0\r\n\r\n"], ids=["whole", "malformed"])
+async def test_a_request_that_comes_whole_in_the_moment_of_its_deadline_has_one_answer(raw: bytes):
+    """It was parsed, but not yet handled: the 408 is on its way, and nothing may follow it."""
+    desk = BrokenDesk(ValueError())
+    loop = asyncio.get_running_loop()
+    async with wired(desk) as (connection, theirs):
+        connection.data_received(raw)
+        connection._too_slow()
+        await asyncio.sleep(0.01)
+        answers = parse_all(await loop.sock_recv(theirs, 65_536))
+        end = await loop.sock_recv(theirs, 65_536)
+
+    assert [answer.status for answer in answers] == [408]
+    assert end == b""
+    assert desk.bugs == []
+
+
+async def test_what_the_library_would_log_is_reported_as_ours_is(caplog: pytest.LogCaptureFixture):
+    """Its words hold bytes of the request: they are dropped."""
+    desk = BrokenDesk(ValueError())
+    connection = connection_to(desk)
+    caplog.set_level(logging.DEBUG)
+
+    connection.log_exception("Unhandled exception: %s", CANARY, exc_info=KeyError(CANARY))
+    try:
+        int(CANARY)
+    except ValueError:
+        connection.log_exception(CANARY)
+    connection.log_exception(CANARY)
+    connection.log_debug(CANARY)
+
+    assert desk.bugs == [("http", "KeyError"), ("http", "ValueError"), ("http", "RuntimeError")]
+    assert caplog.text == ""
+
+
+async def test_an_answer_that_was_begun_is_not_followed_by_another():
+    """It could be taken for a part of the first."""
+    connection = connection_to(BrokenDesk(ValueError()))
+    begun = make_mocked_request("GET", "/livez")
+    begun.writer.output_size = 10
+
+    with pytest.raises(ConnectionError):
+        connection.handle_error(begun, 500, ValueError())
+
+
+async def test_cutting_a_connection_that_never_began_is_nothing():
+    """There is no transport to cut."""
+    connection_to(BrokenDesk(ValueError())).abort()

@@ -15,7 +15,7 @@ from broker.errors import LocalError
 from broker.events import AuditUnavailableError, Event, ListenerOpened, RequestRefused, TokenServed
 from broker.policy.rules import Policy, Workload
 from tests.fakes import Dice, Events, HandClock
-from tests.unit.api.world import HOST, FakeTokens, parse, parse_all, request, served, serving, unavailable
+from tests.unit.api.world import HOST, QUICK, FakeTokens, parse, parse_all, request, served, serving, unavailable
 
 pytestmark = pytest.mark.real_time
 
@@ -235,6 +235,20 @@ async def test_draining_lets_a_new_connection_ask_once(tmp_path: Path):
     assert [answer.status for answer in received] == [200]
 
 
+async def test_draining_does_not_wait_for_who_was_cut(tmp_path: Path):
+    """It had its answer; it was only read on so that it could see it."""
+    loop = asyncio.get_running_loop()
+    async with served(tmp_path, limits=QUICK) as api, api.connect() as client:
+        client.send(b"GET /li")
+        await asyncio.sleep(QUICK.request_deadline + 0.05)
+        began = loop.time()
+
+        await api.server.drain(5.0)
+
+        assert parse(await client.rest()).status == 408
+        assert loop.time() - began < 0.5
+
+
 async def test_draining_has_an_end_also_when_a_client_does_not_read(tmp_path: Path):
     """It is cut when the time is over."""
     loop = asyncio.get_running_loop()
@@ -263,3 +277,20 @@ async def test_a_cancelled_run_can_still_be_drained(tmp_path: Path):
     await server.drain(1.0)
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_cannot_be_removed_does_not_keep_the_others_open(tmp_path: Path):
+    """Everything is drained and closed; then it is said."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    server = server_on(tmp_path / "a" / "a.sock", tmp_path / "b" / "b.sock")
+    server.open()
+    # A path that leads through a file cannot even be looked at, which root may not do either.
+    (tmp_path / "a").rename(tmp_path / "moved")
+    (tmp_path / "a").write_text("")
+
+    with pytest.raises(LocalError) as caught:
+        await server.drain(0.1)
+
+    assert caught.value.code == "listener_failed"
+    assert not (tmp_path / "b" / "b.sock").exists()

@@ -58,11 +58,16 @@ class Stubborn(socket.socket):
     """A listening socket on which accept fails as told."""
 
     failures: list[OSError]
+    stillborn = 0
 
     def accept(self) -> tuple[socket.socket, object]:
         if self.failures:
             raise self.failures.pop(0)
-        return super().accept()
+        connection, address = super().accept()
+        if self.stillborn:
+            self.stillborn -= 1
+            connection.close()  # the loop cannot make a transport of it
+        return connection, address
 
 
 def identify(_connection: socket.socket) -> Peer:
@@ -168,6 +173,18 @@ async def test_a_peer_that_cannot_be_found_out_is_not_served(tmp_path: Path):
     assert received[:2] == [b"", b""]
     assert parse(received[2]).status == 200
     assert bench.desk.bugs == ["accept OSError", "accept ValueError"]
+
+
+async def test_a_connection_that_cannot_begin_gives_its_place_back(tmp_path: Path):
+    """Whatever went wrong, it does not count for ever."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections=1)) as bench:
+        bench.listening.stillborn = 3
+        received = [await exchange(path) for _ in range(4)]
+
+    assert received[:3] == [b"", b"", b""]
+    assert parse(received[3]).status == 200
+    assert len(bench.desk.bugs) == 3
 
 
 async def test_connections_over_the_cap_are_told_so(tmp_path: Path):
