@@ -178,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         handshake=True,
     ),
     "refuse_certificate": Kind(
-        summary="The listener refuses every client certificate with a TLS alert; open connections are closed.",
+        summary="Client certificates are refused: with TLS 1.3 a reset at the first read. Open connections are closed.",
         where=frozenset({Where.TOKEN, Where.RESOURCE}),
         handshake=True,
     ),

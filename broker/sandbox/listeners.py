@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,6 +25,16 @@ BACKLOG = 512
 
 DRAIN = 0.2
 """Seconds that open requests get when a listener ends; a dripping answer would never end by itself."""
+
+
+LINGER_ZERO = struct.pack("ii", 1, 0)
+"""
+A socket with this option ends with RST (socket(7), SO_LINGER). Connections inherit it from their listener and
+lose it with their first request, so that a refused client certificate shows as a reset: asyncio closes such
+a connection without sending the alert, and whether the client would see an end or a reset would be chance.
+"""
+
+LINGER_OFF = struct.pack("ii", 0, 0)
 
 
 class ClientCertificates(Enum):
@@ -87,7 +98,9 @@ def server_context(
 
 def bind(port: int = 0) -> socket.socket:
     """Bind a socket of 127.0.0.1 and listen; 0 lets the kernel choose. Raises OSError."""
-    return socket.create_server((HOST, port), backlog=BACKLOG)
+    bound = socket.create_server((HOST, port), backlog=BACKLOG)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+    return bound
 
 
 def origin(bound: socket.socket, scheme: str, host: str) -> str:
@@ -101,6 +114,7 @@ class Listener:
     def __init__(self, bound: socket.socket, application: web.Application, context: ssl.SSLContext | None) -> None:
         self._socket: socket.socket | None = bound
         self._port: int = bound.getsockname()[1]
+        application.middlewares.append(self._once_shaken_hands)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN)
         self._context = context
         self._site: web.SockSite | None = None
@@ -129,6 +143,19 @@ class Listener:
         server = self._runner.server
         for connection in tuple(server.connections if server is not None else ()):
             connection.force_close()
+
+    @web.middleware
+    async def _once_shaken_hands(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let the connection end in good order from now on; abort it if it missed that the others were cut."""
+        if request.transport is None:
+            return web.Response()
+        if self._site is None:
+            request.transport.abort()
+            return web.Response()
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OFF)
+        return await handler(request)
 
     async def end(self) -> None:
         """Close for good."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import struct
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,12 +19,10 @@ from typing import Any
 from aiohttp import web
 
 from broker.sandbox.faults import Fault
+from broker.sandbox.listeners import LINGER_ZERO
 
 BLOCK = 65_536
 """Bytes written at a time of a huge body."""
-
-LINGER_ZERO = struct.pack("ii", 1, 0)
-"""Closing a socket with this option sends RST (socket(7), SO_LINGER)."""
 
 PAGE = "<!DOCTYPE html><title>Sign in</title><h1>Sign in to continue</h1><p>This is not the page you asked for."
 
