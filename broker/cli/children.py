@@ -94,12 +94,12 @@ class Child:
             hint=f"it said last: {said[-1]}" if said else "it said nothing",
         )
 
-    def end(self) -> None:
-        """End the process: by SIGTERM, and by SIGKILL if that takes too long."""
+    def end(self, patience: float = STOP_DEADLINE) -> None:
+        """End the process: by SIGTERM, and by SIGKILL if that takes longer than *patience* seconds."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(STOP_DEADLINE)
+                self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()

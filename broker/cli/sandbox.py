@@ -136,14 +136,14 @@ Ctrl-C ends it."""
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError("must be from 0 to 65535")
-    return port
+    return _number(text, 0, 65_535)
 
 
 def _lifetime(text: str) -> int:
-    seconds = int(text)
-    if not 1 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError("must be from 1 to 86400 seconds")
-    return seconds
+    return _number(text, 1, 86_400)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}")
+    return int(text)
