@@ -271,7 +271,7 @@ class Connection(web.RequestHandler):
         self._cut_off = True
         self._line.write(last_words(answer))
         self._line.write_eof()
-        self._set_alarm(LINGERING, self.force_close)
+        self._set_alarm(0.0 if self._engine.draining else LINGERING, self.force_close)
 
     def _is_old(self) -> bool:
         return self._loop.time() - self._began_at > self._limits.max_connection_age

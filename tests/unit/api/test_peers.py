@@ -143,3 +143,32 @@ def test_a_real_peer_is_found_out():
 
     assert (peer.listener, peer.uid, peer.gid, peer.pid) == ("app", os.geteuid(), os.getegid(), os.getpid())
     assert peer.groups == frozenset(os.getgroups())
+
+
+@pytest.mark.real_time
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_peer_of_another_user_is_found_out(tmp_path: Path):
+    """With the groups it has, and not with those of its parent."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as theirs:
+        listening.bind(str(path))
+        listening.listen()
+        listening.settimeout(10)
+        path.chmod(0o777)
+        tmp_path.chmod(0o755)
+        child = os.fork()
+        if child == 0:
+            try:
+                os.chdir(tmp_path)  # those above it are closed to others
+                os.setgroups([44, 27])
+                os.setresgid(1001, 1001, 1001)
+                os.setresuid(1000, 1000, 1000)
+                theirs.connect("s")
+            finally:
+                os._exit(0)
+        ours, _ = listening.accept()
+        os.waitpid(child, 0)
+        with ours:
+            peer = peer_of(ours, "app", read_unknowns())
+
+    assert (peer.uid, peer.gid, peer.groups) == (1000, 1001, frozenset({44, 27}))

@@ -15,7 +15,7 @@ from broker.errors import LocalError
 from broker.events import AuditUnavailableError, Event, ListenerOpened, RequestRefused, TokenServed
 from broker.policy.rules import Policy, Workload
 from tests.fakes import Dice, Events, HandClock
-from tests.unit.api.world import HOST, QUICK, FakeTokens, parse, parse_all, request, served, serving, unavailable
+from tests.unit.api.world import HOST, QUICK, FakeTokens, parse, parse_all, request, served, serving, unavailable, until
 
 pytestmark = pytest.mark.real_time
 
@@ -185,7 +185,7 @@ async def test_draining_closes_what_is_idle_at_once(tmp_path: Path):
         await api.server.drain(5.0)
 
         assert await client.rest() == b""
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < 1.5
 
 
 async def test_draining_answers_who_waits_at_once(tmp_path: Path):
@@ -194,7 +194,7 @@ async def test_draining_answers_who_waits_at_once(tmp_path: Path):
     tokens = FakeTokens({"directory": unavailable()}, held=asyncio.Event())
     async with served(tmp_path, tokens) as api, api.connect() as client:
         client.send(WAITING)
-        await asyncio.sleep(0.02)
+        await until(lambda: tokens.asked)
         began = loop.time()
 
         await api.server.drain(5.0)
@@ -203,7 +203,7 @@ async def test_draining_answers_who_waits_at_once(tmp_path: Path):
     assert (received.status, received.json()["error"]) == (503, "temporarily_unavailable")
     assert received.headers["retry-after"]
     assert received.headers["connection"] == "close"
-    assert loop.time() - began < 0.5
+    assert loop.time() - began < 1.5
     assert [record.reason for record in api.events.of(RequestRefused)] == ["draining"]
 
 
@@ -246,7 +246,7 @@ async def test_draining_does_not_wait_for_who_was_cut(tmp_path: Path):
         await api.server.drain(5.0)
 
         assert parse(await client.rest()).status == 408
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < 1.5
 
 
 async def test_draining_has_an_end_also_when_a_client_does_not_read(tmp_path: Path):

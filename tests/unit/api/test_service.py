@@ -22,7 +22,7 @@ from broker.api.service import Listening, Service
 from broker.events import AcceptFailed
 from broker.policy.peer import Peer
 from tests.fakes import Events
-from tests.unit.api.world import Client, parse, request
+from tests.unit.api.world import Client, parse, request, until
 
 pytestmark = pytest.mark.real_time
 
@@ -34,9 +34,11 @@ class FakeDesk:
         self.refused: list[Problem] = []
         self.bugs: list[str] = []
         self.held: asyncio.Event | None = None
+        self.asked = 0
         self.cancelled = 0
 
     async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+        self.asked += 1
         if self.held is not None:
             try:
                 await self.held.wait()
@@ -209,7 +211,7 @@ async def test_a_place_is_free_again_when_its_connection_ends(tmp_path: Path):
         received = [parse(await exchange(path)).status for _ in range(5)]
         async with connected(path):
             pass  # it never asked for anything
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
         received.append(parse(await exchange(path)).status)
 
     assert received == [200] * 6
@@ -235,7 +237,7 @@ async def test_draining_cuts_what_does_not_end(tmp_path: Path):
         bench.desk.held = asyncio.Event()
         async with connected(path) as client:
             client.send(request())
-            await asyncio.sleep(0.02)
+            await until(lambda: bench.desk.asked)
             await bench.service.drain(0.1)
 
             assert await client.rest() == b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ EVERYBODY = Workload(name="app", listeners=frozenset({"app"}), tokens=frozenset(
 
 PATIENCE = 10.0
 """Seconds after which a test that waits for bytes has failed."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what is about to happen in the same process."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.002)
+
 
 HOST = b"Host: localhost\r\n"
 
@@ -193,7 +201,7 @@ class Served:
         return await self.exchange(request(target, *headers))
 
 
-QUICK = Limits(request_deadline=0.15, idle_timeout=0.25, write_deadline=0.2)
+QUICK = Limits(request_deadline=0.3, idle_timeout=0.4, write_deadline=0.3)
 """Deadlines that a test can wait for."""
 
 
