@@ -294,3 +294,21 @@ async def test_a_file_that_cannot_be_removed_does_not_keep_the_others_open(tmp_p
 
     assert caught.value.code == "listener_failed"
     assert not (tmp_path / "b" / "b.sock").exists()
+
+
+async def test_no_request_leaves_a_descriptor_open(tmp_path: Path):
+    """Whatever it was: served, refused, malformed, too large, or on a connection over the cap."""
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    raws = [request(), request("/nowhere"), b"\0\r\n\r\n", b"GET /livez HTTP/1.1\r\nX: " + b"a" * 9_000]
+    async with served(tmp_path, limits=Limits(max_connections_per_uid=2, idle_timeout=0.05)) as api:
+        await api.get()
+        before = descriptors()
+        for raw in raws * 5:
+            async with api.connect(), api.connect(), api.connect() as client:
+                client.send(raw)
+                await client.rest()
+
+        await until(lambda: descriptors() <= before)
