@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.cli.environment import config_path, credentials_directory, environment
 from broker.cli.exits import DONE, WRONG_USAGE, explain, say
 from broker.errors import BrokerError, LocalError
+
+if TYPE_CHECKING:
+    from broker.config.load import ConfigurationError
+    from broker.config.settings import Settings
+    from broker.wiring import Identities
 
 EPILOG = """\
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
@@ -33,44 +38,53 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
+    settings, code = load(arguments.config)
+    if settings is None:
+        return code
+    if not arguments.syntax:
+        _, code = load_files(settings)
+        if code != DONE:
+            return code
+    print(f"{settings.path}: good: {len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)")
+    return DONE
+
+
+def load(given: Path | None) -> tuple[Settings | None, int]:
+    """Load the configuration that is meant; say what is wrong with it, or what looks wrong."""
     from broker.config.load import ConfigurationError, load_settings  # noqa: PLC0415 - only when chosen
 
     variables = environment()
     try:
-        path = config_path(arguments.config, variables)
+        path = config_path(given, variables)
         settings = load_settings(path, credentials_directory=credentials_directory(variables))
-        for warning in settings.warnings:
-            say(f"warning: {warning}")
-        if not arguments.syntax:
-            _check_files(settings)
     except ConfigurationError as error:
         tell_problems(error)
-        return WRONG_USAGE
+        return None, WRONG_USAGE
     except BrokerError as error:
         explain(error)
-        return WRONG_USAGE
-    print(f"{path}: good: {len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)")
-    return DONE
+        return None, WRONG_USAGE
+    for warning in settings.warnings:
+        say(f"warning: {warning}")
+    return settings, DONE
 
 
-def tell_problems(error: Any) -> None:
-    """Print every problem of a configuration: its place, what is wrong, what to do."""
-    for problem in error.problems:
-        say(str(problem))
-    if not error.problems:
-        explain(error)
-    else:
-        say(f"{len(error.problems)} problem(s); nothing was started")
-
-
-def _check_files(settings: Any) -> None:
-    """Load what the configuration names. Raises LocalError for the first that is wrong, after telling the others."""
+def load_files(settings: Settings) -> tuple[Identities | None, int]:
+    """Load the certificates and keys that the configuration names; say all that is wrong with them."""
     from broker.hostenv.clock import SystemClock  # noqa: PLC0415 - only when chosen
     from broker.wiring import load_identities  # noqa: PLC0415 - only when chosen
 
     errors: list[LocalError] = []
-    load_identities(settings, wall_now=SystemClock().wall(), on_error=errors.append)
-    for error in errors[:-1]:
+    identities = load_identities(settings, wall_now=SystemClock().wall(), on_error=errors.append)
+    for error in errors:
         explain(error)
-    if errors:
-        raise errors[-1]
+    return (None, WRONG_USAGE) if errors else (identities, DONE)
+
+
+def tell_problems(error: ConfigurationError) -> None:
+    """Print every problem of a configuration: its place, what is wrong, what to do."""
+    if not error.problems:
+        explain(error)
+        return
+    for problem in error.problems:
+        say(str(problem))
+    say(f"{len(error.problems)} problem(s); nothing was started")

@@ -56,9 +56,7 @@ class Token:
     thumbprint: str | None
 
 
-def get_token(
-    path: Path, name: str, *, min_valid: int | None = None, wait: int | None = None
-) -> Token:
+def get_token(path: Path, name: str, *, min_valid: int | None = None, wait: int | None = None) -> Token:
     """
     Fetch the token *name* from the daemon at *path*.
 

@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from broker.cli.check import tell_problems
-from broker.cli.environment import config_path, credentials_directory, environment
-from broker.cli.exits import WRONG_USAGE, explain, say
-from broker.errors import BrokerError
+from broker.cli.check import load, load_files
 
 EPILOG = """\
 Logs are JSON lines on standard error. SIGTERM and SIGINT drain and stop it; SIGHUP reopens the audit file.
@@ -32,23 +29,16 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load the configuration and run until a signal."""
-    from broker.config.load import ConfigurationError, load_settings  # noqa: PLC0415 - only when chosen
+    """Load the configuration and the files it names, and run until a signal."""
     from broker.daemon.process import run_daemon  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
 
-    variables = environment()
-    try:
-        require_linux()
-        harden()
-        path = config_path(arguments.config, variables)
-        settings = load_settings(path, credentials_directory=credentials_directory(variables))
-    except ConfigurationError as error:
-        tell_problems(error)
-        return WRONG_USAGE
-    except BrokerError as error:
-        explain(error)
-        return WRONG_USAGE
-    for warning in settings.warnings:
-        say(f"warning: {warning}")
-    return run_daemon(settings, log_stream=sys.stderr)
+    require_linux()
+    harden()  # before the first key is read
+    settings, code = load(arguments.config)
+    if settings is None:
+        return code
+    identities, code = load_files(settings)
+    if identities is None:
+        return code
+    return run_daemon(settings, identities, log_stream=sys.stderr)
