@@ -22,8 +22,8 @@ CLOCK_TOLERANCE = 15
 MAX_LIFETIME = 300
 """Seconds from ``iat`` to ``exp``: one transmission needs no more."""
 
-MAX_REMEMBERED = 100_000
-"""Assertions remembered at a time; some 50 MB, and more than a load test sends in ``MAX_LIFETIME``."""
+TIDIED_AT = 10_000
+"""Assertions remembered before expired ones are looked for; then at twice what is left, so that it stays cheap."""
 
 _ALG = re.compile(r"[A-Za-z0-9]{1,16}")
 _JTI = re.compile(r"[\x21-\x7e]{1,256}")
@@ -57,11 +57,13 @@ class UsedAssertions:
     """Remembers each ``jti`` until its assertion would have expired anyway."""
 
     _until: dict[tuple[str, str], float] = field(default_factory=dict)
+    _tidied_at: int = TIDIED_AT
 
     def use(self, client_id: str, jti: str, *, expires_at: float, now: float) -> bool:
         """Say whether this is the first use, and remember it. *expires_at* and *now* in Unix seconds."""
-        if len(self._until) >= MAX_REMEMBERED:
+        if len(self._until) >= self._tidied_at:
             self._until = {key: until for key, until in self._until.items() if until > now}
+            self._tidied_at = max(TIDIED_AT, 2 * len(self._until))
         if self._until.get((client_id, jti), 0.0) > now:
             return False
         self._until[client_id, jti] = expires_at

@@ -79,7 +79,8 @@ def server_context(
     def context_of(handshake: Handshake) -> ssl.SSLContext:
         if handshake not in contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.num_tickets = 0  # no resumption: each connection shows its certificates anew
+            context.num_tickets = 0  # no resumption: each connection shows its certificates anew,
+            context.options |= ssl.OP_NO_TICKET  # with either version of TLS
             chosen = certificates[handshake.certificate]
             context.load_cert_chain(chosen.cert_file, chosen.key_file)
             context.verify_mode = clients.value

@@ -117,7 +117,7 @@ class Sandbox:
             stack.enter_context(claim(directory))
             if keep:
                 material = await asyncio.to_thread(load, directory)
-                ports = {**read_addresses(directory)["ports"], **(ports or {})}
+                ports = {**read_addresses(directory).get("ports", {}), **(ports or {})}
             else:
                 material = await asyncio.to_thread(make, directory, now=wall())
             sockets = {name: stack.enter_context(bind((ports or {}).get(name, 0))) for name in LISTENERS}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.sandbox import clients
 from broker.sandbox.clients import (
     ASSERTION_TYPE,
+    TIDIED_AT,
     Assertion,
     ClientRefusedError,
     RegisteredClient,
@@ -147,12 +147,21 @@ def test_two_clients_may_use_the_same_jti():
 def test_used_assertions_are_forgotten_when_they_have_expired():
     """Memory is bounded by what could still be replayed."""
     used = UsedAssertions()
-    for number in range(clients.MAX_REMEMBERED):
+    for number in range(TIDIED_AT):
         used.use("a", str(number), expires_at=NOW + 1, now=NOW)
 
     assert used.use("a", "new", expires_at=NOW + 60, now=NOW + 2)
 
     assert len(used._until) == 1
+
+
+def test_used_assertions_are_remembered_however_many_there_are():
+    """Tidying up does not let a replay through."""
+    used = UsedAssertions()
+    for number in range(2 * TIDIED_AT + 2):
+        used.use("a", str(number), expires_at=NOW + 60, now=NOW)
+
+    assert not used.use("a", "0", expires_at=NOW + 60, now=NOW + 59)
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "a.b.c"])

@@ -1,0 +1,118 @@
+"""Tests of ``broker/cli/demo.py``: the demonstration is true, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.cli import main
+
+pytestmark = pytest.mark.real_time
+
+
+@contextmanager
+def demo(*arguments: str, temporary: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the command; it is ended if the test fails, so that it ends its children."""
+    command = [sys.executable, "-m", "broker", "demo", *arguments]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Find processes that have *directory* in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue  # ended meanwhile
+        if str(directory) in line:
+            found.append(line)
+    return found
+
+
+def test_one_pass_shows_a_bound_token_accepted_and_refused(tmp_path: Path):
+    """Nine steps with their figures, exit 0, no token in the output, no process and no file left."""
+    with demo("--once", temporary=tmp_path) as process:
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, err) == (0, "")
+    assert re.findall(r"^(\d)\. ", out, re.MULTILINE) == [str(number) for number in range(1, 10)]
+    assert "private_key_jwt, signed with PS256" in out
+    assert re.search(r"x5t#S256=[\w-]{43}", out)
+    assert "has seen 1 token request(s)" in out
+    assert "The API says 200" in out
+    assert "The API says 401 to the token with another certificate: invalid_token" in out
+    assert "eyJ" not in out
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stays_up_until_a_signal_and_ends_what_it_started(tmp_path: Path, number: signal.Signals):
+    """With lines to try meanwhile; exit 0."""
+    with demo(temporary=tmp_path) as process:
+        assert process.stdout is not None
+        said = ""
+        while "token request: issued" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        during = processes_of(tmp_path)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+
+    assert "curl --unix-socket api.sock http://localhost/v1/tokens/demo" in said
+    assert len(during) == 2
+    assert (process.returncode, err) == (0, "")
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pass_that_is_interrupted_is_no_success(tmp_path: Path):
+    """130 with --once, whenever the signal comes; nothing is left."""
+    with demo("--once", temporary=tmp_path) as process:
+        assert process.stdout is not None
+        while not processes_of(tmp_path):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_fails_is_the_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Exit 1, with what the child said last."""
+    (tmp_path / "sandbox").mkdir()
+    (tmp_path / "sandbox" / "thesis.tex").touch()
+
+    assert main(["demo", "--once", "--directory", str(tmp_path)]) == 1
+
+    said = capfd.readouterr().err
+    assert "the demo failed: the sandbox ended with code 1" in said
+    assert "holds other files" in said
+
+
+def test_a_directory_that_cannot_be_made_is_the_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Exit 1, no traceback."""
+    (tmp_path / "file").touch()
+
+    assert main(["demo", "--once", "--directory", str(tmp_path / "file" / "below")]) == 1
+
+    assert "the demo failed" in capfd.readouterr().err
