@@ -43,9 +43,9 @@ def socket_path(given: str | None, variables: Mapping[str, str]) -> Path:
     address = given if given is not None else variables.get(SOCKET)
     if not address:
         return DEFAULT_SOCKET
-    path = Path(address.removeprefix(SCHEME))
-    if not path.is_absolute() and address.startswith(SCHEME):
-        raise LocalError("socket_invalid", "the socket's address is not unix:///path", hint=f"set {SOCKET} so")
-    if "://" in str(path):
-        raise LocalError("socket_invalid", "only Unix sockets are supported", hint=f"set {SOCKET} to unix:///path")
-    return path
+    path = address.removeprefix(SCHEME)
+    if "://" in path or (path != address and not path.startswith("/")):
+        raise LocalError(
+            "socket_invalid", "the address of the socket is not unix:///path", hint=f"set {SOCKET} or --socket so"
+        )
+    return Path(path)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from broker.sandbox.control_client import ControlClient
+from broker.sandbox.control_client import CommandFailedError, ControlClient
 
 PATIENCE = 30.0
 """Seconds that anything may take on a busy machine before a test gives up."""
@@ -210,7 +210,7 @@ class SandboxProcess(Process):
             assert self.running(), self.said()
             try:
                 return self.control.answers()
-            except (OSError, ValueError):
+            except (OSError, CommandFailedError):
                 return False
 
         wait_until(answers, "the sandbox answers")
@@ -294,8 +294,8 @@ class BrokerProcess(Process):
 def sandbox_process(directory: Path, *, lifetime: int = 60, strict: bool = False) -> Iterator[SandboxProcess]:
     """Run a sandbox for the length of a test."""
     sandbox = SandboxProcess(name="sandbox", directory=directory, arguments=[], lifetime=lifetime, strict=strict)
-    sandbox.up()
     try:
+        sandbox.up()
         yield sandbox
     finally:
         sandbox.stop()
@@ -318,9 +318,9 @@ def broker_process(
         socket=sandbox.home / "api.sock",
         audit=sandbox.home / "audit.log",
     )
-    if start:
-        broker.up(ready=ready)
     try:
+        if start:
+            broker.up(ready=ready)
         yield broker
         broker.sweep()
     finally:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,13 +79,19 @@ def test_a_socket_that_nobody_serves_says_so(tmp_path: Path):
 
 def test_a_socket_that_may_not_be_opened_says_so(tmp_path: Path):
     """A user outside of the listener's group is told what decides."""
-    script = (
-        "import os, sys; os.setgid(65533); os.setuid(65533)\n" if os.geteuid() == 0 else ""
-    ) + "from pathlib import Path\nfrom broker.cli.local_client import get_token\nget_token(Path(sys.argv[1]), 'a')"
+    script = """
+import os, sys
+from pathlib import Path
+from broker.cli.local_client import get_token
+if os.geteuid() == 0:
+    os.setgid(65533)
+    os.setuid(65533)  # nothing is imported after this: the interpreter may lie where only root can read
+get_token(Path(sys.argv[1]), "a")
+"""
     with canned(tmp_path / "s", answer(TOKEN)):
         (tmp_path / "s").chmod(0)
         result = subprocess.run(
-            [sys.executable, "-c", f"import sys\n{script}", str(tmp_path / "s")],
+            [sys.executable, "-c", script, str(tmp_path / "s")],
             capture_output=True,
             text=True,
             check=False,
