@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,7 @@ _CLIENT_USAGES = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID
 E = TypeVar("E", bound=x509.ExtensionType)
 
 _KEY_MARK = b"PRIVATE KEY-----"
-_PEM_MARK = b"-----BEGIN "
+_BEGIN = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----")
 
 
 def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
@@ -40,13 +41,28 @@ def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     if _KEY_MARK in pem:
         pem = read_private(path)
     try:
-        chain = tuple(x509.load_pem_x509_certificates(pem))
+        chain = decode(pem)
+        for certificate in chain:  # names are decoded when they are asked for: damage shall show here
+            subject_of(certificate)
+            certificate.issuer.rfc4514_string()
     except ValueError:
-        in_pem = _PEM_MARK in pem
+        in_pem = _BEGIN.search(pem)
         hint = "is it cut off?" if in_pem else "DER and PKCS#12 must be converted: openssl x509, openssl pkcs12"
         raise LocalError("certificate_unreadable", f"{path}: no certificates in PEM can be read", hint=hint) from None
     _check_links(chain, path)
     return chain
+
+
+def decode(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """
+    Give all certificates in *pem*, at least one.
+
+    Raises ValueError, also where one has a beginning and no end, which cryptography passes over.
+    """
+    certificates = tuple(x509.load_pem_x509_certificates(pem))
+    if len(certificates) != len(_BEGIN.findall(pem)):
+        raise ValueError("a certificate is cut off")
+    return certificates
 
 
 def check_dates(chain: tuple[x509.Certificate, ...], path: Path, *, wall_now: float) -> None:
@@ -93,12 +109,17 @@ def thumbprint(certificate: x509.Certificate) -> str:
     return base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).rstrip(b"=").decode()
 
 
-def public_key_of(certificate: x509.Certificate, path: Path) -> object:
-    """Give the public key. Raises LocalError ``certificate_unreadable``."""
+def public_key_of(certificate: x509.Certificate) -> object:
+    """Give the public key, or None for one of a kind that cannot be ours."""
     try:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        raise LocalError("certificate_unreadable", f"{path}: the public key in it cannot be read") from None
+        return None
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Give the distinguished name as a string (RFC 4514)."""
+    return certificate.subject.rfc4514_string()
 
 
 def not_before(certificate: x509.Certificate) -> float:

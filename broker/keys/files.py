@@ -73,6 +73,8 @@ def _read(path: Path, reader: Reader, *, private: bool) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise _translated(error, path) from error
+    except ValueError as error:  # a NUL in the path
+        raise LocalError("file_missing", "a path with a NUL character leads nowhere") from error
 
 
 def _open(path: Path, reader: Reader) -> int:

@@ -27,6 +27,7 @@ from broker.keys.certificates import (
     not_before,
     public_key_of,
     read_chain,
+    subject_of,
     thumbprint,
 )
 from broker.keys.files import read_private
@@ -103,16 +104,16 @@ def load_transport_certificate(
         thumbprint=thumbprint(leaf),
         not_before=not_before(leaf),
         not_after=not_after(leaf),
-        subject=leaf.subject.rfc4514_string(),
+        subject=subject_of(leaf),
         _pair=pair,
     )
 
 
 def _check_match(pair: _Pair, cert_file: Path, key_file: Path) -> None:
     public = pair.key.public_key()
-    if same_key(public_key_of(pair.chain[0], cert_file), public):
+    if same_key(public_key_of(pair.chain[0]), public):
         return
-    later = any(same_key(public_key_of(certificate, cert_file), public) for certificate in pair.chain[1:])
+    later = any(same_key(public_key_of(certificate), public) for certificate in pair.chain[1:])
     hint = "put the certificate of this key first" if later else "do they come from the same request?"
     message = f"{cert_file} and {key_file}: the certificate is not for this private key"
     raise LocalError("certificate_mismatch", message, hint=hint)

@@ -100,7 +100,7 @@ def _read_x5c(members: Mapping[str, Any], key: PrivateKey, path: Path) -> float 
         leaf = x509.load_der_x509_certificate(base64.b64decode(encoded[0], validate=True))
     except (ValueError, TypeError, LookupError, binascii.Error):
         raise _unreadable(path, "its certificate (x5c) cannot be read") from None
-    if not same_key(public_key_of(leaf, path), key.public_key()):
+    if not same_key(public_key_of(leaf), key.public_key()):
         raise LocalError("certificate_mismatch", f"{path}: the certificate (x5c) is not for this key")
     return not_after(leaf)
 

@@ -29,6 +29,9 @@ CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 
+_ENCRYPTED = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+"""PKCS#8 (RFC 7468 section 11), and the older form of OpenSSL for the other two."""
+
 
 def parse_pem(pem: bytes, path: Path, passphrase_file: Path | None) -> PrivateKey:
     """
@@ -91,7 +94,7 @@ def _encoded(key: PublicKey) -> bytes:
 
 
 def _decode(block: bytes, path: Path, passphrase: Passphrase | None) -> object:
-    encrypted = b"ENCRYPTED" in block
+    encrypted = any(mark in block for mark in _ENCRYPTED)
     if encrypted and passphrase is None:
         raise LocalError("key_encrypted", f"{path}: the private key is encrypted", hint="set passphrase to a file")
     if passphrase is not None and not encrypted:
@@ -110,5 +113,5 @@ def _decode(block: bytes, path: Path, passphrase: Passphrase | None) -> object:
 
 
 def _unsupported(path: Path) -> LocalError:
-    hint = f"use RSA with at least {MIN_RSA_BITS} bits, EC on P-256 or P-384, or Ed25519"
-    return LocalError("key_unsupported", f"{path}: the private key is of a type that is not supported", hint=hint)
+    hint = f"use RSA with at least {MIN_RSA_BITS} bits, EC on P-256 or P-384, or Ed25519, in PKCS#8"
+    return LocalError("key_unsupported", f"{path}: a private key of this type is not supported", hint=hint)

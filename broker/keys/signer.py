@@ -88,9 +88,10 @@ class SigningKey:
             raise self._failure("it is closed")
         header = {"alg": self._alg, "kid": self._kid, "typ": typ}
         header = {name: value for name, value in header.items() if value is not None}
+        payload = self._encode(claims)
         if self._thread is None:
-            return self._make(header, claims)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, header, claims)
+            return self._make(header, payload)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, header, payload)
 
     def public_jwk(self) -> dict[str, Any]:
         """Give the public key as a JWK (RFC 7517) to register."""
@@ -100,10 +101,10 @@ class SigningKey:
         return public if self._kid is None else public | {"kid": self._kid}
 
     def close(self) -> None:
-        """Sign no more, and let the thread end."""
+        """Sign no more; what is being signed is finished, and the thread ends."""
         self._closed = True
         if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread.shutdown(wait=False)
 
     def __repr__(self) -> str:
         return f"SigningKey(name={self._name!r}, alg={self._alg!r}, kid={self._kid!r})"
@@ -111,12 +112,17 @@ class SigningKey:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a signing key is not serialized")
 
-    def _make(self, header: dict[str, Any], claims: Mapping[str, Any]) -> str:
+    def _encode(self, claims: Mapping[str, Any]) -> bytes:
         try:
-            payload = json.dumps(dict(claims), allow_nan=False, separators=(",", ":")).encode()
+            return json.dumps(dict(claims), allow_nan=False, separators=(",", ":")).encode()
+        except (ValueError, TypeError, RecursionError):
+            raise self._failure("the claims are not JSON") from None  # which may quote them
+
+    def _make(self, header: dict[str, Any], payload: bytes) -> str:
+        try:
             return jws.serialize_compact(header, payload, self._key, registry=self._registry)
-        except (JoseError, ValueError, TypeError, RecursionError):
-            raise self._failure("the claims or the key are not fit") from None  # claims may hold secrets
+        except (JoseError, ValueError, TypeError):
+            raise self._failure("the key does not do") from None
 
     def _failure(self, why: str) -> LocalError:
         return LocalError("signing_failed", f"signing key {self._name}: cannot sign: {why}")

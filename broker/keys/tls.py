@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker.errors import LocalError
+from broker.keys.certificates import decode
 from broker.keys.files import read_public
 
 TLS12_SUITES = (
@@ -33,6 +33,9 @@ WELL_KNOWN_BUNDLES = (
     Path("/etc/ssl/ca-bundle.pem"),  # SUSE
 )
 """Where to look when OpenSSL was built for another system than it runs on, as portable Pythons are."""
+
+
+_HASHED_NAME = "*.[0-9]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +56,10 @@ def system_trust(
     LocalError ``ca_missing``.
     """
     paths = paths or ssl.get_default_verify_paths()
-    files = tuple(path for path in (Path(paths.openssl_cafile),) if path.is_file())
-    directories = tuple(path for path in (Path(paths.openssl_capath),) if path.is_dir() and any(path.iterdir()))
+    files = tuple(path for path in (Path(paths.openssl_cafile),) if _is_file(path))
+    directories = tuple(path for path in (Path(paths.openssl_capath),) if any(path.glob(_HASHED_NAME)))
     if not files and not directories:
-        files = tuple(path for path in bundles if path.is_file())[:1]
+        files = tuple(path for path in bundles if _is_file(path))[:1]
     if not files and not directories:
         raise LocalError(
             "ca_missing",
@@ -81,6 +84,13 @@ def client_context(ca_file: Path | None, *, trust: SystemTrust | None = None) ->
     return context
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a directory that we may not enter
+        return False
+
+
 def _strict_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The protocol implies the next two; they are said again to assert what is meant.
@@ -97,7 +107,7 @@ def _strict_context() -> ssl.SSLContext:
 
 def _trust_file(context: ssl.SSLContext, path: Path) -> None:
     try:
-        authorities = x509.load_pem_x509_certificates(read_public(path))
+        authorities = decode(read_public(path))
         encoded = b"".join(authority.public_bytes(Encoding.DER) for authority in authorities)
         context.load_verify_locations(cadata=encoded)
     except (ValueError, ssl.SSLError):
