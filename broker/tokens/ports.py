@@ -67,6 +67,9 @@ class MetadataSource(Protocol):
     async def get(self) -> AuthorizationServer:
         """Give accepted metadata. Raises RemoteError when there is none and none can be fetched."""
 
+    def doubt(self) -> None:
+        """Take in that a request failed which the metadata led to: it may have changed."""
+
 
 class TokenSource(Protocol):
     """What the local API needs: implemented by ``tokens.registry.Registry``."""

@@ -217,6 +217,7 @@ class Registry:
 
     def _failed(self, keeper: Keeper, attempt: Attempt, error: BrokerError) -> None:
         remote = error if isinstance(error, RemoteError) else None
+        attempt.registration.metadata.doubt()
         failure = table.Failure(
             code=str(error.code),
             pace=pace_of(error),

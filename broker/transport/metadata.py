@@ -29,6 +29,14 @@ Seconds that kept metadata goes on after a fetch failed, before the next one is 
 A server whose metadata hangs must not add its time-out to every token request.
 """
 
+DOUBTED_TTL = 20.0
+"""
+Seconds that metadata is good for when a request that it led to failed.
+
+The endpoint may have moved, or what was missing may be offered now; three more requests a minute of one
+issuer find out.
+"""
+
 JITTER = 0.1
 """Part of either time that is left to chance, so that brokers that started together do not ask together."""
 
@@ -84,6 +92,7 @@ class Metadata:
         self._lock = asyncio.Lock()
         self._server: AuthorizationServer | None = None
         self._good_until = 0.0
+        self._fetched_at = 0.0
         self._failure: _Failure | None = None
         self._fetches = 0
         self._sandbox_reported = False
@@ -100,6 +109,10 @@ class Metadata:
             return self._server
         assert self._failure is not None
         raise self._failure.again()
+
+    def doubt(self) -> None:
+        """Take in that a request failed which this metadata led to: it is fetched anew before long."""
+        self._good_until = min(self._good_until, self._fetched_at + DOUBTED_TTL)
 
     def _fresh(self) -> AuthorizationServer | None:
         return self._server if self._clock.boot() < self._good_until else None
@@ -131,7 +144,8 @@ class Metadata:
 
     def _accept(self, server: AuthorizationServer) -> None:
         self._server, self._failure = server, None
-        self._good_until = self._clock.boot() + self._with_jitter(METADATA_TTL)
+        self._fetched_at = self._clock.boot()
+        self._good_until = self._fetched_at + self._with_jitter(METADATA_TTL)
         self._emit(MetadataLoaded(issuer=self._issuer.name, token_endpoint=server.token_endpoint))
         if server.sandbox and not self._sandbox_reported:
             self._sandbox_reported = True
@@ -141,7 +155,8 @@ class Metadata:
         self._failure = _Failure(error=error)
         kept = self._server is not None
         if kept:
-            self._good_until = self._clock.boot() + self._with_jitter(KEPT_TTL)
+            self._fetched_at = self._clock.boot()
+            self._good_until = self._fetched_at + self._with_jitter(KEPT_TTL)
         self._emit(MetadataRefused(issuer=self._issuer.name, reason=error.code, hint=error.hint, kept=kept))
 
     def _with_jitter(self, seconds: float) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -280,8 +279,8 @@ class BrokerProcess(Process):
 
     def ops(self, target: str) -> Answer:
         """GET *target* from the ops listener."""
-        (address,) = re.findall(r'^listen = "([^"]+)"', self.config.read_text(), re.MULTILINE)
-        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        address = [line["address"] for line in self.log("listener_opened") if line["listener"] == "ops"][-1]
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE)
         try:
             connection.request("GET", target)
             answer = connection.getresponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -80,7 +81,8 @@ def test_every_mistake_is_listed_and_nothing_is_started(sandbox: SandboxProcess,
 
 def test_every_unusable_file_is_listed(sandbox: SandboxProcess):
     """A key that others can read and a certificate of another key: both, with path and remedy, exit 2."""
-    signing = next(sandbox.home.glob("signing-*.pem"))
+    (name,) = re.findall(r'^file = "(signing-[^"]+)"', (sandbox.home / "config.toml").read_text(), re.MULTILINE)
+    signing = sandbox.home / name
     readable = sandbox.home / "readable.pem"
     readable.write_bytes(signing.read_bytes())
     readable.chmod(0o644)

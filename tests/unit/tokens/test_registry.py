@@ -256,6 +256,7 @@ async def test_a_failure_is_reported_with_its_reason_and_outcome(answer: object,
 
         (event,) = world.events.of(TokenRefreshFailed)
         assert (event.reason, event.outcome, event.serving) == (reason, outcome, False)
+        assert world.metadata.doubted == 1
 
 
 async def test_a_server_without_metadata_is_not_asked_for_a_token():

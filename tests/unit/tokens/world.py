@@ -117,6 +117,10 @@ class FakeMetadata:
 
     error: BrokerError | Exception | None = None
     asked: int = 0
+    doubted: int = 0
+
+    def doubt(self) -> None:
+        self.doubted += 1
 
     async def get(self) -> AuthorizationServer:
         self.asked += 1

@@ -10,7 +10,7 @@ from broker.events import MetadataLoaded, MetadataRefused, SandboxIssuerInUse
 from broker.oauth.client import Discovery, Issuer
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
-from broker.transport.metadata import JITTER, KEPT_TTL, METADATA_TTL, Metadata
+from broker.transport.metadata import DOUBTED_TTL, JITTER, KEPT_TTL, METADATA_TTL, Metadata
 from tests.fakes import Dice, Events, LoopClock
 from tests.jumping import advance
 from tests.unit.transport.scripted import ISSUER, ScriptedSession, answer, document, failure
@@ -275,3 +275,30 @@ async def test_a_server_that_asks_to_wait_is_understood_with_a_date_too():
 
     assert caught.value.code == Reason.RATE_LIMITED
     assert caught.value.retry_after is not None
+
+
+async def test_metadata_in_doubt_is_fetched_anew_before_long():
+    """A token request failed: the endpoint may have moved, so the hour is cut short, but not to nothing."""
+    here = world(document(), document(token_endpoint=f"{ISSUER}/v2/token"))
+
+    await here.source.get()
+    advance(DOUBTED_TTL - 1)
+    here.source.doubt()
+    before = await here.source.get()
+    advance(1)
+    after = await here.source.get()
+
+    assert before.token_endpoint == f"{ISSUER}/token"
+    assert after.token_endpoint == f"{ISSUER}/v2/token"
+
+
+async def test_a_failing_token_endpoint_costs_the_metadata_three_requests_a_minute():
+    """Doubt after each of many failures does not make a request of each."""
+    here = world(document())
+
+    for _ in range(60):
+        await here.source.get()
+        here.source.doubt()
+        advance(1)
+
+    assert len(here.session.sent) == 3
