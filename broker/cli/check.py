@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from broker.config.settings import Settings
     from broker.wiring import Identities
 
+ANY_DIRECTORY = Path("/run/credentials")
+"""Stands for the directory of credentials where none of them will be opened."""
+
 EPILOG = """\
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
 they readable by nobody else? Run it as the user that the daemon runs as.
@@ -38,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
-    settings, code = load(arguments.config)
+    settings, code = load(arguments.config, syntax=arguments.syntax)
     if settings is None:
         return code
     if not arguments.syntax:
@@ -49,14 +52,19 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def load(given: Path | None) -> tuple[Settings | None, int]:
-    """Load the configuration that is meant; say what is wrong with it, or what looks wrong."""
+def load(given: Path | None, *, syntax: bool = False) -> tuple[Settings | None, int]:
+    """
+    Load the configuration that is meant; say what is wrong with it, or what looks wrong.
+
+    For the *syntax* alone it does not matter that credentials are there only under the service manager.
+    """
     from broker.config.load import ConfigurationError, load_settings  # noqa: PLC0415 - only when chosen
 
     variables = environment()
     try:
         path = config_path(given, variables)
-        settings = load_settings(path, credentials_directory=credentials_directory(variables))
+        credentials = credentials_directory(variables) or (ANY_DIRECTORY if syntax else None)
+        settings = load_settings(path, credentials_directory=credentials)
     except ConfigurationError as error:
         tell_problems(error)
         return None, WRONG_USAGE

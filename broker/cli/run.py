@@ -10,7 +10,8 @@ from typing import Any
 from broker.cli.check import load, load_files
 
 EPILOG = """\
-Logs are JSON lines on standard error. SIGTERM and SIGINT drain and stop it; SIGHUP reopens the audit file.
+Logs are JSON lines on standard error. SIGTERM and SIGINT drain and stop it, a second one
+stops it at once; SIGHUP reopens the audit file.
 """
 
 

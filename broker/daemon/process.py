@@ -42,12 +42,12 @@ def run_daemon(settings: Settings, identities: Identities, *, log_stream: TextIO
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
     """
     with asyncio.Runner() as runner:
-        return runner.run(_run(settings, identities, log_stream))
+        return runner.run(run(build(settings, identities, log_stream=log_stream)))
 
 
-async def _run(settings: Settings, identities: Identities, log_stream: TextIO) -> int:
+async def run(parts: Parts) -> int:
+    """Put *parts* to work until a signal, and take them down; as ``run_daemon``."""
     loop = asyncio.get_running_loop()
-    parts = build(settings, identities, log_stream=log_stream)
     loop.set_exception_handler(loop_exception_handler(parts.emit))
     with foreign_reports(parts.emit, loop):
         try:
@@ -64,7 +64,7 @@ async def _run(settings: Settings, identities: Identities, log_stream: TextIO) -
 
 async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
     """Open everything, work until a signal, take everything down again."""
-    stopping = _stop_signals(parts)
+    signals = _stop_signals(parts)
     for session in parts.sessions:
         stack.push_async_callback(session.close)
     for key in parts.identities.keys.values():
@@ -91,25 +91,22 @@ async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
                 pid=os.getpid(),
             )
         )
-        parts.emit(DaemonStopping(reason=await stopping))
-        await parts.api.drain(parts.settings.daemon.drain_seconds)
-        for task in tasks:
+        parts.emit(DaemonStopping(reason=await signals.get()))
+        draining = group.create_task(parts.api.drain(parts.settings.daemon.drain_seconds), name="drain")
+        hurry = group.create_task(signals.get(), name="second signal")
+        await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+        for task in (*tasks, draining, hurry):
             task.cancel()
 
 
-def _stop_signals(parts: Parts) -> asyncio.Future[str]:
-    """Give a future that the first SIGTERM or SIGINT resolves; let SIGHUP reopen the audit file."""
+def _stop_signals(parts: Parts) -> asyncio.Queue[str]:
+    """Give a queue of the signals that ask us to stop; let SIGHUP reopen the audit file."""
     loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[str] = loop.create_future()
-
-    def stop(number: signal.Signals) -> None:
-        if not stopping.done():
-            stopping.set_result(number.name)
-
+    signals: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, signals.put_nowait, number.name)
     loop.add_signal_handler(signal.SIGHUP, parts.reopen_logs)
-    return stopping
+    return signals
 
 
 async def _tick(parts: Parts) -> NoReturn:

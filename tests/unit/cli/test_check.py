@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.cli import main
+from tests.unit.daemon.test_process import CONFIG
+from tests.unit.keys.certificates import key_pem, p256, written
+
+
+def configured(tmp_path: Path, text: str = CONFIG) -> str:
+    (tmp_path / "config.toml").write_text(text)
+    return str(tmp_path / "config.toml")
+
+
+def test_a_sound_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Warnings go to standard error; the verdict is on standard output."""
+    written(tmp_path / "k.pem", key_pem(p256()))
+
+    code = main(["check", "--config", configured(tmp_path)])
+
+    captured = capsys.readouterr()
+    assert code == 0
+    assert captured.out == f"{tmp_path}/config.toml: good: 1 token(s), 1 listener(s)\n"
+    assert all(line.startswith("warning: ") for line in captured.err.splitlines())
+
+
+def test_syntax_opens_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A configuration can be checked where its keys are not."""
+    config = configured(tmp_path)
+
+    assert main(["check", "--syntax", "--config", config]) == 0
+    assert main(["check", "--config", config]) == 2
+    assert "[file_missing]" in capsys.readouterr().err
+
+
+def test_credentials_need_not_be_there_for_the_syntax(tmp_path: Path):
+    """They are only there under the service manager."""
+    text = CONFIG.replace('file = "audit.log"', 'file = "audit.log"\nkey = { credential = "audit" }')
+
+    assert main(["check", "--syntax", "--config", configured(tmp_path, text)]) == 0
+
+
+def test_every_problem_is_one_line_and_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Exit 2; each with its place."""
+    text = CONFIG.replace('client = "c"', 'client = "d"').replace('mode = "0600"', "mode = 600")
+
+    code = main(["check", "--config", configured(tmp_path, text)])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert any(line.startswith("token.t.client: ") for line in lines)
+    assert any(line.startswith("listener.l.mode: ") for line in lines)
+    assert lines[-1] == f"{len(lines) - 1} problem(s); nothing was started"
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """One line and what to do, exit 2."""
+    code = main(["check", "--config", str(tmp_path / "absent.toml")])
+
+    assert code == 2
+    assert "[configuration_unreadable]" in capsys.readouterr().err
