@@ -20,6 +20,9 @@ from broker.errors import LocalError
 POLL = 0.05
 """Seconds between two looks at a process that is starting."""
 
+LAST_LINES = 4
+"""Of what a child said that are shown when it failed: the reason is seldom in the very last."""
+
 STOP_DEADLINE = 10.0
 """Seconds for a process to end after SIGTERM; then it is killed."""
 
@@ -91,7 +94,7 @@ class Child:
         raise LocalError(
             "child_ended",
             f"the {self.name} ended with code {self.process.returncode}",
-            hint=f"it said last: {said[-1]}" if said else "it said nothing",
+            hint="\n  ".join(["it said last:", *said[-LAST_LINES:]]) if said else "it said nothing",
         )
 
     def end(self, patience: float = STOP_DEADLINE) -> None:

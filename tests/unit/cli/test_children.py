@@ -71,7 +71,7 @@ def test_a_child_that_ended_is_noticed_with_its_last_words(tmp_path: Path):
 
     assert caught.value.code == "child_ended"
     assert "code 3" in caught.value.message
-    assert caught.value.hint == "it said last: the reason"
+    assert caught.value.hint == "it said last:\n  first\n  the reason"
 
 
 def test_a_child_that_is_not_ready_in_time_is_an_error(tmp_path: Path):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,13 @@ import pytest
 from broker.cli import main
 
 pytestmark = pytest.mark.real_time
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory with a short name: a Unix socket's may have 107 bytes, and pytest's directories are deep."""
+    with tempfile.TemporaryDirectory(prefix="tb-") as directory:
+        yield Path(directory)
 
 
 @contextmanager
@@ -45,9 +53,9 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
-def test_one_pass_shows_a_bound_token_accepted_and_refused(tmp_path: Path):
+def test_one_pass_shows_a_bound_token_accepted_and_refused(temporary: Path):
     """Nine steps with their figures, exit 0, no token in the output, no process and no file left."""
-    with demo("--once", temporary=tmp_path) as process:
+    with demo("--once", temporary=temporary) as process:
         out, err = process.communicate(timeout=60)
 
     assert (process.returncode, err) == (0, "")
@@ -58,43 +66,43 @@ def test_one_pass_shows_a_bound_token_accepted_and_refused(tmp_path: Path):
     assert "The API says 200" in out
     assert "The API says 401 to the token with another certificate: invalid_token" in out
     assert "eyJ" not in out
-    assert processes_of(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert processes_of(temporary) == []
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stays_up_until_a_signal_and_ends_what_it_started(tmp_path: Path, number: signal.Signals):
+def test_it_stays_up_until_a_signal_and_ends_what_it_started(temporary: Path, number: signal.Signals):
     """With lines to try meanwhile; exit 0."""
-    with demo(temporary=tmp_path) as process:
+    with demo(temporary=temporary) as process:
         assert process.stdout is not None
         said = ""
         while "token request: issued" not in said:
             line = process.stdout.readline()
             assert line, said
             said += line
-        during = processes_of(tmp_path)
+        during = processes_of(temporary)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
 
     assert "curl --unix-socket api.sock http://localhost/v1/tokens/demo" in said
     assert len(during) == 2
     assert (process.returncode, err) == (0, "")
-    assert processes_of(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert processes_of(temporary) == []
+    assert list(temporary.iterdir()) == []
 
 
-def test_a_pass_that_is_interrupted_is_no_success(tmp_path: Path):
+def test_a_pass_that_is_interrupted_is_no_success(temporary: Path):
     """130 with --once, whenever the signal comes; nothing is left."""
-    with demo("--once", temporary=tmp_path) as process:
+    with demo("--once", temporary=temporary) as process:
         assert process.stdout is not None
-        while not processes_of(tmp_path):
+        while not processes_of(temporary):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert processes_of(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert processes_of(temporary) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_child_that_fails_is_the_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
