@@ -100,9 +100,9 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
         yield server
     finally:
         listener.close()
-        await listener.wait_closed()
         for task in server.tasks:
             task.cancel()
+        await listener.wait_closed()
         for _ in range(10):  # transports close in turns of the loop
             await asyncio.sleep(0)
 

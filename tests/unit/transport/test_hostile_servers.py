@@ -139,6 +139,15 @@ async def test_of_a_huge_body_no_more_is_read_than_the_cap(length: bytes, scheme
         assert server.said < 16 * MEBIBYTE
 
 
+async def test_a_length_above_the_cap_is_refused_before_the_body_comes():
+    """There is nothing to wait for."""
+    async with serving(goes_on(HEAD + b"Content-Length: 104857600\r\n\r\n", repeat(b"", 1), pause=60.0)) as server:
+        error = await outcome_of(server)
+
+        assert isinstance(error, RemoteError)
+        assert error.code == Reason.TOO_LARGE
+
+
 @pytest.mark.parametrize("length", [b"Content-Length: %d\r\n", b""])
 async def test_a_body_of_exactly_the_cap_is_read(length: bytes):
     """The cap is inclusive, with and without a length."""
