@@ -40,7 +40,7 @@ from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
-from broker.transport.metadata import Metadata
+from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.session import MAX_BODY, Session
 
 FIRST_GENERATION = 1
@@ -51,9 +51,6 @@ PROCESS_KEY_BYTES = 32
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters, as in the audit log."""
-
-METADATA_MAX_BODY = 512 * 1024
-"""Bytes: ten times the largest metadata seen, which lists every algorithm and claim there is."""
 
 Wanted = TypeVar("Wanted")
 Loaded = TypeVar("Loaded")

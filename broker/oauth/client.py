@@ -50,7 +50,7 @@ class AssertionAudience(StrEnum):
 
     ISSUER = "issuer"
     TARGET = "target"
-    """The exact URL that is dialled."""
+    """The exact URL that is dialed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,3 @@ def _is_host(host: str) -> bool:
     if _NUMBER.fullmatch(labels[-1]):
         return isinstance(_address(host), ipaddress.IPv4Address)
     return all(labels)
-
-
-is_never_dialled = is_never_dialed  # the spelling that the transport still imports

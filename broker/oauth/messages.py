@@ -19,7 +19,7 @@ class AssertionSpec:
     """
     What a client assertion has to say (RFC 7523 section 3), but for ``jti``, ``iat`` and ``exp``.
 
-    *audience* is the issuer, or the exact URL dialled (rules.md R5): one string, never an array.
+    *audience* is the issuer, or the exact URL dialed (rules.md R5): one string, never an array.
     """
 
     client_id: str

@@ -17,7 +17,7 @@ class Reason(StrEnum):
     DNS_FAILED = "dns_failed"
     """The host's name has no address, or the name server did not answer in time."""
     ADDRESS_REFUSED = "address_refused"
-    """The name leads to a link-local or cloud metadata address, which are never dialled."""
+    """The name leads to a link-local or cloud metadata address, which are never dialed."""
     CONNECT_FAILED = "connect_failed"
     """Nobody listens there, or the network is down."""
     SERVER_CERTIFICATE_REFUSED = "server_certificate_refused"

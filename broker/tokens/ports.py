@@ -56,8 +56,8 @@ class Session(Protocol):
         """
         Transmit once; never retried, never redirected.
 
-        Raises RemoteError with the outcomes ``not_sent`` and ``unknown``, or ``answered`` for an answer
-        that is too large or encoded.
+        Raises RemoteError with the outcomes ``not_sent`` and ``unknown``; the latter also for an answer that
+        is too large or encoded, because what it would have said is not known.
         """
 
 

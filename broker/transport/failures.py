@@ -67,7 +67,7 @@ UNKNOWN_CA_HINT = "the server's certificate is not from a trusted CA: name its C
 
 HINTS = {
     Reason.DNS_FAILED: "see that the name in the URL is right and that this host's name servers answer",
-    Reason.ADDRESS_REFUSED: "the name leads to an address that is never dialled: correct the URL, or the DNS",
+    Reason.ADDRESS_REFUSED: "the name leads to an address that is never dialed: correct the URL, or the DNS",
     Reason.CONNECT_FAILED: "see that the server is up, and that nothing between drops the connection",
     Reason.TLS_FAILED: "the server offers no acceptable TLS, or asks for a client certificate where there is none",
     Reason.CERTIFICATE_EXPIRED: "the client's certificate has expired: renew it",
@@ -77,13 +77,13 @@ HINTS = {
 
 MESSAGES = {
     Reason.DNS_FAILED: "the host's name could not be resolved",
-    Reason.ADDRESS_REFUSED: "the host is at an address that is never dialled",
+    Reason.ADDRESS_REFUSED: "the host is at an address that is never dialed",
     Reason.CONNECT_FAILED: "no connection to the server",
     Reason.SERVER_CERTIFICATE_REFUSED: "the server's certificate is refused",
     Reason.TLS_FAILED: "the TLS handshake failed",
     Reason.CERTIFICATE_SUSPECTED: "the server broke off, as servers do that refuse a client certificate",
     Reason.CERTIFICATE_EXPIRED: "the server broke off, and the client's certificate has expired",
-    Reason.ENDPOINT_REFUSED: "the URL cannot be dialled",
+    Reason.ENDPOINT_REFUSED: "the URL cannot be dialed",
     Reason.TIMED_OUT: "no whole answer before the deadline",
     Reason.CONNECTION_LOST: "the connection ended before the answer was whole",
     Reason.PROTOCOL_VIOLATED: "the answer is not HTTP",

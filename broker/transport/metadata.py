@@ -69,7 +69,7 @@ class Metadata:
     Implements ``tokens.ports.MetadataSource`` for *issuer*.
 
     Good metadata is kept without end when later fetches fail: its endpoints were accepted once, each is
-    still checked by TLS when it is dialled, and to stop refreshing tokens would make an outage of one
+    still checked by TLS when it is dialed, and to stop refreshing tokens would make an outage of one
     document an outage of every token. The event of each failed fetch says so.
     """
 

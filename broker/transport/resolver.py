@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from broker.oauth.endpoint_urls import is_never_dialled
+from broker.oauth.endpoint_urls import is_never_dialed
 
 DNS_TIMEOUT = 6.0
 """Seconds for one lookup: the C library asks its second name server after 5, and that one may be alive."""
@@ -28,7 +28,7 @@ Lookup = Callable[[str, int, int], Sequence[AddressInfo]]
 
 
 class AddressRefusedError(OSError):
-    """All addresses of a name are ones that are never dialled."""
+    """All addresses of a name are ones that are never dialed."""
 
 
 def look_up(host: str, port: int, family: int) -> Sequence[AddressInfo]:
@@ -53,7 +53,7 @@ class Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """
-        Give the addresses of *host* that may be dialled.
+        Give the addresses of *host* that may be dialed.
 
         Raises OSError when there is none in time, AddressRefusedError when there are only refused ones.
         """
@@ -65,7 +65,7 @@ class Resolver(AbstractResolver):
         if isinstance(answer, OSError):
             raise answer
         found = [_result(host, info) for info in answer]
-        allowed = [result for result in found if not is_never_dialled(result["host"])]
+        allowed = [result for result in found if not is_never_dialed(result["host"])]
         if found and not allowed:
             raise AddressRefusedError
         if not found:

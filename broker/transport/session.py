@@ -20,7 +20,7 @@ from yarl import URL
 from broker import __version__
 from broker.errors import RemoteError
 from broker.oauth.client_auth import assertion_form
-from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialled, parse_url
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, parse_url
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.tokens.ports import Clock
@@ -154,7 +154,7 @@ class Session:
             raise refusal(Reason.ENDPOINT_REFUSED, Progress(secured=False, presents_certificate=False)) from None
         secured = target.scheme == "https"
         progress = Progress(secured=secured, presents_certificate=secured and self._thumbprint is not None)
-        if is_never_dialled(target.host):
+        if is_never_dialed(target.host):
             raise refusal(Reason.ADDRESS_REFUSED, progress)
         return progress
 

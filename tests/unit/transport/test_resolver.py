@@ -146,7 +146,7 @@ async def test_a_name_that_does_not_exist_is_said_to_be_one():
         assert (caught.value.code, caught.value.outcome) == (Reason.DNS_FAILED, Outcome.NOT_SENT)
 
 
-async def test_a_name_that_leads_only_to_metadata_addresses_is_not_dialled():
+async def test_a_name_that_leads_only_to_metadata_addresses_is_not_dialed():
     """DNS rebinding: the URL looked harmless."""
     async with session(lookup=finds("169.254.169.254", "fe80::1")) as connections:
         with pytest.raises(RemoteError) as caught:
@@ -155,7 +155,7 @@ async def test_a_name_that_leads_only_to_metadata_addresses_is_not_dialled():
         assert (caught.value.code, caught.value.outcome) == (Reason.ADDRESS_REFUSED, Outcome.NOT_SENT)
 
 
-async def test_exactly_the_addresses_that_were_found_and_allowed_are_dialled():
+async def test_exactly_the_addresses_that_were_found_and_allowed_are_dialed():
     """The metadata address is left out, the dead one is tried, and the last one answers."""
     async with (
         serving(answers_ok) as server,

@@ -193,7 +193,7 @@ async def test_a_metadata_address_in_a_url_is_refused_unseen(host: str):
 
 
 @pytest.mark.parametrize("url", ["http://2852039166/", "ftp://localhost/", "http:///token", "http://localhost:99999/"])
-async def test_a_url_that_cannot_be_dialled_is_an_error_of_ours(url: str):
+async def test_a_url_that_cannot_be_dialed_is_an_error_of_ours(url: str):
     """It is not an exception of yarl or aiohttp, which would repeat it."""
     async with session() as connections:
         with pytest.raises(RemoteError) as caught:
