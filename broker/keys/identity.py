@@ -9,8 +9,6 @@ certificate is a new generation with new contexts.
 
 from __future__ import annotations
 
-import errno
-import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +29,8 @@ from broker.keys.certificates import (
     thumbprint,
 )
 from broker.keys.files import read_private
+from broker.keys.memory import load_pair
 from broker.keys.private_keys import PrivateKey, parse_pem, same_key
-
-_MFD_NOEXEC_SEAL = 0x8
-"""<linux/memfd.h>: never executable. Since Linux 6.3, which can be told to refuse files without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,35 +116,6 @@ def _check_match(pair: _Pair, cert_file: Path, key_file: Path) -> None:
 
 
 def _load(context: ssl.SSLContext, name: str, pair: _Pair) -> None:
-    """Give OpenSSL the pair through an anonymous file, which is gone when this returns."""
-    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in pair.chain)
-    pem += pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    try:
-        with open(_open_memory(), "wb", buffering=0) as memory:
-            memory.write(pem)
-            # The key is not encrypted; should OpenSSL ever think so, it must not ask on a terminal.
-            context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}", password=_no_passphrase)
-    except ssl.SSLError:
-        message = f"certificate {name}: OpenSSL does not accept the certificate with its key"
-        hint = "its security level may refuse the key or the signature: openssl x509 -text"
-        raise LocalError("certificate_unusable", message, hint=hint) from None
-    except OSError as error:
-        message = f"certificate {name}: it cannot be handed to OpenSSL in memory ({_name_of(error)})"
-        raise LocalError("certificate_unusable", message, hint="memfd_create and /proc are needed") from None
-
-
-def _open_memory() -> int:
-    try:
-        return os.memfd_create("token-broker", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # an older kernel does not know the second flag
-            raise
-        return os.memfd_create("token-broker", os.MFD_CLOEXEC)
-
-
-def _no_passphrase() -> str:
-    return ""
-
-
-def _name_of(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "unknown error")
+    chain = [certificate.public_bytes(Encoding.PEM) for certificate in pair.chain]
+    key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    load_pair(context, name, b"".join([*chain, key]))

@@ -34,7 +34,6 @@ WELL_KNOWN_BUNDLES = (
 )
 """Where to look when OpenSSL was built for another system than it runs on, as portable Pythons are."""
 
-
 _HASHED_NAME = "*.[0-9]"
 
 
@@ -57,7 +56,7 @@ def system_trust(
     """
     paths = paths or ssl.get_default_verify_paths()
     files = tuple(path for path in (Path(paths.openssl_cafile),) if _is_file(path))
-    directories = tuple(path for path in (Path(paths.openssl_capath),) if any(path.glob(_HASHED_NAME)))
+    directories = tuple(path for path in (Path(paths.openssl_capath),) if _is_store(path))
     if not files and not directories:
         files = tuple(path for path in bundles if _is_file(path))[:1]
     if not files and not directories:
@@ -88,6 +87,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # in a directory that we may not enter
+        return False
+
+
+def _is_store(directory: Path) -> bool:
+    try:
+        return any(directory.glob(_HASHED_NAME))
+    except OSError:
         return False
 
 

@@ -27,6 +27,10 @@ NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 WALL = NOW.timestamp()
 """OpenSSL looks at the real clock in a handshake, so the certificates are made for it."""
 
+P256_OID = bytes.fromhex("06082a8648ce3d030107")
+UNKNOWN_CURVE_OID = bytes.fromhex("06082a8648ce3d030104")
+"""prime239v1 (X9.62), which nobody uses."""
+
 CLIENT_AUTH = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 SERVER_AUTH = (ExtendedKeyUsageOID.SERVER_AUTH,)
 
@@ -76,12 +80,13 @@ def issue(
     usages: Sequence[x509.ObjectIdentifier] = (),
     signs: bool | None = None,
     host: str | None = None,
+    extra: x509.ExtensionType | None = None,
 ) -> Pair:
     """
     Issue a certificate; without *by* a self-signed one.
 
     *usages* makes an extendedKeyUsage; *signs* a keyUsage with or without digitalSignature; *host* a name
-    of a server.
+    of a server; *extra* is one more extension.
     """
     key = key or p256()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -101,6 +106,8 @@ def issue(
         builder = builder.add_extension(_key_usage(signs=signs), critical=True)
     if host is not None:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+    if extra is not None:
+        builder = builder.add_extension(extra, critical=False)
     signer = by.key if by else key
     digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return Pair(builder.sign(signer, digest), key)
@@ -125,6 +132,12 @@ def client() -> Pair:
 @functools.cache
 def server() -> Pair:
     return issue("server", by=root(), usages=SERVER_AUTH, host="localhost")
+
+
+def on_an_unknown_curve(pair: Pair) -> x509.Certificate:
+    """Give the certificate of *pair* (P-256) with another curve written in; its signature no longer holds."""
+    der = pair.certificate.public_bytes(Encoding.DER)
+    return x509.load_der_x509_certificate(der.replace(P256_OID, UNKNOWN_CURVE_OID))
 
 
 def written(path: Path, content: bytes, mode: int = 0o600) -> Path:

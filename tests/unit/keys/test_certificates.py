@@ -7,9 +7,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from broker.keys.certificates import (
     check_dates,
@@ -33,6 +34,7 @@ from tests.unit.keys.certificates import (
     client,
     intermediate,
     issue,
+    on_an_unknown_curve,
     p256,
     root,
     rsa_key,
@@ -216,3 +218,16 @@ def test_the_subject_is_a_string_of_rfc_4514() -> None:
 def test_the_public_key_comes_out_of_a_certificate(key: ec.EllipticCurvePrivateKey) -> None:
     """Whatever its type: to be compared with the private one."""
     assert same_key(public_key_of(issue(key=key).certificate), key.public_key())
+
+
+def test_a_public_key_that_cannot_be_ours_is_none() -> None:
+    """A curve that no key of ours is on; certificates above the leaf may have any."""
+    assert public_key_of(on_an_unknown_curve(client())) is None
+
+
+def test_damaged_extensions_are_refused() -> None:
+    """What they would have forbidden is unknown."""
+    damaged = issue(extra=x509.UnrecognizedExtension(ExtensionOID.EXTENDED_KEY_USAGE, b"?"))
+
+    with refused("certificate_unreadable", PATH):
+        check_usage(damaged.certificate, PATH)

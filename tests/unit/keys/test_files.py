@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,32 +15,11 @@ from broker.keys.files import MAX_LINKS, MAX_PRIVATE, MAX_PUBLIC, read_private, 
 from broker.keys.permissions import Reader
 from tests.unit.keys.certificates import written
 from tests.unit.keys.lists import MASK, OTHERS, OWNER, OWNING_GROUP, USER, acl
+from tests.unit.keys.privileges import STRANGER, someone_else, without_privileges
 from tests.unit.keys.refusals import refused
-
-STRANGER = 54_321
-"""A uid and gid that nobody has."""
 
 EVERY_READ = pytest.mark.parametrize("read", [read_private, read_public])
 Read = Callable[[Path], bytes]
-
-
-def someone_else(path: Path) -> Reader:
-    """Make *path* a file of neither root nor the reader given: works for root and for everybody else."""
-    if os.geteuid() == 0:
-        os.chown(path, STRANGER, -1)
-    return Reader(uid=STRANGER + 1, groups=frozenset({path.stat().st_gid}))
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Let the kernel check permissions, which it does not do for root."""
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(STRANGER)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
 
 
 def descriptors() -> int:

@@ -27,6 +27,7 @@ from tests.unit.keys.certificates import (
     intermediate,
     issue,
     key_pem,
+    on_an_unknown_curve,
     p256,
     root,
     rsa_key,
@@ -196,6 +197,14 @@ def test_a_key_of_another_type_is_refused(tmp_path: Path) -> None:
     """An RSA key cannot belong to a P-256 certificate."""
     with refused("certificate_mismatch", tmp_path / "cert.pem", tmp_path / "key.pem"):
         load(tmp_path, client(), key=key_pem(rsa_key()))
+
+
+def test_a_certificate_on_an_unknown_curve_does_not_match(tmp_path: Path) -> None:
+    """No key of ours can belong to it."""
+    strange = Pair(on_an_unknown_curve(client()), client().key)
+
+    with refused("certificate_mismatch"):
+        load(tmp_path, strange)
 
 
 def test_a_key_of_a_later_certificate_is_told_from_a_foreign_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,16 @@ from cryptography.hazmat.primitives.serialization import (
 
 from broker.errors import LocalError
 from broker.keys.private_keys import PrivateKey, parse_pem, read_passphrase, require_supported, same_key
-from tests.unit.keys.certificates import client, key_pem, p256, rsa_key, weak_rsa_key, written
+from tests.unit.keys.certificates import (
+    P256_OID,
+    UNKNOWN_CURVE_OID,
+    client,
+    key_pem,
+    p256,
+    rsa_key,
+    weak_rsa_key,
+    written,
+)
 from tests.unit.keys.refusals import refused
 
 PATH = Path("/etc/broker/key.pem")
@@ -188,6 +198,15 @@ def test_a_key_of_another_type_is_refused(key: PrivateKey) -> None:
         parse_pem(key_pem(key), PATH, None)
 
     assert "P-256" in (caught.value.hint or "")
+
+
+def test_a_key_on_a_curve_that_nobody_knows_is_refused() -> None:
+    """As one on a curve that is known and not allowed."""
+    der = p256().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).replace(P256_OID, UNKNOWN_CURVE_OID)
+    pem = ssl.DER_cert_to_PEM_cert(der).replace("CERTIFICATE", "PRIVATE KEY").encode()
+
+    with refused("key_unsupported", PATH):
+        parse_pem(pem, PATH, None)
 
 
 def test_what_is_no_private_key_is_not_supported() -> None:

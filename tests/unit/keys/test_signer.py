@@ -110,7 +110,7 @@ async def test_the_header_has_alg_and_kid_and_a_typ_only_if_asked_for(tmp_path: 
 
     assert header_of(plain) == {"alg": alg, "kid": "k1"}
     assert header_of(typed) == {"alg": alg, "kid": "k1", "typ": "client-authentication+jwt"}
-    assert key.alg == alg
+    assert (key.name, key.alg) == ("signing", alg)
 
 
 async def test_without_a_kid_the_thumbprint_stands_in(tmp_path: Path) -> None:
@@ -286,6 +286,17 @@ async def test_claims_that_are_not_json_are_refused_and_not_quoted(
     assert "canary" not in f"{caught.value!r}{caught.value.hint}"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+async def test_a_key_that_does_not_fit_fails_as_ours(tmp_path: Path) -> None:
+    """Loading refuses it; should one get here all the same, no foreign exception leaves."""
+    key = SigningKey(name="signing", alg="ES256", kid=None, not_after=None, key=KEYS["EdDSA"])
+
+    with refused("signing_failed") as caught:
+        await key.sign(None, CLAIMS)
+
+    assert caught.value.__cause__ is None
+    assert "signing" in caught.value.message
 
 
 @EVERY_ALGORITHM

@@ -30,6 +30,7 @@ from tests.unit.keys.certificates import (
     written,
 )
 from tests.unit.keys.handshakes import handshake, server_context
+from tests.unit.keys.privileges import without_privileges
 from tests.unit.keys.refusals import refused
 
 REPOSITORY = Path(broker.__file__).parents[1]
@@ -238,6 +239,19 @@ def test_without_those_of_openssl_the_first_bundle_of_a_distribution_is_taken(tm
     found = system_trust(nowhere, (tmp_path / "first", second, third))
 
     assert found == SystemTrust(files=(second,), directories=())
+
+
+def test_a_store_that_we_may_not_look_at_is_none(tmp_path: Path) -> None:
+    """The next one is looked for instead."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    written(closed / "cert.pem", chain_pem(root()), 0o644)
+    closed.chmod(0o000)
+
+    with refused("ca_missing"), without_privileges():
+        system_trust(paths(closed / "cert.pem", closed), (closed / "cert.pem",))
+
+    closed.chmod(0o700)
 
 
 def test_a_system_without_cas_is_refused_with_what_to_do(tmp_path: Path) -> None:
