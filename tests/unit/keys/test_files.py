@@ -228,9 +228,9 @@ def test_a_key_itself_may_lie_where_others_can_write(tmp_path: Path, read: Read)
 @EVERY_READ
 def test_a_symlink_to_a_directory_is_looked_at_as_well(tmp_path: Path, read: Read) -> None:
     """In the middle of a path it redirects just the same."""
-    (tmp_path / "real").mkdir()
+    (tmp_path / "real").mkdir(mode=0o755)
     written(tmp_path / "real" / "key", b"content")
-    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose").mkdir(mode=0o755)
     (tmp_path / "loose" / "link").symlink_to(tmp_path / "real")
     good = read(tmp_path / "loose" / "link" / "key")
     (tmp_path / "loose").chmod(0o777)
@@ -245,7 +245,7 @@ def test_a_symlink_to_a_directory_is_looked_at_as_well(tmp_path: Path, read: Rea
 def test_a_symlink_behind_a_good_symlink_is_looked_at_as_well(tmp_path: Path, read: Read) -> None:
     """Trust in the first says nothing of the second."""
     written(tmp_path / "key", b"content")
-    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose").mkdir(mode=0o755)
     (tmp_path / "loose").chmod(0o777)
     (tmp_path / "loose" / "second").symlink_to("../key")
     (tmp_path / "first").symlink_to("loose/second")
