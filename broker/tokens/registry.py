@@ -1,8 +1,7 @@
 """
 All keepers by name, with one heap, one timer and one task group for them.
 
-A task exists only while an attempt runs. It belongs to the group of ``run`` and catches everything at its
-boundary, so that a bug in one attempt costs that attempt and nothing else.
+A task exists only while an attempt runs (``attempts``), and belongs to the group of ``run``.
 """
 
 from __future__ import annotations
@@ -13,33 +12,17 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import NoReturn
 
-from broker.errors import BrokerError, Outcome, RemoteError, frames_of
-from broker.events import (
-    ClientResumed,
-    ClientSuspended,
-    Emit,
-    TokenRefreshed,
-    TokenRefreshFailed,
-    UnexpectedFailure,
-)
-from broker.oauth.reasons import Reason
-from broker.tokens import breaker as breakers
+from broker.events import Emit
 from broker.tokens import state as table
-from broker.tokens.acquire import Acquirer, Attempt, Registration
+from broker.tokens.acquire import Acquirer, Registration
+from broker.tokens.attempts import Attempts
 from broker.tokens.keeper import Keeper
 from broker.tokens.ports import Clock, Randomness
-from broker.tokens.schedule import pace_of
 from broker.tokens.serving import Serving, TokenStatus
 from broker.tokens.spec import IssuedToken, TokenSpec
 
 MAX_ALARM = 5.0
 """Seconds: the loop's timers stand still while the machine sleeps, so none may be relied on for longer."""
-
-ATTEMPT_DEADLINE = 60.0
-"""Seconds: above the sum of all deadlines below it (metadata with its retries, token request)."""
-
-INCIDENT_BYTES = 6
-"""48 random bits: enough to find one line in a log."""
 
 
 class Registry:
@@ -57,12 +40,10 @@ class Registry:
     ) -> None:
         """Keep a token for each of *specs*; *registrations* by the name of the client."""
         self._keepers = {spec.name: Keeper(spec, clock=clock, randomness=randomness, emit=emit) for spec in specs}
-        self._registrations = dict(registrations)
-        self._breakers: dict[str, breakers.Breaker] = {name: breakers.Closed() for name in registrations}
-        self._acquirer = acquirer
+        self._attempts = Attempts(
+            registrations, acquirer=acquirer, clock=clock, randomness=randomness, emit=emit, settle=self._handle
+        )
         self._clock = clock
-        self._randomness = randomness
-        self._emit = emit
         self._alarms: list[tuple[float, int, str]] = []
         self._order = count()
         self._group: asyncio.TaskGroup | None = None
@@ -138,7 +119,7 @@ class Registry:
         before = keeper.state
         attempt = keeper.handle(event)
         if attempt is not None:
-            self._group.create_task(self._attempt(keeper, attempt), name=f"refresh {keeper.spec.name}")
+            self._group.create_task(self._attempts.make(keeper, attempt), name=f"refresh {keeper.spec.name}")
         if keeper.state is not before:
             self._set_alarm(keeper)
 
@@ -149,121 +130,3 @@ class Registry:
         heapq.heappush(self._alarms, (at, next(self._order), keeper.spec.name))
         if self._alarms[0][0] == at:
             self._woken.set()
-
-    async def _attempt(self, keeper: Keeper, number: int) -> None:
-        """Make one attempt; whatever happens in it ends here, as an event for the table."""
-        registration = self._registrations[keeper.spec.client]
-        attempt = Attempt(
-            number=number,
-            spec=keeper.spec,
-            registration=registration,
-            transmission=registration.exchange.prepare(),
-            started_at=self._clock.boot(),
-        )
-        try:
-            async with asyncio.timeout(ATTEMPT_DEADLINE):
-                token = await self._obtain(attempt)
-        except BrokerError as error:
-            self._failed(keeper, attempt, error)
-        except TimeoutError:
-            late = RemoteError(Reason.TIMED_OUT, "the attempt took too long", outcome=Outcome.UNKNOWN)
-            self._failed(keeper, attempt, late)
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug must not stop the refreshing
-            self._failed(keeper, attempt, self._bug(error))
-        else:
-            self._handle(keeper, table.Succeeded(attempt=number, token=token))
-            self._report_success(attempt, token)
-
-    async def _obtain(self, attempt: Attempt) -> IssuedToken:
-        """Get the token, under the client's breaker once its certificate comes into play."""
-        draft = await self._acquirer.draft(attempt.spec, attempt.registration)
-        client = attempt.spec.client
-        self._admit(client)
-        try:
-            token = await self._acquirer.obtain(draft, attempt)
-        except RemoteError as error:
-            self._settle(client, error, answered=error.status is not None)
-            raise
-        self._settle(client, None, answered=True)
-        return token
-
-    def _admit(self, client: str) -> None:
-        """Raise RemoteError when the client's breaker holds the request back."""
-        self._breakers[client], wait = breakers.admit(self._breakers[client], self._clock.boot())
-        if wait is not None:
-            raise RemoteError(
-                Reason.CLIENT_SUSPENDED,
-                "requests of this client are held back",
-                outcome=Outcome.NOT_SENT,
-                hint="see the client_suspended event; its certificate is under suspicion",
-                retry_after=wait,
-            )
-
-    def _settle(self, client: str, error: RemoteError | None, *, answered: bool) -> None:
-        """Take the end of a request into the client's breaker, and report if it opened or closed."""
-        before = self._breakers[client]
-        reason = None if error is None else str(error.code)
-        breaker = breakers.after(before, reason, self._clock.boot(), answered=answered)
-        self._breakers[client] = breaker
-        was_open, is_open = isinstance(before, breakers.Open), isinstance(breaker, breakers.Open)
-        if is_open and not was_open and error is not None:
-            self._emit(
-                ClientSuspended(
-                    client=client, reason=str(error.code), hint=error.hint, probe_in=breakers.PROBE_INTERVAL
-                )
-            )
-        if was_open and not is_open:
-            self._emit(ClientResumed(client=client))
-
-    def _failed(self, keeper: Keeper, attempt: Attempt, error: BrokerError) -> None:
-        remote = error if isinstance(error, RemoteError) else None
-        attempt.registration.metadata.doubt()
-        failure = table.Failure(
-            code=str(error.code),
-            pace=pace_of(error),
-            server_error=None if remote is None else remote.server_error,
-            hint=error.hint,
-            retry_after=None if remote is None else remote.retry_after,
-        )
-        self._handle(keeper, table.Failed(attempt=attempt.number, failure=failure))
-        status = keeper.status()
-        self._emit(
-            TokenRefreshFailed(
-                token=keeper.spec.name,
-                issuer=attempt.registration.client.issuer,
-                client=attempt.registration.client.name,
-                reason=failure.code,
-                outcome=str(Outcome.NOT_SENT if remote is None else remote.outcome),
-                status=None if remote is None else remote.status,
-                server_error=failure.server_error,
-                hint=failure.hint,
-                retry_in=float(status.retry_in or 0),
-                serving=status.expires_in is not None,
-                duration=self._clock.boot() - attempt.started_at,
-                jti=attempt.transmission.jti,
-            )
-        )
-
-    def _bug(self, error: Exception) -> RemoteError:
-        incident = self._randomness.token(INCIDENT_BYTES)
-        self._emit(
-            UnexpectedFailure(where="refresh", incident=incident, error=type(error).__name__, frames=frames_of(error))
-        )
-        return RemoteError(Reason.UNEXPECTED, "an unexpected failure", outcome=Outcome.UNKNOWN)
-
-    def _report_success(self, attempt: Attempt, token: IssuedToken) -> None:
-        client = attempt.registration.client
-        self._emit(
-            TokenRefreshed(
-                token=attempt.spec.name,
-                issuer=client.issuer,
-                client=client.name,
-                generation=token.generation,
-                expires_in=token.lifetime,
-                expires_at=token.expires_at_wall,
-                binding=token.binding,
-                duration=self._clock.boot() - attempt.started_at,
-                fingerprint=token.fingerprint,
-                jti=token.jti,
-            )
-        )

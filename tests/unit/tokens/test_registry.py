@@ -4,23 +4,13 @@ import asyncio
 
 import pytest
 
-from broker.errors import LocalError, Outcome, RemoteError
-from broker.events import (
-    ClientResumed,
-    ClientSuspended,
-    TokenExpired,
-    TokenRefreshed,
-    TokenRefreshFailed,
-    UnexpectedFailure,
-)
-from broker.oauth.messages import Response
+from broker.errors import Outcome, RemoteError
+from broker.events import TokenExpired
 from broker.tokens.serving import TokenState, TokenUnavailableError
 from tests.jumping import advance, loop_time
-from tests.unit.tokens.tokens import spec
-from tests.unit.tokens.world import FakeSession, build, json_response, running
+from tests.unit.tokens.world import FakeSession, build, running
 
 DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
-SUSPECTED = RemoteError("certificate_suspected", "reset", outcome=Outcome.UNKNOWN, hint="look at it")
 
 
 async def test_two_hundred_callers_on_an_empty_cache_cause_one_request():
@@ -187,76 +177,6 @@ async def test_a_server_that_refuses_the_client_is_asked_again_slowly():
 
         assert (caught.value.code, caught.value.server_error) == ("authorization_server_error", "invalid_client")
         assert 5 <= len(world.session.requests) <= 6
-
-
-async def test_three_suspicions_suspend_the_client_until_a_probe_is_answered():
-    """Its tokens are not asked for meanwhile; nothing is a verdict; recovery resumes it."""
-    session = FakeSession(default=SUSPECTED)
-    async with running(spec("a"), spec("b"), spec("c"), spec("d"), session=session) as world:
-        await asyncio.sleep(10.0)
-        held = len(session.requests)
-        await asyncio.sleep(40.0)
-
-        assert [event.reason for event in world.events.of(ClientSuspended)] == ["certificate_suspected"]
-        assert held <= 4
-        assert len(session.requests) == held
-        assert "client_suspended" in {event.reason for event in world.events.of(TokenRefreshFailed)}
-
-        session.default = None
-        await asyncio.sleep(130.0)
-
-        assert world.events.of(ClientResumed) == [ClientResumed(client="app")]
-        assert {world.registry.status(name).state for name in "abcd"} == {TokenState.FRESH}
-
-
-async def test_a_bug_in_an_attempt_costs_that_attempt_only():
-    """It is reported with its place and without its message, and the next attempt comes."""
-    session = FakeSession(script=[ZeroDivisionError("canary-secret")])
-    async with running(session=session) as world:
-        await asyncio.sleep(5.0)
-
-        (bug,) = world.events.of(UnexpectedFailure)
-        assert "ZeroDivisionError" in bug.frames
-        assert "canary-secret" not in str(bug)
-        assert world.registry.status("directory").state is TokenState.FRESH
-
-
-async def test_an_attempt_that_hangs_is_ended():
-    """Whatever a port does, a minute later the attempt has failed and another follows."""
-    async with running(session=FakeSession(delay=1e6)) as world:
-        await asyncio.sleep(61.0)
-
-        assert [event.reason for event in world.events.of(TokenRefreshFailed)] == ["timed_out"]
-
-
-async def test_a_success_is_reported_without_the_token():
-    """The event names the token by configuration and fingerprint."""
-    async with running() as world:
-        serving = await world.registry.get("directory", min_valid=None, wait=10.0)
-
-        (event,) = world.events.of(TokenRefreshed)
-        assert (event.token, event.issuer, event.client, event.binding) == ("directory", "as", "app", "certificate")
-        assert serving.token.access_token.reveal() not in repr(event)
-        assert event.jti == world.signer.signed[0]["jti"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "reason", "outcome"),
-    [
-        (DOWN, "connect_failed", "not_sent"),
-        (LocalError("signing_failed", "no"), "signing_failed", "not_sent"),
-        (json_response({"error": "invalid_scope"}, 400), "server_refused", "refused"),
-        (Response(status=200, headers={"content-type": "text/html"}, body=b"<html>"), "not_json", "unknown"),
-    ],
-)
-async def test_a_failure_is_reported_with_its_reason_and_outcome(answer: object, reason: str, outcome: str):
-    """The reason is a closed code, the outcome that of rules.md R1."""
-    async with running(session=FakeSession(script=[answer])) as world:  # type: ignore[list-item]
-        await asyncio.sleep(0.5)
-
-        (event,) = world.events.of(TokenRefreshFailed)
-        assert (event.reason, event.outcome, event.serving) == (reason, outcome, False)
-        assert world.metadata.doubted == 1
 
 
 async def test_a_server_without_metadata_is_not_asked_for_a_token():
