@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from broker.api.desk import UNROUTED
@@ -27,10 +28,12 @@ from broker.config.settings import CertificateSettings, ClientSettings, KeySetti
 from broker.errors import LocalError
 from broker.events import Emit, Event
 from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.keys.client_secrets import load_client_secret
 from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
 from broker.keys.signer import SigningKey, load_signing_key
 from broker.keys.tls import client_context
+from broker.oauth.secret import ClientSecret
 from broker.policy.rules import Policy
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
@@ -58,17 +61,18 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """Certificates and signing keys by their names, loaded and checked."""
+    """Certificates and signing keys by their names, client secrets by their client's, loaded and checked."""
 
     certificates: Mapping[str, TransportCertificate]
     keys: Mapping[str, SigningKey]
+    secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
 
 
 def load_identities(
     settings: Settings, *, wall_now: float, on_error: Callable[[LocalError], None] | None = None
 ) -> Identities:
     """
-    Load every certificate and key; takes tens of milliseconds each.
+    Load every certificate, key and client secret; takes tens of milliseconds each.
 
     Raises LocalError for the first that is wrong. With *on_error* every error goes there instead, and what
     is wrong is missing from the result.
@@ -76,7 +80,12 @@ def load_identities(
     return Identities(
         certificates=_each(settings.certificates, partial(_certificate, wall_now=wall_now), on_error),
         keys=_each(settings.keys, _signing_key, on_error),
+        secrets=_each(_secret_files(settings), load_client_secret, on_error),
     )
+
+
+def _secret_files(settings: Settings) -> dict[str, Path]:
+    return {name: wanted.secret_file for name, wanted in settings.clients.items() if wanted.secret_file is not None}
 
 
 def _each(
@@ -198,6 +207,7 @@ class _Lines:
             exchange=Exchange(
                 session=self._line(issuer.name, wanted.certificate),
                 signer=signer,
+                secret=self._identities.secrets.get(wanted.client.name),
                 clock=self._clock,
                 randomness=self._randomness,
             ),

@@ -10,23 +10,18 @@ from __future__ import annotations
 import os.path
 from pathlib import Path
 
+from broker.config.client_combinations import check_client
 from broker.config.names import place
 from broker.config.problems import Findings
-from broker.config.schema import ClientSection, IssuerSection, SigningAlg
+from broker.config.schema import IssuerSection
 from broker.config.structure import Document
 from broker.errors import LocalError
-from broker.oauth.client import Profile, SenderConstraint
 from broker.oauth.endpoint_urls import is_loopback, parse_url
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.metadata import check_issuer
 
 MAX_SOCKET_PATH_BYTES = 107
 """``sun_path`` of unix(7) is 108 bytes, the last of them NUL."""
-
-_REFUSED_ALGS = {
-    Profile.FAPI2: frozenset({SigningAlg.RS256}),  # FAPI 2.0 Security Profile section 5.4.1
-    Profile.FAPI1_ADVANCED: frozenset({SigningAlg.RS256, SigningAlg.EDDSA}),  # FAPI 1.0 part 2 section 8.6
-}
 
 _OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience"})
 """Reserved form fields that a token section has keys for."""
@@ -42,9 +37,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     for name, issuer in document.issuers.items():
         _check_issuer(name, issuer, findings)
     for name, client in document.clients.items():
-        _check_signing_keys(name, client, findings)
-        _check_certificate(name, client, findings)
-        _check_profile(name, client, document, findings)
+        check_client(name, client, document, findings)
     _check_parameters(document, findings)
     _check_listeners(document, base, findings)
     _check_workloads(document, findings)
@@ -76,46 +69,6 @@ def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None
         findings.add(
             place("issuer", name, "allow_insecure_loopback"), message, "remove it: it is for tests on one machine"
         )
-
-
-def _check_signing_keys(name: str, client: ClientSection, findings: Findings) -> None:
-    at = place("client", name, "signing_keys")
-    if not client.signing_keys:  # each method there is signs; later ones will not
-        findings.add(
-            at, "is missing: private_key_jwt signs with a key", 'add signing_keys = ["NAME"] and a section [key.NAME]'
-        )
-    if len(client.signing_keys) > 1:
-        findings.add(at, "names more than one key", "name the one that signs; overlapping keys are not supported yet")
-
-
-def _check_certificate(name: str, client: ClientSection, findings: Findings) -> None:
-    if client.sender_constraint is SenderConstraint.CERTIFICATE and client.certificate is None:
-        findings.add(
-            place("client", name, "certificate"),
-            'is missing: sender_constraint = "certificate", the default, binds tokens to one',
-            'add certificate = "NAME" and a section [certificate.NAME], or sender_constraint = "none"',
-        )
-
-
-def _check_profile(name: str, client: ClientSection, document: Document, findings: Findings) -> None:
-    issuer = document.issuers.get(client.issuer)
-    if issuer is None or issuer.profile not in _REFUSED_ALGS:
-        return
-    if client.sender_constraint is SenderConstraint.NONE:
-        findings.add(
-            place("client", name, "sender_constraint"),
-            f'"none" is refused by profile = "{issuer.profile}" of issuer "{client.issuer}"',
-            'write sender_constraint = "certificate"; only oidc and oauth2 admit bearer tokens',
-        )
-    for index, key_name in enumerate(client.signing_keys):
-        key = document.keys.get(key_name)
-        if key is not None and key.alg in _REFUSED_ALGS[issuer.profile]:
-            findings.add(
-                place("client", name, "signing_keys", index),
-                f'key "{key_name}" has alg {key.alg}, '
-                f'which is refused by profile = "{issuer.profile}" of issuer "{client.issuer}"',
-                "use PS256 or ES256, and register it with the server",
-            )
 
 
 def _check_parameters(document: Document, findings: Findings) -> None:

@@ -87,7 +87,7 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         issuers=_each(document.issuers, lambda name, section: issuer_settings(name, section, here)),
         certificates=_each(document.certificates, lambda name, section: certificate_settings(name, section, here)),
         keys=_each(document.keys, lambda name, section: key_settings(name, section, here)),
-        clients=_each(document.clients, lambda name, section: client_settings(name, section, document)),
+        clients=_each(document.clients, lambda name, section: client_settings(name, section, document, here)),
         tokens=tuple(token_spec(name, section) for name, section in document.tokens.items()),
         workloads=tuple(workload(name, section, here) for name, section in document.workloads.items()),
         listeners=tuple(listener_settings(name, section, here) for name, section in document.listeners.items()),

@@ -33,7 +33,7 @@ from broker.config.values import (
     Visible,
     between,
 )
-from broker.oauth.client import ClientAuthMethod, Discovery, Profile, SenderConstraint
+from broker.oauth.client import ClientAuthMethod, ClientSecretEncoding, Discovery, Profile, SenderConstraint
 from broker.policy.rules import Action
 
 MAX_LIFETIME_SECONDS = 86_400
@@ -179,6 +179,10 @@ class ClientSection:
     """As registered."""
     client_auth_method: ClientAuthMethod = ClientAuthMethod.PRIVATE_KEY_JWT
     """How the client proves who it is."""
+    client_secret: SecretReference | None = None
+    """What ``client_secret_basic`` and ``client_secret_post`` send."""
+    client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
+    """How ``client_secret_basic`` writes id and secret: form-encoded, or ``raw`` for servers that do not decode."""
     signing_keys: tuple[Annotated[str, RefersTo("key")], ...] = ()
     """The name of one ``[key.NAME]``, in an array."""
     certificate: Annotated[str, RefersTo("certificate")] | None = None

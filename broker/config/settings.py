@@ -69,11 +69,16 @@ class KeySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``."""
+    """
+    A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``.
+
+    *secret_file* holds its client secret; None for methods that send none.
+    """
 
     client: Client
     certificate: str | None
     signing_key: str | None
+    secret_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def key_settings(name: str, section: KeySection, here: Surroundings) -> KeySetti
     )
 
 
-def client_settings(name: str, section: ClientSection, document: Document) -> ClientSettings:
+def client_settings(name: str, section: ClientSection, document: Document, here: Surroundings) -> ClientSettings:
     """Translate ``[client.NAME]``; the algorithm comes from its signing key."""
     signing_key = section.signing_keys[0] if section.signing_keys else None
     key = document.keys.get(signing_key) if signing_key else None
@@ -131,8 +131,14 @@ def client_settings(name: str, section: ClientSection, document: Document) -> Cl
         sender_constraint=section.sender_constraint,
         presents_certificate=section.certificate is not None,
         signing_alg=key.alg.value if key else None,
+        client_secret_encoding=section.client_secret_encoding,
     )
-    return ClientSettings(client=client, certificate=section.certificate, signing_key=signing_key)
+    return ClientSettings(
+        client=client,
+        certificate=section.certificate,
+        signing_key=signing_key,
+        secret_file=here.secret_file(section.client_secret, "client", name, "client_secret"),
+    )
 
 
 def token_spec(name: str, section: TokenSection) -> TokenSpec:

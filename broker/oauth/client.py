@@ -14,6 +14,33 @@ class ClientAuthMethod(StrEnum):
     """``token_endpoint_auth_method`` (RFC 7591 section 2, RFC 8705 section 2)."""
 
     PRIVATE_KEY_JWT = "private_key_jwt"
+    """An assertion, signed with our key (RFC 7523 section 2.2)."""
+    TLS_CLIENT_AUTH = "tls_client_auth"
+    """The transport certificate, by its subject and a CA that the server trusts."""
+    SELF_SIGNED_TLS_CLIENT_AUTH = "self_signed_tls_client_auth"
+    """The transport certificate itself, which the server has registered."""
+    CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 (the name of a method)
+    """A shared secret in the ``Authorization`` header (RFC 6749 section 2.3.1)."""
+    CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 (the name of a method)
+    """The same in the form, where a proxy's log is more likely to have it."""
+    NONE = "none"
+    """Nothing: a public client (RFC 6749 section 2.1)."""
+
+
+SECRET_METHODS = frozenset({ClientAuthMethod.CLIENT_SECRET_BASIC, ClientAuthMethod.CLIENT_SECRET_POST})
+"""Those that hand the server a secret, with each request anew."""
+
+CERTIFICATE_METHODS = frozenset({ClientAuthMethod.TLS_CLIENT_AUTH, ClientAuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH})
+"""Those that are nothing but mutual TLS."""
+
+
+class ClientSecretEncoding(StrEnum):
+    """How ``client_secret_basic`` writes client id and secret into its header."""
+
+    FORM = "form"
+    """Form-encoded first, as RFC 6749 section 2.3.1 demands."""
+    RAW = "raw"
+    """As they are (RFC 7617), for servers that do not decode."""
 
 
 class SenderConstraint(StrEnum):
@@ -80,7 +107,7 @@ class Client:
 
     *issuer* is the name of the ``[issuer.NAME]`` section; *presents_certificate* says that mutual TLS is
     used, so that ``mtls_endpoint_aliases`` apply (RFC 8705 section 5); *signing_alg* is the algorithm of
-    its client assertions.
+    its client assertions, *client_secret_encoding* matters to ``client_secret_basic`` alone.
     """
 
     name: str
@@ -90,3 +117,4 @@ class Client:
     sender_constraint: SenderConstraint
     presents_certificate: bool
     signing_alg: str | None = None
+    client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM

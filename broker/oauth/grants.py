@@ -49,7 +49,7 @@ def client_credentials_draft(
     if any(name in RESERVED_PARAMETERS for name, _ in parameters):
         raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
     url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
-    authentication, assertion = authenticate(client, issuer, server, url)
+    authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "client_credentials"),
         *((("scope", " ".join(scope)),) if scope else ()),
@@ -58,4 +58,4 @@ def client_credentials_draft(
         *parameters,
         *authentication,
     )
-    return Draft(url=url, form=form, assertion=assertion)
+    return Draft(url=url, form=form, credential=credential)

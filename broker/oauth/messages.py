@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from broker.oauth.secret import ClientAssertion
+from broker.oauth.client import ClientSecretEncoding
+from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,35 @@ class AssertionSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BasicSpec:
+    """What an ``Authorization: Basic`` header has to say, but for the secret."""
+
+    client_id: str
+    encoding: ClientSecretEncoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostSpec:
+    """The client secret is a field of the form."""
+
+
+CredentialSpec = AssertionSpec | BasicSpec | PostSpec
+Credential = ClientAssertion | BasicCredentials | ClientSecret
+"""What proves who we are: one or nothing, because servers refuse two (RFC 6749 section 2.3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``)."""
+    """
+    A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``).
+
+    *credential* says what is to be added before it is sent; None for a client that the connection alone, or
+    nothing, identifies.
+    """
 
     url: str
     form: tuple[tuple[str, str], ...]
-    assertion: AssertionSpec | None = None
+    credential: CredentialSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +64,15 @@ class Request:
     """
     A request that is ready to be sent, once.
 
-    *form* is None for a GET. *client_assertion* is sent as ``client_assertion`` beside the form; it is
-    held apart so that the rest of the value may be looked at in a debugger without harm.
+    *form* is None for a GET. *credential* is sent beside the form or as a header; it is held apart so that
+    the rest of the value may be looked at in a debugger without harm.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     form: tuple[tuple[str, str], ...] | None = None
-    client_assertion: ClientAssertion | None = None
+    credential: Credential | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal, assert_never
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
-from broker.oauth.client import Client, Discovery, Issuer, Profile, SenderConstraint
+from broker.oauth.client import Client, ClientAuthMethod, Discovery, Issuer, Profile, SenderConstraint
 from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 from broker.oauth.jose import alg_names
 from broker.oauth.messages import Response
@@ -203,7 +203,7 @@ def _needs(
     methods = server.token_endpoint_auth_methods_supported
     if methods is None:
         yield (
-            issuer.profile is Profile.OAUTH2,
+            issuer.profile is Profile.OAUTH2 or method is ClientAuthMethod.CLIENT_SECRET_BASIC,
             "token_endpoint_auth_methods_supported",
             f'is absent and so means "client_secret_basic", not "{method}"; profile = "oauth2" does without it',
         )

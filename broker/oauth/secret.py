@@ -85,6 +85,24 @@ class ClientAssertion(HighEntropySecret):
 
 
 @final
+class ClientSecret(Secret):
+    """
+    A password that we share with an authorization server (RFC 6749 section 2.3.1).
+
+    It shows no digest: who made it, and from how much chance, nobody knows here.
+    """
+
+    __slots__ = ()
+
+
+@final
+class BasicCredentials(Secret):
+    """The value of an ``Authorization`` header that holds a client secret (RFC 7617 section 2)."""
+
+    __slots__ = ()
+
+
+@final
 class Passphrase(Secret):
     """Opens an encrypted private key."""
 

@@ -19,7 +19,7 @@ from yarl import URL
 
 from broker import __version__
 from broker.errors import RemoteError
-from broker.oauth.client_auth import assertion_form
+from broker.oauth.client_auth import credential_form, credential_headers
 from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, parse_url
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
@@ -236,6 +236,7 @@ def _headers(request: Request) -> dict[str, str]:
     """Give the headers that go out beside Host and Content-Length; those of transport cannot be overridden."""
     headers = {"accept": "application/json", "user-agent": f"token-broker/{__version__}"}
     headers.update((name.lower(), value) for name, value in request.headers.items())
+    headers.update(credential_headers(request.credential))
     headers["accept-encoding"] = "identity"
     if request.form is not None:
         headers["content-type"] = "application/x-www-form-urlencoded"
@@ -243,13 +244,10 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _form(request: Request) -> bytes | None:
-    """Encode the form (RFC 6749 appendix B), with the client assertion at its end."""
+    """Encode the form (RFC 6749 appendix B), with the client's credential at its end."""
     if request.form is None:
         return None
-    pairs = list(request.form)
-    if request.client_assertion is not None:
-        pairs += assertion_form(request.client_assertion)
-    return urlencode(pairs).encode("ascii")
+    return urlencode([*request.form, *credential_form(request.credential)]).encode("ascii")
 
 
 def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:

@@ -33,7 +33,7 @@ UID_A, UID_B = 40_001, 40_002
 CANARY = "canary-5c1f0a9be7"
 """Goes into everything hostile that a test sends; must not come out anywhere."""
 
-PRIVATE = ("*.key", "signing-*.pem", "control-token", "audit.key", "*.passphrase")
+PRIVATE = ("*.key", "signing-*.pem", "control-token", "audit.key", "*.passphrase", "*.secret")
 """Files of a sandbox whose content must not come out anywhere."""
 
 

@@ -14,7 +14,6 @@ from tests.unit.config.files import changed
 
 BASE = Path("/etc/token-broker")
 ISSUER = 'issuer = "https://auth.example.com"'
-SECOND_KEY = '[key.second]\nfile = "second.key"\nalg = "ES256"\n\n[client.raidiam]'
 Edits = tuple[tuple[str, str], ...]
 
 
@@ -39,58 +38,6 @@ def test_a_good_file_has_nothing_that_contradicts() -> None:
 
 
 TABLE: list[tuple[Edits, str]] = [
-    # clients
-    (
-        (('signing_keys = ["signing"]\n', ""),),
-        (
-            "client.raidiam.signing_keys: is missing: private_key_jwt signs with a key; "
-            'add signing_keys = ["NAME"] and a section [key.NAME]'
-        ),
-    ),
-    (
-        (('signing_keys = ["signing"]', "signing_keys = []"),),
-        (
-            "client.raidiam.signing_keys: is missing: private_key_jwt signs with a key; "
-            'add signing_keys = ["NAME"] and a section [key.NAME]'
-        ),
-    ),
-    (
-        (('signing_keys = ["signing"]', 'signing_keys = ["signing", "second"]'), ("[client.raidiam]", SECOND_KEY)),
-        (
-            "client.raidiam.signing_keys: names more than one key; "
-            "name the one that signs; overlapping keys are not supported yet"
-        ),
-    ),
-    (
-        (('certificate = "transport"\n', ""),),
-        (
-            "client.raidiam.certificate: is missing: "
-            'sender_constraint = "certificate", the default, binds tokens to one; '
-            'add certificate = "NAME" and a section [certificate.NAME], or sender_constraint = "none"'
-        ),
-    ),
-    (
-        (('client_id = "our-client"', 'client_id = "our-client"\nsender_constraint = "none"'),),
-        (
-            'client.raidiam.sender_constraint: "none" is refused by profile = "fapi2" of issuer "raidiam"; '
-            'write sender_constraint = "certificate"; only oidc and oauth2 admit bearer tokens'
-        ),
-    ),
-    (
-        (('alg = "PS256"', 'alg = "RS256"'),),
-        (
-            'client.raidiam.signing_keys[0]: key "signing" has alg RS256, '
-            'which is refused by profile = "fapi2" of issuer "raidiam"; '
-            "use PS256 or ES256, and register it with the server"
-        ),
-    ),
-    (
-        (('alg = "PS256"', 'alg = "EdDSA"'), (ISSUER, f'{ISSUER}\nprofile = "fapi1_advanced"')),
-        (
-            'client.raidiam.signing_keys[0]: key "signing" has alg EdDSA, which is refused by '
-            'profile = "fapi1_advanced" of issuer "raidiam"; use PS256 or ES256, and register it with the server'
-        ),
-    ),
     # issuers
     (
         ((ISSUER, 'issuer = "http://127.0.0.1:9400"'),),
@@ -181,22 +128,6 @@ def test_what_does_not_go_together_is_refused_with_the_fix(edits: Edits, expecte
         pytest.param(((ISSUER, 'issuer = "http://localhost:9400"\nallow_insecure_loopback = true'),), id="localhost"),
         pytest.param(((ISSUER, 'issuer = "http://127.9.9.9"\nallow_insecure_loopback = true'),), id="127/8"),
         pytest.param(((ISSUER, 'issuer = "https://[::1]:9400"\nallow_insecure_loopback = true'),), id="::1"),
-        pytest.param(
-            (
-                (ISSUER, f'{ISSUER}\nprofile = "oauth2"'),
-                ('alg = "PS256"', 'alg = "RS256"'),
-                ('certificate = "transport"', 'sender_constraint = "none"'),
-            ),
-            id="oauth2 admits RS256 and bearer tokens",
-        ),
-        pytest.param(
-            (
-                (ISSUER, f'{ISSUER}\nprofile = "oidc"'),
-                ('client_id = "our-client"', 'client_id = "x"\nsender_constraint = "none"'),
-            ),
-            id="a certificate without bound tokens",
-        ),
-        pytest.param((('alg = "PS256"', 'alg = "EdDSA"'),), id="fapi2 admits EdDSA"),
         pytest.param((('listener = ["app"]\n', ""),), id="a workload known by its uid"),
         pytest.param((("uid = [1000]", "gid = [1000]"),), id="a workload known by its gid"),
         pytest.param((("uid = [1000]\n", ""),), id="a workload known by its listener"),

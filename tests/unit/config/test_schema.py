@@ -24,7 +24,14 @@ from broker.config.schema import (
     SigningAlg,
 )
 from broker.config.settings import LogLevel, OnAuditFailure
-from broker.oauth.client import AssertionAudience, ClientAuthMethod, Discovery, Profile, SenderConstraint
+from broker.oauth.client import (
+    AssertionAudience,
+    ClientAuthMethod,
+    ClientSecretEncoding,
+    Discovery,
+    Profile,
+    SenderConstraint,
+)
 from broker.oauth.jose import SIGNING_ALGS
 from broker.policy.rules import Action
 from broker.tokens.spec import DEFAULT_LIFETIME, TokenSpec
@@ -96,6 +103,7 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (Discovery, "issuer.NAME", "discovery"),
         (AssertionAudience, "issuer.NAME", "assertion_audience"),
         (ClientAuthMethod, "client.NAME", "client_auth_method"),
+        (ClientSecretEncoding, "client.NAME", "client_secret_encoding"),
         (SenderConstraint, "client.NAME", "sender_constraint"),
         (Action, "workload.NAME", "may"),
         (LogLevel, "log", "level"),
@@ -137,19 +145,24 @@ def test_each_field_of_the_schema_says_what_it_means() -> None:
 # --- the example ---
 
 
-def example() -> dict[str, dict[str, Any]]:
-    """Give the keys of each section of the example."""
+def example() -> dict[str, list[dict[str, Any]]]:
+    """Give the tables of each section of the example: not all keys of one may stand together."""
     raw = tomllib.loads(EXAMPLE.read_text())
-    single = {key: table for key, table in raw.items() if key in SINGLE_SECTIONS}
-    named = {f"{kind}.NAME": next(iter(raw[kind].values())) for kind in NAMED_SECTIONS if kind in raw}
+    single = {key: [table] for key, table in raw.items() if key in SINGLE_SECTIONS}
+    named = {f"{kind}.NAME": list(raw[kind].values()) for kind in NAMED_SECTIONS if kind in raw}
     return single | named
 
 
 def test_the_example_shows_every_section_and_every_key() -> None:
-    """In the order of the schema, so that a new key is not forgotten."""
-    shown = {heading: list(table) for heading, table in example().items()}
+    """In the order of the schema in each, so that a new key is not forgotten."""
+    schemas = {heading: [field.name for field in attrs.fields(cls)] for heading, cls in HEADINGS.items()}
 
-    assert shown == {heading: [field.name for field in attrs.fields(cls)] for heading, cls in HEADINGS.items()}
+    assert {heading: {key for table in tables for key in table} for heading, tables in example().items()} == {
+        heading: set(keys) for heading, keys in schemas.items()
+    }
+    for heading, tables in example().items():
+        for table in tables:
+            assert list(table) == [key for key in schemas[heading] if key in table]
 
 
 def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
@@ -161,7 +174,7 @@ def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
     settings = load_settings(path, credentials_directory=None, accounts=FakeAccounts())
 
     assert settings.warnings == ()
-    assert [token.name for token in settings.tokens] == ["software"]
+    assert [token.name for token in settings.tokens] == ["software", "reports"]
 
 
 @pytest.mark.parametrize(("heading", "cls"), HEADINGS.items())
@@ -189,7 +202,7 @@ def comments_of(heading: str) -> dict[str, str]:
             above += f"\n{line}"
         elif found := re.match(r"(\w+) = ", line):
             if current == heading:
-                comments[found[1]] = above
+                comments.setdefault(found[1], above)
             above = ""
     return comments
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.config.settings import AuditSettings, OnAuditFailure, OpsSettings
-from broker.oauth.client import AssertionAudience, ClientAuthMethod, Profile, SenderConstraint
+from broker.oauth.client import AssertionAudience, ClientAuthMethod, ClientSecretEncoding, Profile, SenderConstraint
 from broker.policy.rules import Action, Workload
 from tests.unit.config.files import FakeAccounts, changed, load, problems
 
@@ -82,6 +82,27 @@ def test_a_client_knows_its_algorithm_and_its_certificate(tmp_path: Path) -> Non
     assert settings.client.client_auth_method is ClientAuthMethod.PRIVATE_KEY_JWT
     assert settings.client.sender_constraint is SenderConstraint.CERTIFICATE
     assert (settings.certificate, settings.signing_key) == ("transport", "signing")
+
+
+def test_a_client_secret_is_a_path_and_an_encoding(tmp_path: Path) -> None:
+    """The file is not opened: the settings hold no secret."""
+    text = changed(
+        ('issuer = "https://auth.example.com"', 'issuer = "https://auth.example.com"\nprofile = "oauth2"'),
+        (
+            'signing_keys = ["signing"]',
+            (
+                'client_auth_method = "client_secret_basic"\nclient_secret = { file = "app.secret" }\n'
+                'client_secret_encoding = "raw"'
+            ),
+        ),
+    )
+
+    settings = load(tmp_path, text).clients["raidiam"]
+
+    assert settings.secret_file == tmp_path / "app.secret"
+    assert settings.client.client_auth_method is ClientAuthMethod.CLIENT_SECRET_BASIC
+    assert settings.client.client_secret_encoding is ClientSecretEncoding.RAW
+    assert (settings.client.signing_alg, settings.signing_key) == (None, None)
 
 
 def test_a_client_without_certificate_presents_none(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.client import Profile, SenderConstraint
+from broker.oauth.client import ClientAuthMethod, Profile, SenderConstraint
 from broker.oauth.metadata import AuthorizationServer, check_capabilities
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import ISSUER_URL, a_client, an_issuer
@@ -98,3 +98,22 @@ def test_another_grant_type_can_be_asked_about() -> None:
     )
     with pytest.raises(RemoteError):
         check_capabilities(a_server(), a_client(), an_issuer(), grant_type="refresh_token")
+
+
+@pytest.mark.parametrize("method", ClientAuthMethod)
+def test_each_method_has_to_be_listed(method: ClientAuthMethod) -> None:
+    """By its registered name, and no other stands for it."""
+    client = a_client(client_auth_method=method, signing_alg=None)
+    others = tuple(other.value for other in ClientAuthMethod if other is not method)
+
+    check_capabilities(a_server(token_endpoint_auth_methods_supported=(method.value,)), client, an_issuer())
+    with pytest.raises(RemoteError):
+        check_capabilities(a_server(token_endpoint_auth_methods_supported=others), client, an_issuer())
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_a_server_that_lists_no_methods_has_client_secret_basic(profile: Profile) -> None:
+    """RFC 8414 section 2, for whoever may use it at all."""
+    client = a_client(client_auth_method=ClientAuthMethod.CLIENT_SECRET_BASIC, signing_alg=None)
+
+    check_capabilities(a_server(token_endpoint_auth_methods_supported=None), client, an_issuer(profile=profile))

@@ -6,7 +6,17 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from broker.oauth.client import AssertionAudience, ClientAuthMethod, Discovery, Issuer, Profile, SenderConstraint
+from broker.oauth.client import (
+    CERTIFICATE_METHODS,
+    SECRET_METHODS,
+    AssertionAudience,
+    ClientAuthMethod,
+    ClientSecretEncoding,
+    Discovery,
+    Issuer,
+    Profile,
+    SenderConstraint,
+)
 from tests.unit.oauth.builders import a_client
 
 
@@ -27,7 +37,23 @@ def test_the_values_are_those_that_operators_write() -> None:
     assert [*Discovery] == ["auto", "oidc", "oauth2"]
     assert [*AssertionAudience] == ["issuer", "target"]
     assert [*SenderConstraint] == ["certificate", "none"]
-    assert "private_key_jwt" in [*ClientAuthMethod]
+    assert [*ClientAuthMethod] == [
+        "private_key_jwt",
+        "tls_client_auth",
+        "self_signed_tls_client_auth",
+        "client_secret_basic",
+        "client_secret_post",
+        "none",
+    ]
+    assert [*ClientSecretEncoding] == ["form", "raw"]
+
+
+def test_each_method_is_of_one_kind() -> None:
+    """What needs a secret needs no certificate; a new method has to be thought about here."""
+    others = {ClientAuthMethod.PRIVATE_KEY_JWT, ClientAuthMethod.NONE}
+
+    assert SECRET_METHODS | CERTIFICATE_METHODS | others == {*ClientAuthMethod}
+    assert not SECRET_METHODS & CERTIFICATE_METHODS
 
 
 def test_a_client_does_not_change() -> None:

@@ -30,7 +30,7 @@ def test_the_least_request_has_grant_type_and_client() -> None:
     assert draft() == Draft(
         url="https://as.example:8443/token",
         form=(("grant_type", "client_credentials"), ("client_id", "app-1")),
-        assertion=AssertionSpec(client_id="app-1", audience=ISSUER_URL),
+        credential=AssertionSpec(client_id="app-1", audience=ISSUER_URL),
     )
 
 
@@ -62,7 +62,7 @@ def test_a_client_without_a_certificate_dials_the_ordinary_endpoint() -> None:
     made = draft(a_client(presents_certificate=False), an_issuer(assertion_audience=AssertionAudience.TARGET))
 
     assert made.url == f"{ISSUER_URL}/token"
-    assert made.assertion == AssertionSpec(client_id="app-1", audience=f"{ISSUER_URL}/token")
+    assert made.credential == AssertionSpec(client_id="app-1", audience=f"{ISSUER_URL}/token")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_PARAMETERS))
@@ -80,4 +80,4 @@ def test_every_field_that_a_draft_sets_is_reserved() -> None:
     form = draft(scope=("a",), resource=("b",), audience=("c",)).form
 
     assert {name for name, _ in form} <= RESERVED_PARAMETERS
-    assert {"client_assertion", "client_assertion_type"} <= RESERVED_PARAMETERS
+    assert {"client_assertion", "client_assertion_type", "client_secret"} <= RESERVED_PARAMETERS

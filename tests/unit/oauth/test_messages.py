@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from broker.oauth.messages import Draft, Request, Response
-from broker.oauth.secret import ClientAssertion
+import pytest
+
+from broker.oauth.messages import Credential, Draft, Request, Response
+from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
 
 
 def test_the_body_of_a_response_is_not_printed() -> None:
@@ -14,13 +16,14 @@ def test_the_body_of_a_response_is_not_printed() -> None:
     assert "200" in repr(response)
 
 
-def test_the_client_assertion_of_a_request_is_not_printed() -> None:
-    """It is held apart from the form for that."""
+@pytest.mark.parametrize("credential", [ClientAssertion("canary"), ClientSecret("canary"), BasicCredentials("canary")])
+def test_the_credential_of_a_request_is_not_printed(credential: Credential) -> None:
+    """It is held apart from form and headers for that."""
     request = Request(
         method="POST",
         url="https://as.example/token",
         form=(("grant_type", "client_credentials"),),
-        client_assertion=ClientAssertion("canary"),
+        credential=credential,
     )
 
     assert "canary" not in repr(request)

@@ -8,10 +8,18 @@ import pickle
 
 import pytest
 
-from broker.oauth.secret import AccessToken, ClientAssertion, HighEntropySecret, Passphrase, Secret
+from broker.oauth.secret import (
+    AccessToken,
+    BasicCredentials,
+    ClientAssertion,
+    ClientSecret,
+    HighEntropySecret,
+    Passphrase,
+    Secret,
+)
 
 VALUE = "canary-4711"
-KINDS = [Secret, HighEntropySecret, AccessToken, ClientAssertion, Passphrase]
+KINDS = [Secret, HighEntropySecret, AccessToken, ClientAssertion, ClientSecret, BasicCredentials, Passphrase]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,8 +49,10 @@ def test_the_value_comes_out_by_name(kind: type[Secret]) -> None:
 
 
 def test_only_secrets_of_high_entropy_show_a_digest() -> None:
-    """The digest of a passphrase could be tried out; that of a random token tells nothing."""
+    """The digest of a passphrase or client secret could be tried out; that of a random token tells nothing."""
     assert repr(Passphrase("password")) == "Passphrase(***)"
+    assert repr(ClientSecret("password")) == "ClientSecret(***)"
+    assert repr(BasicCredentials("Basic YTpi")) == "BasicCredentials(***)"
     assert repr(AccessToken("abc")) == "AccessToken(sha256:ba7816bf8f01)"
     assert repr(ClientAssertion("abc")) == "ClientAssertion(sha256:ba7816bf8f01)"
 

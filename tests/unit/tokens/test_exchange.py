@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import LocalError
-from broker.oauth.messages import AssertionSpec, Draft
+from broker.oauth.client import ClientSecretEncoding
+from broker.oauth.messages import AssertionSpec, BasicSpec, CredentialSpec, Draft, PostSpec
+from broker.oauth.secret import BasicCredentials, ClientSecret
 from broker.tokens.exchange import Exchange
 from tests.fakes import Dice, LoopClock
 from tests.unit.tokens.world import FakeSession, FakeSigner
@@ -11,12 +13,12 @@ from tests.unit.tokens.world import FakeSession, FakeSigner
 DRAFT = Draft(
     url="https://as.example/token",
     form=(("grant_type", "client_credentials"),),
-    assertion=AssertionSpec(client_id="app-1", audience="https://as.example"),
+    credential=AssertionSpec(client_id="app-1", audience="https://as.example"),
 )
 
 
-def exchange(session: FakeSession, signer: FakeSigner | None) -> Exchange:
-    return Exchange(session=session, signer=signer, clock=LoopClock(), randomness=Dice())
+def exchange(session: FakeSession, signer: FakeSigner | None, *, secret: ClientSecret | None = None) -> Exchange:
+    return Exchange(session=session, signer=signer, secret=secret, clock=LoopClock(), randomness=Dice())
 
 
 async def test_every_transmission_has_an_assertion_of_its_own():
@@ -30,7 +32,7 @@ async def test_every_transmission_has_an_assertion_of_its_own():
     first, second = signer.signed
     assert first["jti"] != second["jti"]
     assert first["aud"] == "https://as.example"
-    assertions = [request.client_assertion for request in session.requests]
+    assertions = [request.credential for request in session.requests]
     assert [assertion.reveal() for assertion in assertions if assertion] == ["assertion-1", "assertion-2"]
 
 
@@ -58,15 +60,54 @@ async def test_the_start_is_taken_before_the_request():
     assert ours.clock.boot() == before + 7.0
 
 
-async def test_a_draft_without_an_assertion_is_sent_without():
-    """A client that authenticates otherwise has no signer."""
+async def test_a_draft_without_a_credential_is_sent_without():
+    """A client that its connection identifies adds nothing, and there is no jti to tell it by."""
+    session = FakeSession()
+    ours = exchange(session, None)
+    transmission = ours.prepare()
+
+    await ours.send(Draft(url="https://as.example/token", form=()), transmission)
+
+    assert session.requests[0].credential is None
+    assert session.requests[0].method == "POST"
+    assert transmission.jti is None
+
+
+async def test_a_secret_goes_where_the_draft_says():
+    """Into the form as it is, or into a header; never shown by the request either way."""
+    session = FakeSession()
+    ours = exchange(session, None, secret=ClientSecret("canary"))
+    header = BasicSpec(client_id="app", encoding=ClientSecretEncoding.FORM)
+
+    for credential in (PostSpec(), header):
+        draft = Draft(url="https://as.example/token", form=(), credential=credential)
+        await ours.send(draft, ours.prepare())
+
+    assert [request.credential for request in session.requests] == [
+        ClientSecret("canary"),
+        BasicCredentials("Basic YXBwOmNhbmFyeQ=="),
+    ]
+    assert "canary" not in repr(session.requests)
+    assert "YXBwOmNhbmFyeQ" not in repr(session.requests)
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        AssertionSpec(client_id="app", audience="https://as.example"),
+        BasicSpec(client_id="app", encoding=ClientSecretEncoding.FORM),
+        PostSpec(),
+    ],
+)
+async def test_a_client_that_lacks_its_credential_sends_nothing(credential: CredentialSpec):
+    """A request without it would be that of another client, a public one."""
     session = FakeSession()
     ours = exchange(session, None)
 
-    await ours.send(Draft(url="https://as.example/token", form=()), ours.prepare())
+    with pytest.raises(TypeError):
+        await ours.send(Draft(url="https://as.example/token", form=(), credential=credential), ours.prepare())
 
-    assert session.requests[0].client_assertion is None
-    assert session.requests[0].method == "POST"
+    assert session.requests == []
 
 
 async def test_a_key_that_cannot_sign_sends_nothing():

@@ -13,7 +13,7 @@ from yarl import URL
 from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import ClientAssertion
+from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
 from broker.transport.session import _OrderlyRequest, _read_piece
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
@@ -25,9 +25,7 @@ pytestmark = pytest.mark.real_time
 
 def post(url: str, *form: tuple[str, str], assertion: str | None = None) -> Request:
     secret = ClientAssertion(assertion) if assertion else None
-    return Request(
-        method="POST", url=url, form=form or (("grant_type", "client_credentials"),), client_assertion=secret
-    )
+    return Request(method="POST", url=url, form=form or (("grant_type", "client_credentials"),), credential=secret)
 
 
 def get(url: str) -> Request:
@@ -78,6 +76,27 @@ async def test_a_form_keeps_order_and_repetitions_and_ends_with_the_assertion():
             b"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer"
             b"&client_assertion=h.c.s"
         )
+
+
+async def test_a_client_secret_is_the_last_field_of_the_form_or_a_header():
+    """Encoded as every field is; a header that the request names otherwise gives way to the credential."""
+    async with serving(answers_ok) as server, session() as connections:
+        for credential in (ClientSecret("a b+%"), BasicCredentials("Basic YTpi")):
+            await connections.send(
+                Request(
+                    method="POST",
+                    url=server.url(),
+                    headers={"Authorization": "Bearer other"} if isinstance(credential, BasicCredentials) else {},
+                    form=(("scope", "a"),),
+                    credential=credential,
+                )
+            )
+
+        in_form, in_header = server.heard
+        assert in_form.body == b"scope=a&client_secret=a+b%2B%25"
+        assert "authorization" not in in_form.headers()
+        assert in_header.body == b"scope=a"
+        assert in_header.headers()["authorization"] == "Basic YTpi"
 
 
 async def test_a_url_is_called_exactly_as_it_is_written():
