@@ -100,13 +100,22 @@ class Acquirer:
                 status=sent.response.status,
                 hint="renew the client's certificate",
             )
+        expires_at = sent.started_at + (expires_at_wall - started_at_wall)
+        if expires_at <= self.clock.boot():
+            raise RemoteError(
+                Reason.TIMED_OUT,
+                "the answer took longer than the token lives",
+                outcome=Outcome.ANSWERED,
+                status=sent.response.status,
+                hint="ask the operator of the server for tokens that live longer",
+            )
         return IssuedToken(
             access_token=answer.access_token,
             token_type=answer.token_type,
             scope=answer.scope if answer.scope is not None else spec.scope,
             issuer=registration.issuer.issuer,
             obtained_at=sent.started_at,
-            expires_at=sent.started_at + (expires_at_wall - started_at_wall),
+            expires_at=expires_at,
             expires_at_wall=expires_at_wall,
             generation=attempt.number,
             etag=self.randomness.token(ETAG_BYTES),

@@ -25,7 +25,7 @@ from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.keeper import Keeper
 from broker.tokens.ports import Clock, Randomness
-from broker.tokens.schedule import pace_of
+from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken
 
 ATTEMPT_DEADLINE = 60.0
@@ -50,8 +50,13 @@ class Attempts:
         randomness: Randomness,
         emit: Emit,
         settle: Settle,
+        unblock: Callable[[str], None],
     ) -> None:
-        """Take the *registrations* by the name of the client; *settle* gets the end of each attempt."""
+        """
+        Take the *registrations* by the name of the client.
+
+        *settle* gets the end of each attempt, *unblock* the name of a client that is answered again.
+        """
         self._registrations = dict(registrations)
         self._breakers: dict[str, breakers.Breaker] = {name: breakers.Closed() for name in registrations}
         self._acquirer = acquirer
@@ -59,9 +64,18 @@ class Attempts:
         self._randomness = randomness
         self._emit = emit
         self._settle = settle
+        self._unblock = unblock
 
     async def make(self, keeper: Keeper, number: int) -> None:
-        """Make one attempt; whatever happens in it ends here, as an event for the table."""
+        """Make attempt *number*; whatever happens in it ends here, as an event for the table."""
+        try:
+            await self._make(keeper, number)
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug in one attempt must not stop the others
+            self._bug(error)
+            failure = table.Failure(code=Reason.UNEXPECTED, pace=Pace.ORDINARY)
+            self._settle(keeper, table.Failed(attempt=number, failure=failure))
+
+    async def _make(self, keeper: Keeper, number: int) -> None:
         registration = self._registrations[keeper.spec.client]
         attempt = Attempt(
             number=number,
@@ -78,7 +92,7 @@ class Attempts:
         except TimeoutError:
             late = RemoteError(Reason.TIMED_OUT, "the attempt took too long", outcome=Outcome.UNKNOWN)
             self._failed(keeper, attempt, late)
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug must not stop the refreshing
+        except Exception as error:  # noqa: BLE001 - a bug is a failure like others: counted, reported, retried
             self._failed(keeper, attempt, self._bug(error))
         else:
             self._settle(keeper, table.Succeeded(attempt=number, token=token))
@@ -88,18 +102,19 @@ class Attempts:
         """Get the token, under the client's breaker once its certificate comes into play."""
         draft = await self._acquirer.draft(attempt.spec, attempt.registration)
         client = attempt.spec.client
-        self._admit(client)
+        admitted_at = self._admit(client)
         try:
             token = await self._acquirer.obtain(draft, attempt)
         except RemoteError as error:
-            self._take_in(client, error, answered=error.status is not None)
+            self._take_in(client, error, admitted_at=admitted_at)
             raise
-        self._take_in(client, None, answered=True)
+        self._take_in(client, None, admitted_at=admitted_at)
         return token
 
-    def _admit(self, client: str) -> None:
-        """Raise RemoteError when the client's breaker holds the request back."""
-        self._breakers[client], wait = breakers.admit(self._breakers[client], self._clock.boot())
+    def _admit(self, client: str) -> float:
+        """Give the time of admission. Raises RemoteError when the client's breaker holds the request back."""
+        now = self._clock.boot()
+        self._breakers[client], wait = breakers.admit(self._breakers[client], now)
         if wait is not None:
             raise RemoteError(
                 Reason.CLIENT_SUSPENDED,
@@ -108,12 +123,18 @@ class Attempts:
                 hint="see the client_suspended event; its certificate is under suspicion",
                 retry_after=wait,
             )
+        return now
 
-    def _take_in(self, client: str, error: RemoteError | None, *, answered: bool) -> None:
+    def _take_in(self, client: str, error: RemoteError | None, *, admitted_at: float) -> None:
         """Take the end of a request into the client's breaker, and report if it opened or closed."""
         before = self._breakers[client]
-        reason = None if error is None else str(error.code)
-        breaker = breakers.after(before, reason, self._clock.boot(), answered=answered)
+        breaker = breakers.after(
+            before,
+            None if error is None else str(error.code),
+            self._clock.boot(),
+            admitted_at=admitted_at,
+            answered=error is None or error.status is not None,
+        )
         self._breakers[client] = breaker
         was_open, is_open = isinstance(before, breakers.Open), isinstance(breaker, breakers.Open)
         if is_open and not was_open and error is not None:
@@ -124,6 +145,7 @@ class Attempts:
             )
         if was_open and not is_open:
             self._emit(ClientResumed(client=client))
+            self._unblock(client)
 
     def _failed(self, keeper: Keeper, attempt: Attempt, error: BrokerError) -> None:
         remote = error if isinstance(error, RemoteError) else None

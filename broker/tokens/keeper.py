@@ -21,6 +21,9 @@ from broker.tokens.spec import IssuedToken, TokenSpec
 MIN_SERVED = 1.0
 """Seconds: ``expires_in`` is floored, and a token with 0 s left is of no use to anybody."""
 
+LAST_MOMENT = 2.0
+"""Seconds before a token's end when a caller gets it rather than wait on: time for the answer, and to use it."""
+
 TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
 """OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5)."""
 
@@ -32,6 +35,7 @@ class Keeper:
         self.spec = spec
         self.state: table.State = table.Missing(due_at=clock.boot())
         self.attempts = 0
+        self.alarms: set[float] = set()
         self._clock = clock
         self._randomness = randomness
         self._emit = emit
@@ -74,15 +78,19 @@ class Keeper:
         """Say whether an attempt is under way."""
         return isinstance(self.state, table.Fetching | table.Refreshing)
 
-    def may_change_within(self, seconds: float) -> bool:
-        """Say whether a caller that waits so long may see another state; if not, it need not wait."""
-        match self.state:
-            case table.Fetching() | table.Refreshing():
-                return True
-            case table.Missing(due_at=due_at) | table.Stale(due_at=due_at):
-                return due_at - self._clock.boot() <= seconds
-            case table.Fresh():
-                return False
+    def patience(self, wait: float) -> float:
+        """
+        Give the seconds for which it is worth waiting, of the *wait* that a caller has; 0 if for none.
+
+        With a token in hand only an attempt under way is waited for, and never so long that the token ends
+        meanwhile. Without one, the next attempt is waited for if it comes in time.
+        """
+        now = self._clock.boot()
+        token = table.token_of(self.state)
+        if token is not None and token.expires_at - now >= MIN_SERVED:
+            return min(wait, token.expires_at - now - LAST_MOMENT) if self.is_running() else 0.0
+        at = table.wake_at(self.state)
+        return wait if self.is_running() or (at is not None and at - now <= wait) else 0.0
 
     async def change(self) -> None:
         """Wait for the next change of state."""

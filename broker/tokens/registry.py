@@ -41,7 +41,13 @@ class Registry:
         """Keep a token for each of *specs*; *registrations* by the name of the client."""
         self._keepers = {spec.name: Keeper(spec, clock=clock, randomness=randomness, emit=emit) for spec in specs}
         self._attempts = Attempts(
-            registrations, acquirer=acquirer, clock=clock, randomness=randomness, emit=emit, settle=self._handle
+            registrations,
+            acquirer=acquirer,
+            clock=clock,
+            randomness=randomness,
+            emit=emit,
+            settle=self._handle,
+            unblock=self._unblock,
         )
         self._clock = clock
         self._alarms: list[tuple[float, int, str]] = []
@@ -70,8 +76,8 @@ class Registry:
         while (serving := keeper.servable(min_valid)) is None:
             self._handle(keeper, table.Wanted())
             running = keeper.is_running()
-            left = deadline - self._clock.boot()
-            if left <= 0 or not keeper.may_change_within(left):
+            left = keeper.patience(deadline - self._clock.boot())
+            if left <= 0:
                 return keeper.last_resort()
             try:
                 async with asyncio.timeout(left):
@@ -109,8 +115,11 @@ class Registry:
     def _ring(self) -> None:
         now = self._clock.boot()
         while self._alarms and self._alarms[0][0] <= now:
-            _, _, name = heapq.heappop(self._alarms)
-            self._handle(self._keepers[name], table.Tick())
+            at, _, name = heapq.heappop(self._alarms)
+            keeper = self._keepers[name]
+            keeper.alarms.discard(at)
+            self._handle(keeper, table.Tick())
+            self._set_alarm(keeper)
 
     def _handle(self, keeper: Keeper, event: table.Event) -> None:
         """Take an event through the keeper, start the attempt it asks for, set the alarm it needs."""
@@ -123,10 +132,18 @@ class Registry:
         if keeper.state is not before:
             self._set_alarm(keeper)
 
+    def _unblock(self, client: str) -> None:
+        """Let the tokens of *client* be tried again that were held back."""
+        for keeper in self._keepers.values():
+            if keeper.spec.client == client:
+                self._handle(keeper, table.Unblocked())
+
     def _set_alarm(self, keeper: Keeper) -> None:
+        """See that an alarm is on the heap that rings when the keeper needs it, or before."""
         at = table.wake_at(keeper.state)
-        if at is None:
+        if at is None or any(pending <= at for pending in keeper.alarms):
             return
+        keeper.alarms.add(at)
         heapq.heappush(self._alarms, (at, next(self._order), keeper.spec.name))
         if self._alarms[0][0] == at:
             self._woken.set()

@@ -51,7 +51,6 @@ CLIENT_SIDE_ERRORS = frozenset(
         "invalid_client",
         "invalid_grant",
         "invalid_request",
-        "invalid_resource",
         "invalid_scope",
         "invalid_target",
         "unauthorized_client",
@@ -66,6 +65,8 @@ class Pace(StrEnum):
 
     ORDINARY = "ordinary"
     SLOW = "slow"
+    HELD = "held"
+    """Not tried at all, because the client is held back: it waits for exactly as long as it is told."""
 
 
 def refresh_at(token: IssuedToken, spread: float) -> float:
@@ -83,7 +84,9 @@ def pace_of(error: BrokerError) -> Pace:
     """Say whether waiting a little may help (ORDINARY), or somebody has to mend something first (SLOW)."""
     if not isinstance(error, RemoteError):
         return Pace.SLOW
-    if error.server_error in CLIENT_SIDE_ERRORS:
+    if error.code == Reason.CLIENT_SUSPENDED:
+        return Pace.HELD
+    if error.code == Reason.SERVER_REFUSED and error.server_error in CLIENT_SIDE_ERRORS:
         return Pace.SLOW
     return Pace.ORDINARY
 
@@ -103,16 +106,19 @@ def retry_delay(*, failures: int, pace: Pace, retry_after: float | None, remaini
     """
     Give the wait before the next attempt.
 
-    A Retry-After is honored within ``MAX_RETRY_AFTER``, but while a token is in hand (*remaining* seconds
-    of it, None without) one attempt is made before it ends: the promise to serve outweighs the wish.
+    A Retry-After is honored within ``MAX_RETRY_AFTER``. But where more than ``MIN_LEAD`` is left of a token
+    in hand (*remaining* seconds of it, None without), one attempt is made before it ends, whatever the
+    server asks for and however slow the pace: the promise to serve outweighs both.
     """
-    own = slow_retry(dice) if pace is Pace.SLOW else backoff(failures, dice)
-    if retry_after is None:
-        return own
-    asked = min(retry_after, MAX_RETRY_AFTER)
-    if remaining is not None and remaining - MIN_LEAD > own:
-        asked = min(asked, remaining - MIN_LEAD)
-    return max(own, asked)
+    if pace is Pace.HELD:
+        return max(FIRST_BACKOFF, retry_after or 0.0)
+    soon = backoff(failures, dice)
+    wait = slow_retry(dice) if pace is Pace.SLOW else soon
+    if retry_after is not None:
+        wait = max(wait, min(retry_after, MAX_RETRY_AFTER))
+    if remaining is not None and remaining - MIN_LEAD > soon:
+        wait = min(wait, remaining - MIN_LEAD)
+    return wait
 
 
 def min_valid_of(token: IssuedToken, asked: float | None) -> float:

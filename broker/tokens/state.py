@@ -18,6 +18,9 @@ from broker.tokens import schedule
 from broker.tokens.schedule import Pace
 from broker.tokens.spec import IssuedToken
 
+UNBLOCKED_WITHIN = 2.0
+"""Seconds over which the tokens of a client are spread that may all be tried again at the same moment."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -93,6 +96,11 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unblocked:
+    """What held attempts back is gone: the client is answered again, or a key, certificate or setting is new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
     """*attempt* brought *token*."""
 
@@ -108,7 +116,7 @@ class Failed:
     failure: Failure
 
 
-Event = Tick | Wanted | Succeeded | Failed
+Event = Tick | Wanted | Unblocked | Succeeded | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +157,10 @@ def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt
             now >= due_at
         ):
             return _refresh(token, refresh_at, failure, next_attempt, effects)
+        case Missing(failure=Failure(pace=Pace.SLOW | Pace.HELD)) | Stale(
+            failure=Failure(pace=Pace.SLOW | Pace.HELD)
+        ), Unblocked():
+            return replace(state, due_at=min(state.due_at, now + UNBLOCKED_WITHIN * chance.spread)), effects
         case Fetching(attempt=running) | Refreshing(attempt=running), Succeeded(attempt=attempt, token=token) if (
             attempt == running
         ):
@@ -205,7 +217,7 @@ def _expire(state: State, now: float) -> Step:
         case Stale(due_at=due_at, failure=failure):
             return Missing(due_at=due_at, failure=failure), (Expired(),)
         case _:
-            return Missing(due_at=now), (Expired(),)
+            return Missing(due_at=max(now, token.obtained_at + schedule.FIRST_BACKOFF)), (Expired(),)
 
 
 def _cooled_down(token: IssuedToken, now: float) -> bool:
@@ -223,11 +235,15 @@ def _keep(token: IssuedToken, now: float, chance: Chance, effects: tuple[Effect,
     """Take a new token into use, unless its answer took longer than the token lives."""
     if now >= token.expires_at:
         return Missing(due_at=now + schedule.FIRST_BACKOFF), effects
-    return Fresh(token=token, refresh_at=schedule.refresh_at(token, chance.spread)), effects
+    # However short its life: no loop of successes is tight either.
+    refresh_at = max(schedule.refresh_at(token, chance.spread), now + schedule.FIRST_BACKOFF)
+    return Fresh(token=token, refresh_at=refresh_at), effects
 
 
 def _counted(failure: Failure, before: Failure | None) -> Failure:
-    return failure if before is None else replace(failure, in_a_row=before.in_a_row + 1)
+    """Count failures in a row; what was not tried is none."""
+    tried = 0 if failure.pace is Pace.HELD else 1
+    return replace(failure, in_a_row=tried + (0 if before is None else before.in_a_row))
 
 
 def _delay(failure: Failure, remaining: float | None, chance: Chance) -> float:

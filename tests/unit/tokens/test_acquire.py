@@ -82,6 +82,14 @@ async def test_a_token_for_a_certificate_that_has_ended_is_not_a_token():
     assert caught.value.code == Reason.CERTIFICATE_EXPIRED
 
 
+async def test_an_answer_that_took_longer_than_the_token_lives_is_a_failure():
+    """It is told as one, with a reason, and backed off from."""
+    with pytest.raises(RemoteError) as caught:
+        await acquire(FakeSession(delay=400.0))
+
+    assert caught.value.code == Reason.TIMED_OUT
+
+
 async def test_a_missing_lifetime_is_the_configured_one():
     """expires_in is optional (RFC 6749 section 5.1)."""
     body = token_body()

@@ -35,6 +35,49 @@ async def test_three_suspicions_suspend_the_client_until_a_probe_is_answered():
         assert {world.registry.status(name).state for name in "abcd"} == {TokenState.FRESH}
 
 
+@pytest.mark.parametrize("dice", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("down_for", [30.0, 70.0, 400.0])
+async def test_every_token_of_a_suspended_client_comes_back_within_one_backoff_of_recovery(
+    dice: float, down_for: float
+):
+    """The probe is one token's, its success is everybody's."""
+    session = FakeSession(default=SUSPECTED)
+    names = [f"t{number}" for number in range(6)]
+    async with running(*(spec(name) for name in names), session=session, dice=dice) as world:
+        await asyncio.sleep(down_for)
+        assert world.events.of(ClientSuspended)
+        session.default = None
+        await asyncio.sleep(63.0)
+
+        assert {world.registry.status(name).state for name in names} == {TokenState.FRESH}
+
+
+async def test_a_moment_of_resets_costs_no_token():
+    """Three tokens that are reset at the same instant of a restart are back on ordinary backoff."""
+    session = FakeSession(script=[SUSPECTED, SUSPECTED, SUSPECTED], delay=0.1)
+    async with running(spec("a"), spec("b"), spec("c"), session=session) as world:
+        await asyncio.sleep(5.0)
+
+        assert world.events.of(ClientSuspended) == []
+        assert {world.registry.status(name).state for name in "abc"} == {TokenState.FRESH}
+
+
+async def test_a_bug_in_the_reporting_of_an_attempt_costs_that_attempt_only():
+    """Even what deals with failures may fail: the token is tried again, the others are not touched."""
+
+    class Fragile(FakeSession):
+        """Its error cannot be told."""
+
+    broken = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
+    broken.outcome = None  # type: ignore[assignment]
+    broken.retry_after = "soon"  # type: ignore[assignment]
+    async with running(session=Fragile(script=[broken])) as world:
+        await asyncio.sleep(10.0)
+
+        assert world.events.of(UnexpectedFailure)
+        assert world.registry.status("directory").state is TokenState.FRESH
+
+
 async def test_a_bug_in_an_attempt_costs_that_attempt_only():
     """It is reported with its place and without its message, and the next attempt comes."""
     session = FakeSession(script=[ZeroDivisionError("canary-secret")])

@@ -7,34 +7,53 @@ from broker.tokens.breaker import MAX_SUSPICIONS, PROBE_INTERVAL, Breaker, Close
 SUSPECTED = "certificate_suspected"
 
 
-def suspect(breaker: Breaker, times: int, now: float = 0.0) -> Breaker:
-    for _ in range(times):
-        breaker = after(breaker, SUSPECTED, now, answered=False)
+def end(breaker: Breaker, reason: str | None, *, admitted_at: float, now: float, answered: bool = False) -> Breaker:
+    return after(breaker, reason, now, admitted_at=admitted_at, answered=answered)
+
+
+def suspect(times: int) -> Breaker:
+    """Suspicions one after the other, a second each."""
+    breaker: Breaker = Closed()
+    for number in range(times):
+        breaker = end(breaker, SUSPECTED, admitted_at=float(number), now=number + 0.5)
     return breaker
 
 
 def test_three_suspicions_in_a_row_open_it():
     """Two may be a restarting server; the third stops the client but for probes."""
-    assert suspect(Closed(), MAX_SUSPICIONS - 1) == Closed(suspicions=2)
-    assert suspect(Closed(), MAX_SUSPICIONS) == Open(probe_at=PROBE_INTERVAL)
+    assert suspect(MAX_SUSPICIONS - 1) == Closed(suspicions=2, suspected_at=1.5)
+    assert suspect(MAX_SUSPICIONS) == Open(probe_at=2.5 + PROBE_INTERVAL)
+
+
+def test_many_at_once_are_one_suspicion():
+    """A restart that resets three requests of the same moment says no more than one reset."""
+    breaker: Breaker = Closed()
+    for _ in range(10):
+        breaker = end(breaker, SUSPECTED, admitted_at=0.0, now=0.5)
+
+    assert breaker == Closed(suspicions=1, suspected_at=0.5)
 
 
 def test_an_expired_certificate_counts_as_a_suspicion():
     """The better-known reason is the same suspicion."""
-    assert after(Closed(suspicions=2), "certificate_expired", 0.0, answered=False) == Open(probe_at=PROBE_INTERVAL)
+    before = Closed(suspicions=2, suspected_at=0.0)
+
+    assert end(before, "certificate_expired", admitted_at=1.0, now=2.0) == Open(probe_at=2.0 + PROBE_INTERVAL)
 
 
 @pytest.mark.parametrize("reason", ["connect_failed", "timed_out", "dns_failed"])
 def test_silence_neither_adds_to_a_suspicion_nor_clears_it(reason: str):
     """That nobody listens says nothing about our certificate."""
-    assert after(Closed(suspicions=2), reason, 0.0, answered=False) == Closed(suspicions=2)
-    assert after(Open(probe_at=9.0), reason, 0.0, answered=False) == Open(probe_at=9.0)
+    suspected = Closed(suspicions=2, suspected_at=0.0)
+
+    assert end(suspected, reason, admitted_at=1.0, now=2.0) == suspected
+    assert end(Open(probe_at=9.0), reason, admitted_at=9.0, now=9.5) == Open(probe_at=9.0)
 
 
-@pytest.mark.parametrize("breaker", [Closed(suspicions=2), Open(probe_at=9.0)])
+@pytest.mark.parametrize("breaker", [Closed(suspicions=2, suspected_at=0.0), Open(probe_at=9.0)])
 def test_any_answer_of_the_server_clears_it(breaker: Breaker):
     """A server that answers, even with an error, accepted the certificate."""
-    assert after(breaker, "server_refused", 0.0, answered=True) == Closed()
+    assert end(breaker, "server_refused", admitted_at=1.0, now=2.0, answered=True) == Closed()
 
 
 def test_requests_pass_while_it_is_closed():
@@ -58,5 +77,12 @@ def test_only_one_request_is_the_probe():
 
 
 def test_a_probe_that_fails_keeps_it_open():
-    """The next probe comes an interval later."""
-    assert after(Open(probe_at=60.0), SUSPECTED, 100.0, answered=False) == Open(probe_at=100.0 + PROBE_INTERVAL)
+    """The next probe comes an interval after the end of this one."""
+    breaker, _ = admit(Open(probe_at=60.0), 60.0)
+
+    assert end(breaker, SUSPECTED, admitted_at=60.0, now=61.0) == Open(probe_at=61.0 + PROBE_INTERVAL)
+
+
+def test_a_request_from_before_it_opened_does_not_put_the_probe_off():
+    """It was on its way already, and tells nothing new."""
+    assert end(Open(probe_at=62.5), SUSPECTED, admitted_at=1.0, now=30.0) == Open(probe_at=62.5)

@@ -141,12 +141,34 @@ def test_a_caller_waits_only_for_what_may_come():
     """An attempt under way may bring a token; a backoff that is longer than the caller's patience does not."""
     fixture = Fixture(dice=0.0)
     fixture.keeper.state = Missing(due_at=fixture.clock.now + 20.0)
-    assert not fixture.keeper.may_change_within(10.0)
-    assert fixture.keeper.may_change_within(20.0)
+    assert fixture.keeper.patience(10.0) == 0
+    assert fixture.keeper.patience(20.0) == 20.0
 
     fixture.keeper.state = table.Fetching(attempt=1)
-    assert fixture.keeper.may_change_within(0.1)
+    assert fixture.keeper.patience(0.1) == 0.1
     assert fixture.keeper.is_running()
+
+
+def test_a_caller_with_a_token_in_hand_waits_for_no_backoff():
+    """The refresh has failed: what is there is served, not waited out."""
+    fixture = Fixture()
+    fixture.succeed()
+    fixture.clock.now += 296.0
+    fixture.fail()
+
+    assert fixture.keeper.patience(60.0) == 0
+
+
+def test_a_wait_for_an_attempt_ends_before_the_token_in_hand_does():
+    """A server that hangs must not cost the caller the token that is still good."""
+    fixture = Fixture()
+    fixture.succeed()
+    fixture.clock.now += 295.0
+    fixture.keeper.handle(Tick())
+
+    assert fixture.keeper.is_running()
+    assert fixture.keeper.patience(60.0) == 3.0
+    assert fixture.keeper.patience(1.0) == 1.0
 
 
 async def test_every_waiting_caller_wakes_at_the_same_change():

@@ -116,6 +116,44 @@ async def test_a_caller_waits_no_longer_than_it_said():
         assert loop_time() - before == pytest.approx(4.0)
 
 
+async def test_a_token_in_hand_is_not_waited_away():
+    """The refresh failed, 4 s are left, the caller would wait a minute: it gets the 4 s, marked stale."""
+    async with running(session=FakeSession(), dice=0.999) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.session.default = DOWN
+        await asyncio.sleep(295.7)
+        before = loop_time()
+
+        serving = await world.registry.get("directory", min_valid=None, wait=60.0)
+
+        assert serving.stale
+        assert serving.expires_in >= 1
+        assert loop_time() - before < 4.0
+
+
+async def test_a_server_that_hangs_does_not_cost_the_token_in_hand():
+    """The wait ends while the token is still good."""
+    async with running(session=FakeSession(expires_in=10)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.session.delay = 1e6
+        await asyncio.sleep(5.5)
+
+        serving = await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        assert 1 <= serving.expires_in <= 2
+
+
+async def test_a_long_outage_leaves_no_heap_of_alarms():
+    """A hundred failed attempts later there are a few alarms for one token."""
+    async with running(session=FakeSession(expires_in=36_000), dice=0.0) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.session.default = DOWN
+        await asyncio.sleep(25_500)
+
+        assert len(world.session.requests) > 100
+        assert len(world.registry._alarms) < 10
+
+
 async def test_a_caller_that_needs_more_validity_gets_a_new_token():
     """min_valid above what is left causes one refresh, once the cooldown is over."""
     async with running() as world:

@@ -94,6 +94,32 @@ def test_our_own_errors_are_retried_slowly():
     assert schedule.pace_of(LocalError("signing_failed", "no")) is Pace.SLOW
 
 
+@pytest.mark.parametrize("code", ["server_failed", "rate_limited"])
+def test_a_failing_server_is_not_slow_whatever_error_it_names(code: str):
+    """500 with invalid_request in it is a failure of the server, not a refusal."""
+    error = RemoteError(code, "no", outcome=Outcome.UNKNOWN, status=500, server_error="invalid_request")
+
+    assert schedule.pace_of(error) is Pace.ORDINARY
+
+
+def test_a_slow_retry_does_not_let_the_token_in_hand_end_untried():
+    """One invalid_client may be a hiccup of the server: there is one attempt before the end."""
+    with_token = schedule.retry_delay(failures=1, pace=Pace.SLOW, retry_after=None, remaining=60.0, dice=0.5)
+    nearly_over = schedule.retry_delay(failures=1, pace=Pace.SLOW, retry_after=None, remaining=10.5, dice=0.5)
+
+    assert with_token == 50.0
+    assert nearly_over == 600.0
+
+
+def test_what_is_held_back_waits_for_exactly_as_long_as_it_is_told():
+    """No backoff of its own: the probe is for all tokens of the client."""
+    error = RemoteError("client_suspended", "no", outcome=Outcome.NOT_SENT, retry_after=42.0)
+
+    delay = schedule.retry_delay(failures=9, pace=schedule.pace_of(error), retry_after=42.0, remaining=None, dice=0.9)
+
+    assert delay == 42.0
+
+
 @pytest.mark.parametrize("code", [None, "temporarily_unavailable", "server_error", "unrecognized"])
 def test_everything_else_is_retried_on_ordinary_backoff(code: str | None):
     """Also an error code that nobody registered: it may be a hiccup."""

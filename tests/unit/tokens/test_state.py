@@ -23,6 +23,7 @@ from broker.tokens.state import (
     State,
     Succeeded,
     Tick,
+    Unblocked,
     Wanted,
 )
 from tests.unit.tokens.tokens import issued
@@ -122,6 +123,53 @@ def test_a_token_that_ended_is_dropped_before_anything_else(state: State, expect
 
     assert after == expected
     assert effects == ((Expired(), Begin(attempt=7)) if begun else (Expired(),))
+
+
+def test_a_token_of_a_moment_makes_no_tight_loop():
+    """expires_in of a fiftieth of a second: a request a second, not a hundred."""
+    blink = issued(at=1_000.0, lifetime=0.02)
+    fresh, _ = step(Fetching(attempt=6), Succeeded(attempt=6, token=blink), 1_000.01)
+
+    after, effects = step(fresh, Tick(), 1_000.02)
+
+    assert after == Missing(due_at=1_001.0)
+    assert effects == (Expired(),)
+
+
+@pytest.mark.parametrize("pace", [Pace.SLOW, Pace.HELD])
+def test_what_was_held_back_is_tried_at_once_when_the_reason_is_gone(pace: Pace):
+    """A new key, a new certificate, a client that is answered again; those of a client are spread over a moment."""
+    held = Failure(code="client_suspended", pace=pace)
+    chance = Chance(spread=0.5, dice=0.0)
+
+    missing, _ = table.step(Missing(due_at=500.0, failure=held), Unblocked(), now=5.0, chance=chance, next_attempt=7)
+    stale, _ = table.step(
+        Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_290.0, failure=held),
+        Unblocked(),
+        now=1_220.0,
+        chance=chance,
+        next_attempt=7,
+    )
+
+    assert missing == Missing(due_at=6.0, failure=held)
+    assert isinstance(stale, Stale)
+    assert stale.due_at == 1_221.0
+
+
+def test_an_ordinary_backoff_is_not_cut_short():
+    """It ends soon by itself."""
+    assert step(Missing(due_at=50.0, failure=FAILURE), Unblocked(), 5.0) == (Missing(due_at=50.0, failure=FAILURE), ())
+
+
+def test_what_was_not_tried_does_not_count_as_a_failure():
+    """A client that was held back for an hour has no long backoff behind it."""
+    held = Failure(code="client_suspended", pace=Pace.HELD, retry_after=30.0)
+
+    state, _ = step(Fetching(attempt=6, failure=FAILURE), Failed(attempt=6, failure=held), 50.0)
+
+    assert isinstance(state, Missing)
+    assert state.failure is not None
+    assert (state.due_at, state.failure.in_a_row) == (80.0, 1)
 
 
 def test_a_slow_refresh_does_not_overwrite_a_newer_token():
