@@ -24,7 +24,7 @@ from broker.api.listeners import UnixListener
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
-from broker.config.settings import CertificateSettings, ClientSettings, KeySettings, Settings
+from broker.config.settings import AuditSettings, CertificateSettings, ClientSettings, KeySettings, Settings
 from broker.errors import LocalError
 from broker.events import Emit, Event
 from broker.hostenv.clock import SystemClock, SystemRandomness
@@ -55,6 +55,9 @@ PROCESS_KEY_BYTES = 32
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters, as in the audit log."""
 
+AUDIT = "audit"
+"""Stands where others have a name: there is one audit log."""
+
 Wanted = TypeVar("Wanted")
 Loaded = TypeVar("Loaded")
 
@@ -66,26 +69,34 @@ class Identities:
     certificates: Mapping[str, TransportCertificate]
     keys: Mapping[str, SigningKey]
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
+    audit_key: bytes | None = field(default=None, repr=False)
 
 
 def load_identities(
     settings: Settings, *, wall_now: float, on_error: Callable[[LocalError], None] | None = None
 ) -> Identities:
     """
-    Load every certificate, key and client secret; takes tens of milliseconds each.
+    Load every certificate, key and client secret, and try the CA files; takes tens of milliseconds each.
 
     Raises LocalError for the first that is wrong. With *on_error* every error goes there instead, and what
     is wrong is missing from the result.
     """
+    _each(settings.issuers, lambda issuer: client_context(issuer.ca_file), on_error)
     return Identities(
         certificates=_each(settings.certificates, partial(_certificate, wall_now=wall_now), on_error),
         keys=_each(settings.keys, _signing_key, on_error),
         secrets=_each(_secret_files(settings), load_client_secret, on_error),
+        audit_key=_each(_audit_key_file(settings), read_private, on_error).get(AUDIT),
     )
 
 
 def _secret_files(settings: Settings) -> dict[str, Path]:
     return {name: wanted.secret_file for name, wanted in settings.clients.items() if wanted.secret_file is not None}
+
+
+def _audit_key_file(settings: Settings) -> dict[str, Path]:
+    wanted = settings.audit
+    return {} if wanted is None or wanted.key_file is None else {AUDIT: wanted.key_file}
 
 
 def _each(
@@ -146,7 +157,7 @@ class Parts:
 def build(settings: Settings, identities: Identities, *, log_stream: TextIO) -> Parts:
     """Build a daemon's parts; opens the audit log. Raises LocalError when it cannot be opened safely."""
     clock, randomness = SystemClock(), SystemRandomness()
-    telemetry, metrics, audit = _telemetry(settings, clock, randomness, log_stream)
+    telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
     lines = _Lines(settings, identities, clock, randomness, emit)
     acquirer = Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness))
@@ -244,7 +255,7 @@ class _Lines:
 
 
 def _telemetry(
-    settings: Settings, clock: Clock, randomness: Randomness, log_stream: TextIO
+    settings: Settings, audit_key: bytes | None, clock: Clock, randomness: Randomness, log_stream: TextIO
 ) -> tuple[Telemetry, Metrics, AuditLog | None]:
     metrics = Metrics()
     metrics.expect(
@@ -262,17 +273,18 @@ def _telemetry(
         logs.write(event)
         metrics.count(event)
 
-    audit = _audit(settings, clock, randomness, report)
+    audit = _audit(settings.audit, audit_key, clock, randomness, report)
     return Telemetry(logs=logs, metrics=metrics, audit=audit, clock=clock), metrics, audit
 
 
-def _audit(settings: Settings, clock: Clock, randomness: Randomness, emit: Emit) -> AuditLog | None:
-    wanted = settings.audit
+def _audit(
+    wanted: AuditSettings | None, key: bytes | None, clock: Clock, randomness: Randomness, emit: Emit
+) -> AuditLog | None:
     if wanted is None:
         return None
     return open_audit(
         wanted.file,
-        key=None if wanted.key_file is None else read_private(wanted.key_file),
+        key=key,
         on_failure=wanted.on_failure,
         clock=clock,
         randomness=randomness,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from broker.errors import RemoteError
 from broker.oauth.answers import invalid
 from broker.oauth.client import SenderConstraint
-from broker.oauth.jose import unverified_claims
+from broker.oauth.jose import resembles_jwt, unverified_claims
 from broker.oauth.reasons import Reason
 
 Binding = Literal["certificate", "unverified", "none"]
@@ -35,6 +35,9 @@ def check_binding(
     if claims is None:
         if asked and certificate_thumbprint is None:
             raise _downgraded("no client certificate was presented, so the token cannot be bound to one")
+        if asked and resembles_jwt(access_token):
+            # A resource server that is less strict than we are may read another binding in it.
+            raise invalid("the access token is a JWT, but not a strict one, so its binding cannot be read")
         return "unverified" if asked else "none"
     bound, thumbprint = _confirmation(claims)
     if bound:

@@ -8,6 +8,7 @@ and serves the binding check alone (an access token is opaque to its client, RFC
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ ASSERTION_TYP = "JWT"
 
 MAX_TOKEN = 65_536
 """Characters of a token that is looked into; the longest access token that we accept."""
+
+_URL_SAFE = str.maketrans("+/", "-_")
+"""From the ordinary alphabet of Base64 to that of RFC 4648 section 5."""
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
 
@@ -42,6 +46,23 @@ def unverified_claims(token: str) -> Mapping[str, Any] | None:
     if found is None or _json_object(found[1]) is None:
         return None
     return _json_object(found[2])
+
+
+def resembles_jwt(token: str) -> bool:
+    """
+    Say whether a lenient reader would take *token* for a compact JWS: three parts, and a header with ``alg``.
+
+    What it is to a lenient reader and not to a strict one must not be taken for opaque.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return False
+    packed = parts[0].rstrip("=").translate(_URL_SAFE)
+    try:
+        header = json.loads(urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and "alg" in header
 
 
 def _json_object(part: str) -> dict[str, Any] | None:

@@ -61,3 +61,16 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.Capture
 
     assert code == 2
     assert "[configuration_unreadable]" in capsys.readouterr().err
+
+
+def test_the_audit_key_and_ca_files_are_looked_at_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What ``run`` would stumble over, ``check`` tells, all of it."""
+    written(tmp_path / "k.pem", key_pem(p256()))
+    text = CONFIG.replace('file = "audit.log"', 'file = "audit.log"\nkey = { file = "absent.key" }')
+    text = text.replace('profile = "oauth2"', 'profile = "oauth2"\nca_file = "absent.pem"')
+
+    assert main(["check", "--config", configured(tmp_path, text)]) == 2
+
+    said = capsys.readouterr().err
+    assert "absent.key" in said
+    assert "absent.pem" in said

@@ -10,7 +10,7 @@ from broker.errors import Outcome, RemoteError
 from broker.oauth.binding import check_binding
 from broker.oauth.client import SenderConstraint
 from broker.oauth.reasons import Reason
-from tests.unit.oauth.builders import OURS, THEIRS, a_jwt
+from tests.unit.oauth.builders import OURS, THEIRS, a_jwt, base64url
 
 CERTIFICATE = SenderConstraint.CERTIFICATE
 NONE = SenderConstraint.NONE
@@ -96,3 +96,22 @@ def test_the_errors_show_neither_token_nor_thumbprint() -> None:
     shown = f"{caught.value} {caught.value.hint}"
     assert THEIRS not in shown
     assert BOUND_ELSEWHERE not in shown
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        b'{"cnf":{"x5t#S256":"THEIRS"},"a":1,"a":2}',
+        b'{"cnf":{"x5t#S256":"THEIRS"},"a":NaN}',
+        b'\xef\xbb\xbf{"cnf":{"x5t#S256":"THEIRS"}}',
+        b'{"cnf":{"x5t#S256":"THEIRS"},"a":9223372036854775809}',
+    ],
+)
+def test_a_jwt_that_only_a_lenient_reader_reads_is_not_taken_for_opaque(claims: bytes) -> None:
+    """Its binding to another certificate would be seen by resource servers, and not by us."""
+    token = base64url(b'{"alg":"ES256"}') + "." + base64url(claims.replace(b"THEIRS", THEIRS.encode())) + ".s"
+
+    with pytest.raises(RemoteError) as caught:
+        check_binding(token, sender_constraint=CERTIFICATE, certificate_thumbprint=OURS)
+
+    assert caught.value.code == Reason.INVALID_RESPONSE

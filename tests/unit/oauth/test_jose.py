@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.oauth.jose import ASSERTION_TYP, MAX_TOKEN, SIGNING_ALGS, alg_names, unverified_claims
+from broker.oauth.jose import ASSERTION_TYP, MAX_TOKEN, SIGNING_ALGS, alg_names, resembles_jwt, unverified_claims
 from tests.unit.oauth.builders import a_jwt, base64url
 
 HEADER = base64url(b'{"alg":"ES256"}')
@@ -82,3 +82,28 @@ def test_no_algorithm_is_none_or_symmetric() -> None:
     """What has no private key proves nothing about who signed."""
     assert not {alg for alg in SIGNING_ALGS if alg == "none" or alg.startswith("HS")}
     assert ASSERTION_TYP == "JWT"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        f"{HEADER}.{CLAIMS}.s",
+        f"{HEADER}.{TWICE}.s",
+        f"{HEADER}.not base64.s",
+        f"{HEADER}==.{CLAIMS}.s",
+        base64url(b'{"alg":"ES256","alg":"ES256"}') + f".{CLAIMS}.s",
+        base64url(b'\xef\xbb\xbf{"alg":"ES256"}') + f".{CLAIMS}.s",
+        base64url(b'{"alg":"ES256","n":NaN}') + f".{CLAIMS}.s",
+    ],
+)
+def test_what_a_lenient_reader_takes_for_a_jwt_resembles_one(token: str) -> None:
+    """Duplicate members, padding, a byte order mark, NaN, whatever stands in the payload."""
+    assert resembles_jwt(token)
+
+
+@pytest.mark.parametrize(
+    "token", ["opaque", "a.b.c", "....", "$2a$10$x.y.z", base64url(b'{"typ":"x"}') + ".b.c", base64url(b"[1]") + ".b.c"]
+)
+def test_three_parts_alone_make_no_jwt(token: str) -> None:
+    """There has to be a header with an algorithm."""
+    assert not resembles_jwt(token)
