@@ -39,6 +39,9 @@ LOG_ID_BYTES = 9
 EPHEMERAL_KEY_BYTES = 32
 """Random bytes of the fingerprint key of a log without a key: fingerprints are comparable within one process."""
 
+MIN_KEY_BYTES = 32
+"""Bytes of an audit key: the strength of HMAC-SHA256, so that it cannot be found by trying."""
+
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters (64 bits): enough to tell tokens apart, useless to search for one without the key."""
 
@@ -87,6 +90,7 @@ class AuditLog:
         self._gap: _Gap | None = None
         self._recovery: _Recovery | None = None
         self._removed = False
+        self._closed = False
 
     @property
     def healthy(self) -> bool:
@@ -105,9 +109,10 @@ class AuditLog:
             self._put(event.name, members_of(event))
         except AppendFailedError as failure:
             refused = self.refuses and isinstance(event, TokenServed)
-            self._failed(failure.reason, lost=not refused, refused=refused)
             if refused:
+                self._failed(failure.reason, refused=1)
                 raise AuditUnavailableError from None
+            self._failed(failure.reason, lost=1)
             return
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self.checkpoint()
@@ -145,6 +150,9 @@ class AuditLog:
 
     def close(self) -> None:
         """Write the last checkpoint and close the file. A gap that is still open is reported once more."""
+        if self._closed:
+            return
+        self._closed = True
         self.checkpoint()
         self._retire_file()
         if self._gap is not None:
@@ -300,6 +308,8 @@ def open_audit(
     LocalError if the file cannot be opened safely (a link, another's, writable by others, in use); a full disk
     is a gap, not an error.
     """
+    if key is not None and len(key) < MIN_KEY_BYTES:
+        raise LocalError("audit_key_short", "the audit key is too short", hint=f"at least {MIN_KEY_BYTES} random bytes")
     keys = None if key is None else AuditKeys.derive(key)
     file = open_file(path, disk=disk)
     log = AuditLog(file, keys=keys, refuse=on_failure != "serve", clock=clock, randomness=randomness, emit=emit)

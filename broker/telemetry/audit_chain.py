@@ -26,8 +26,8 @@ class Damage(StrEnum):
     """The log ends before the sequence number that was expected, or a file before the head that the next one names."""
     FORGED = "forged"
     """A checkpoint says that it was made with this key, and was not."""
-    UNAUTHENTICATED = "unauthenticated"
-    """A key is given, and no checkpoint made with it covers this."""
+    UNCOVERED = "uncovered"
+    """The expected number is not covered by a good checkpoint, or checkpoints at the end are not made with this key."""
     RESTARTED = "restarted"
     """The chain begins anew: the broker could not follow what it found, or somebody joined two logs."""
     UNKNOWN_FORMAT = "unknown_format"
@@ -73,14 +73,15 @@ def step(at: Position, line: bytes, following: bytes | None, keys: AuditKeys | N
         return replace(at, head=_advanced(at.head, line)), (Damage.EDITED,)
     if record.event == "opened":
         return _opened(at, line, record)
-    if at.count == 0:
-        return _numbered(replace(at, head=None), record), (Damage.REMOVED,)
     if record.event == "recovered" and record.text("chain") == "restarted":
         return _restarted(at, line, record)
+    if at.count == 0:
+        return _numbered(replace(at, head=None), record), (Damage.REMOVED,)
     if record.event == "checkpoint":
         return _checkpoint(at, line, record, keys)
     after = _numbered(replace(at, head=_advanced(at.head, line)), record)
-    return after, _sequence(at, record)
+    # ``head`` stands in checkpoints alone: one that was turned into something else is still seen.
+    return after, (*_sequence(at, record), *((Damage.EDITED,) if "head" in record.members else ()))
 
 
 def is_fragment(line: bytes, following: bytes | None) -> bool:

@@ -90,13 +90,19 @@ class AuditFile:
         if written == len(line):
             self.length += written
             return
-        try:
-            self.disk.truncate(self._fd, self.length)
-        except OSError:
-            # An append-only file, say. The next record closes the fragment (AuditLog), so nothing is hidden.
-            self.fragment += line[:written]
-            self.length += written
+        self._take_back(line[:written])
         raise AppendFailedError("short_write")
+
+    def _take_back(self, part: bytes) -> None:
+        """Cut off what was written of a line; where the file really ends, in case that somebody else wrote to it."""
+        end = self._stat().st_size
+        try:
+            self.disk.truncate(self._fd, end - len(part))
+            self.length = end - len(part)
+        except OSError:
+            # An append-only file, say. AuditLog ends the line and says that it is torn, so nothing is hidden.
+            self.fragment += part
+            self.length = end
 
     def was_cut(self) -> bool:
         """

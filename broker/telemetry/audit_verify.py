@@ -85,6 +85,7 @@ class _Tally:
 
     records: int = 0
     checkpoints: int = 0
+    tail_checkpoints: int = 0
     tail_records: int = 0
     tail_bytes: int = 0
     torn_bytes: int = 0
@@ -102,6 +103,7 @@ class _Tally:
         self.tail_records += 1
         if record.event == "checkpoint":
             self.checkpoints += 1
+            self.tail_checkpoints += 1
         elif record.event == "recovered":
             self.recovered += record.number("unprotected") or 0
         elif record.event == "gap":
@@ -141,7 +143,7 @@ class _Check:
         else:
             self._tally.add(line)
         if self._at.covered != before.covered:
-            self._tally.tail_records = self._tally.tail_bytes = 0
+            self._tally.tail_records = self._tally.tail_bytes = self._tally.tail_checkpoints = 0
 
     def _find(self, name: str, line: int, damage: tuple[Damage, ...]) -> None:
         self._tally.damaged += len(damage)
@@ -153,10 +155,8 @@ class _Check:
         at, tally = self._at, self._tally
         if expect_seq is not None and (at.seq or 0) < expect_seq:
             self._find(name, END, (Damage.CUT,))
-        elif (expect_seq is not None and (at.covered or 0) < expect_seq) or (
-            self._keys is not None and at.covered is None and tally.records
-        ):
-            self._find(name, END, (Damage.UNAUTHENTICATED,))
+        elif (expect_seq is not None and (at.covered or 0) < expect_seq) or tally.tail_checkpoints:
+            self._find(name, END, (Damage.UNCOVERED,))
         return Report(
             authenticated=self._keys is not None,
             records=tally.records,

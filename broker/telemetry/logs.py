@@ -47,17 +47,25 @@ class Sink(Protocol):
 class _Descriptor:
     """A pipe, socket, terminal or file, written to only when it takes a line without waiting."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._fd = stream.fileno()
+        stream.flush()
         self._poll = select.poll()
-        self._poll.register(fd, select.POLLOUT)
+        self._poll.register(self._fd, select.POLLOUT)
+        self._torn = False
 
     def write(self, line: str) -> bool:
+        text = f"\n{line}" if self._torn else line
         try:
-            ready = self._poll.poll(0)
-            return bool(ready) and os.write(self._fd, line.encode("ascii")) == len(line)
+            # A descriptor that was closed may be somebody else's by now.
+            if self._stream.closed or not self._poll.poll(0):
+                return False
+            written = os.write(self._fd, text.encode("ascii"))
         except OSError:
             return False
+        self._torn = written < len(text)
+        return not self._torn
 
 
 class _Text:
@@ -169,6 +177,6 @@ def open_log(stream: TextIO, level: str, *, clock: Clock) -> Logs:
 
 def _sink(stream: TextIO) -> Sink:
     try:
-        return _Descriptor(stream.fileno())
-    except (OSError, ValueError, AttributeError):  # io.UnsupportedOperation is an OSError and a ValueError
+        return _Descriptor(stream)
+    except OSError:  # io.UnsupportedOperation is one: there is no descriptor
         return _Text(stream)
