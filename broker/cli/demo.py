@@ -154,11 +154,11 @@ def _start(directory: Path, stack: ExitStack, stopping: Stopping) -> _Demonstrat
     from broker.sandbox.control_client import ControlClient  # noqa: PLC0415 - only when chosen
 
     files = directory / "sandbox"
-    command = [sys.executable, "-m", "broker", "sandbox", "--directory", str(files)]
+    command = [sys.executable, "-P", "-m", "broker", "sandbox", "--directory", str(files)]
     sandbox = start("sandbox", command, log=directory / "sandbox.log", stack=stack, stopping=stopping)
     wait_until(lambda: _describes(files, sandbox), sandbox, deadline=START_DEADLINE)
     control = ControlClient.from_directory(files)
-    command = [sys.executable, "-m", "broker", "run", "--config", str(files / "config.toml")]
+    command = [sys.executable, "-P", "-m", "broker", "run", "--config", str(files / "config.toml")]
     broker = start("broker", command, log=directory / "broker.log", stack=stack, stopping=stopping)
     demonstration = _Demonstration(directory=files, sandbox=sandbox, broker=broker, control=control)
     wait_until(lambda: _is_live(demonstration.socket), broker, deadline=START_DEADLINE)

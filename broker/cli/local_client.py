@@ -67,13 +67,16 @@ def get_token(path: Path, name: str, *, min_valid: int | None = None, wait: int 
     timeout = (DEFAULT_WAIT if wait is None else float(wait)) + TIMEOUT_MARGIN
     body = request_json(path, target, timeout=timeout)
     confirmation = body.get("cnf")
-    return Token(
-        access_token=str(body["access_token"]),
-        token_type=str(body["token_type"]),
-        expires_in=int(body["expires_in"]),
-        stale=bool(body["stale"]),
-        thumbprint=confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None,
-    )
+    try:
+        return Token(
+            access_token=str(body["access_token"]),
+            token_type=str(body["token_type"]),
+            expires_in=int(body["expires_in"]),
+            stale=bool(body["stale"]),
+            thumbprint=confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise _not_a_broker(path) from None
 
 
 def request_json(path: Path, target: str, *, timeout: float) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 from broker.cli.check import load, load_files
 
 EPILOG = """\
-Logs are JSON lines on standard error. SIGTERM and SIGINT drain and stop it, a second one
-stops it at once; SIGHUP reopens the audit file.
+Logs are JSON lines on standard error, after plain warnings about the configuration.
+SIGTERM and SIGINT drain and stop it, a second one stops it at once; SIGHUP reopens the audit file.
 """
 
 
@@ -31,9 +31,10 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration and the files it names, and run until a signal."""
-    from broker.daemon.process import run_daemon  # noqa: PLC0415 - only when chosen
+    from broker.daemon.process import hold_signals, run_daemon  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
 
+    hold_signals()
     require_linux()
     harden()  # before the first key is read
     settings, code = load(arguments.config)

@@ -13,7 +13,6 @@ EPILOG = """\
 The daemon decides by your uid and gid whether you may have the token; every answer is in its audit log.
 
 examples:
-  curl -H "Authorization: Bearer $(token-broker token directory)" ...
   token-broker token directory --header | curl -H @- ...     # keeps the token out of the process table
 """
 

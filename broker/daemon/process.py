@@ -15,7 +15,7 @@ from typing import NoReturn, TextIO
 
 from broker import __version__
 from broker.config.settings import Settings
-from broker.errors import LocalError, frames_of
+from broker.errors import frames_of
 from broker.events import (
     CertificateLoaded,
     ConfigurationLoaded,
@@ -31,6 +31,8 @@ from broker.wiring import Identities, Parts, build
 DONE = 0
 FAILED = 1
 
+HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
 TELEMETRY_INTERVAL = 1.0
 """Seconds between checkpoints of the audit log (rules.md R9)."""
 
@@ -45,21 +47,32 @@ def run_daemon(settings: Settings, identities: Identities, *, log_stream: TextIO
         return runner.run(run(build(settings, identities, log_stream=log_stream)))
 
 
+def hold_signals() -> None:
+    """
+    Put the signals that the daemon handles off until it can.
+
+    Without this, SIGHUP would end a process that is still loading its keys, and as the first process of a
+    container it would not hear SIGTERM at all.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+
+
 async def run(parts: Parts) -> int:
     """Put *parts* to work until a signal, and take them down; as ``run_daemon``."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler(parts.emit))
+    code = DONE
     with foreign_reports(parts.emit, loop):
-        try:
-            async with AsyncExitStack() as stack:
-                stack.callback(parts.telemetry.close)
+        async with AsyncExitStack() as stack:
+            stack.callback(parts.telemetry.close)
+            try:
                 await _serve(parts, stack)
-                parts.emit(DaemonStopped())
-        except BaseExceptionGroup as group:
-            # Only bugs get here: what can be expected of a root task is dealt with in it.
-            _report(parts, group)
-            return FAILED
-    return DONE
+            except BaseExceptionGroup as group:
+                # Only bugs get here: what can be expected of a root task is dealt with in it.
+                _report(parts, group)
+                code = FAILED
+            parts.emit(DaemonStopped())
+    return code
 
 
 async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
@@ -106,6 +119,7 @@ def _stop_signals(parts: Parts) -> asyncio.Queue[str]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
     loop.add_signal_handler(signal.SIGHUP, parts.reopen_logs)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # what came while we started is dealt with now
     return signals
 
 
@@ -131,7 +145,12 @@ def _announce_identities(parts: Parts) -> None:
 
 
 def _report(parts: Parts, group: BaseExceptionGroup[BaseException]) -> None:
-    for error in group.exceptions:
-        if isinstance(error, LocalError):
-            raise error
+    """Say what went wrong in which root task: each error itself, and not the groups that it came in."""
+    parts.emit(DaemonStopping(reason="failure"))
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            waiting.extend(error.exceptions)
+            continue
         parts.emit(UnexpectedFailure(where="daemon", incident="", error=type(error).__name__, frames=frames_of(error)))

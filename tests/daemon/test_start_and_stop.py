@@ -192,3 +192,25 @@ def test_no_descriptor_and_no_thread_is_left_after_many_requests(sandbox: Sandbo
         for _ in range(300):
             broker.token()
         wait_until(lambda: len(list(Path(f"/proc/{broker.pid}/fd").iterdir())) <= before + 1, "descriptors are closed")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, None), (signal.SIGTERM, 0)])
+def test_a_signal_while_it_starts_is_put_off(sandbox: SandboxProcess, number: signal.Signals, code: int | None):
+    """SIGHUP does not end a process that is loading its keys; SIGTERM ends it cleanly once it can."""
+    with broker_process(sandbox, start=False, name=f"held-{number.name}") as broker:
+        broker.arguments = ["run", "--config", str(broker.config)]
+        broker.start()
+        loaded = f"/proc/{broker.pid}/status"
+
+        def holds() -> bool:
+            blocked = next(line for line in Path(loaded).read_text().splitlines() if line.startswith("SigBlk"))
+            return bool(int(blocked.split()[1], 16) & 1 << (signal.SIGHUP - 1))
+
+        wait_until(holds, "the signals are held")
+        assert broker.process is not None
+        broker.process.send_signal(number)
+        if code is None:
+            wait_until(lambda: bool(broker.log("daemon_started")), "it starts all the same")
+        else:
+            assert broker.process.wait(PATIENCE) == code
+            assert broker.records("daemon_stopped")

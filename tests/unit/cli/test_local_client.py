@@ -46,7 +46,9 @@ def test_a_refusal_keeps_code_and_hint(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("raw", [b"", b"SSH-2.0-x\r\n", answer(TOKEN)[:-20], answer([1])])
+@pytest.mark.parametrize(
+    "raw", [b"", b"SSH-2.0-x\r\n", answer(TOKEN)[:-20], answer([1]), answer({}), answer({**TOKEN, "expires_in": []})]
+)
 def test_what_is_not_a_broker_is_told_so(tmp_path: Path, raw: bytes):
     """A closed connection, another protocol, half an answer, another kind of answer: one clear line each."""
     with canned(tmp_path / "s", raw), pytest.raises(LocalError) as caught:
