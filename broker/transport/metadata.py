@@ -37,6 +37,14 @@ The endpoint may have moved, or what was missing may be offered now; three more 
 issuer find out.
 """
 
+FAILED_TTL = 1.0
+"""
+Seconds that a failure is told again without a request, where there is no metadata at all.
+
+Every token of the issuer asks, each on its own backoff: fifty of them must not make a request each. No
+longer than the least backoff, so that the next attempt of one token is always a real one.
+"""
+
 JITTER = 0.1
 """Part of either time that is left to chance, so that brokers that started together do not ask together."""
 
@@ -93,6 +101,7 @@ class Metadata:
         self._server: AuthorizationServer | None = None
         self._good_until = 0.0
         self._fetched_at = 0.0
+        self._failed_at = 0.0
         self._failure: _Failure | None = None
         self._fetches = 0
         self._sandbox_reported = False
@@ -103,7 +112,7 @@ class Metadata:
         if (server := self._fresh()) is not None:
             return server
         async with self._lock:
-            if self._fetches == seen:
+            if self._fetches == seen and not self._failed_just_now():
                 await self._fetch()
         if self._server is not None:
             return self._server
@@ -113,6 +122,10 @@ class Metadata:
     def doubt(self) -> None:
         """Take in that a request failed which this metadata led to: it is fetched anew before long."""
         self._good_until = min(self._good_until, self._fetched_at + DOUBTED_TTL)
+
+    def _failed_just_now(self) -> bool:
+        since = self._clock.boot() - self._failed_at
+        return self._server is None and self._failure is not None and since < FAILED_TTL
 
     def _fresh(self) -> AuthorizationServer | None:
         return self._server if self._clock.boot() < self._good_until else None
@@ -153,6 +166,7 @@ class Metadata:
 
     def _refuse(self, error: RemoteError) -> None:
         self._failure = _Failure(error=error)
+        self._failed_at = self._clock.boot()
         kept = self._server is not None
         if kept:
             self._fetched_at = self._clock.boot()

@@ -10,7 +10,7 @@ from broker.events import MetadataLoaded, MetadataRefused, SandboxIssuerInUse
 from broker.oauth.client import Discovery, Issuer
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
-from broker.transport.metadata import DOUBTED_TTL, JITTER, KEPT_TTL, METADATA_TTL, Metadata
+from broker.transport.metadata import DOUBTED_TTL, FAILED_TTL, JITTER, KEPT_TTL, METADATA_TTL, Metadata
 from tests.fakes import Dice, Events, LoopClock
 from tests.jumping import advance
 from tests.unit.transport.scripted import ISSUER, ScriptedSession, answer, document, failure
@@ -178,6 +178,7 @@ async def test_the_next_caller_after_a_failure_asks_again():
 
     with pytest.raises(RemoteError):
         await here.source.get()
+    advance(FAILED_TTL)
 
     assert (await here.source.get()).issuer == ISSUER
 
@@ -302,3 +303,18 @@ async def test_a_failing_token_endpoint_costs_the_metadata_three_requests_a_minu
         advance(1)
 
     assert len(here.session.sent) == 3
+
+
+async def test_a_failure_is_shared_by_the_tokens_that_ask_close_together():
+    """Fifty tokens without metadata make one request in a second, and all of them learn why."""
+    here = world(REFUSED, document())
+
+    for _ in range(50):
+        with pytest.raises(RemoteError) as caught:
+            await here.source.get()
+        assert caught.value.code == Reason.SERVER_CERTIFICATE_REFUSED
+        advance(FAILED_TTL / 100)
+    advance(FAILED_TTL)
+
+    assert (await here.source.get()).issuer == ISSUER
+    assert len(here.session.sent) == 2
