@@ -33,3 +33,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our markers."""
     config.addinivalue_line("markers", "real_time: a unit test with real sockets: its loop's clock does not jump")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests gave to ``record_property("table", ...)``: figures for people, from whichever worker."""
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for table in (value for name, value in report.user_properties if name == "table"):
+            terminalreporter.write_sep("-", report.nodeid)
+            terminalreporter.write_line(str(table))

@@ -105,11 +105,34 @@ class Authority:
         )
 
 
+def make_self_signed(folder: Path, name: str) -> tuple[Certificate, dict[str, Any]]:
+    """Make a certificate that no CA issued, and the public JWK with ``x5c`` by which a server knows it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder(issuer_name=_subject(name), subject_name=_subject(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_now() - DAY)
+        .not_valid_after(_now() + 7 * DAY)
+        .sign(key, hashes.SHA256())
+    )
+    der = certificate.public_bytes(Encoding.DER)
+    cert_file = folder / f"{name}.pem"
+    cert_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    own = Certificate(
+        cert_file=cert_file,
+        key_file=_write_key(cert_file.with_suffix(".key"), key),
+        thumbprint=_base64url(hashlib.sha256(der).digest()),
+        subject=certificate.subject.rfc4514_string(),
+    )
+    return own, {**_jwk(key, private=False), "kid": name, "x5c": [base64.b64encode(der).decode()]}
+
+
 def make_signing_key(folder: Path, alg: str) -> SigningKey:
-    """Make a key for *alg*: PS256, ES256 or EdDSA."""
+    """Make a key for *alg*: PS256, RS256, ES256 or EdDSA."""
     key: PrivateKey
     match alg:
-        case "PS256":
+        case "PS256" | "RS256":
             key = rsa.generate_private_key(65_537, 2_048)
         case "ES256":
             key = ec.generate_private_key(ec.SECP256R1())

@@ -16,16 +16,25 @@ import secrets
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.interop.credentials import Authority, Certificate, SigningKey, make_server_signing_key, make_signing_key
+from tests.interop.credentials import (
+    Authority,
+    Certificate,
+    SigningKey,
+    make_self_signed,
+    make_server_signing_key,
+    make_signing_key,
+)
 from tests.interop.node import SERVER, Node, require_node
 
 ALGS = ("PS256", "ES256", "EdDSA")
+PLAIN_ALGS = (*ALGS, "RS256")
+"""RS256 is for servers outside of FAPI."""
 SCOPE = "directory:software accounts"
 RESOURCE = "https://api.interop.example/"
 OPAQUE_RESOURCE = "https://opaque.interop.example/"
@@ -41,14 +50,19 @@ class TokenRequest:
     """
     One request that reached the token endpoint, as the server saw it.
 
-    *client_id* is None where the client was not recognized, *mtls* says which of the two listeners was called,
-    *thumbprint* is that of the certificate on the connection, if one was given and is in order.
+    *client_id* and *auth_method*, the registered one, are None where the client was not recognized.
+    *presented* names the parts of the request that said who the client is, *assertion_alg* is how its assertion
+    was signed. *mtls* says which of the two listeners was called, *thumbprint* is that of the certificate on the
+    connection, if one was given and is in order.
     """
 
     client_id: str | None
     status: int
     error: str | None
     error_description: str | None
+    auth_method: str | None
+    assertion_alg: str | None
+    presented: tuple[str, ...]
     mtls: bool
     thumbprint: str | None
 
@@ -59,8 +73,9 @@ class Rig:
     A running server and everything a client needs to be registered there.
 
     *app* is the certificate that the clients would present; *other* is as good, for another subject;
-    *expired* ended yesterday; *rogue* is from a CA that the server does not trust. *signing_keys* are by
-    algorithm; each has a client of its own (``client_id``).
+    *expired* ended yesterday; *rogue* is from a CA that the server does not trust; *self_signed* is from none,
+    and *self_signed_jwk* is how the server knows it. *signing_keys* are by algorithm; each of FAPI has a client
+    of its own (``client_id``).
     """
 
     folder: Path
@@ -70,6 +85,8 @@ class Rig:
     other: Certificate
     expired: Certificate
     rogue: Certificate
+    self_signed: Certificate
+    self_signed_jwk: dict[str, Any]
     signing_keys: Mapping[str, SigningKey]
     scope: str = SCOPE
     resource: str = RESOURCE
@@ -80,23 +97,35 @@ class Rig:
     _unread: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def start(cls, folder: Path, *, lifetime: int = 300, strict: bool = True) -> Self:
+    def start(
+        cls,
+        folder: Path,
+        *,
+        lifetime: int = 300,
+        strict: bool = True,
+        fapi: bool = True,
+        clients: Callable[[Rig], list[dict[str, Any]]] = lambda _: [],
+    ) -> Self:
         """
         Make the keys in *folder* and start the server; it issues tokens that live *lifetime* seconds.
 
         *strict*: a client certificate that is not in order is refused by TLS, as real servers do; without it
-        the server sees such a connection as one without a certificate. Skips the test where Node.js is missing.
+        the server sees such a connection as one without a certificate. Without *fapi* it is a plain server that
+        also takes client secrets and RS256. *clients* gives the metadata (``registration``) of further clients.
+        Skips the test where Node.js is missing.
         """
         node = require_node()
         trusted, untrusted = Authority(folder, "ca"), Authority(folder, "rogue-ca")
         server = trusted.issue("server", server=True)
         app = trusted.issue("app")
-        keys = {alg: make_signing_key(folder, alg) for alg in ALGS}
-        config = {
+        self_signed, self_signed_jwk = make_self_signed(folder, "self-signed")
+        keys = {alg: make_signing_key(folder, alg) for alg in PLAIN_ALGS}
+        config: dict[str, Any] = {
             "strict": strict,
             "lifetime": lifetime,
             "ports": {"issuer": 0, "mtls": 0, "api": 0},
-            "ca": str(trusted.file),
+            "fapi": fapi,
+            "ca": [str(trusted.file), str(self_signed.cert_file)],
             "server": {"cert": str(server.cert_file), "key": str(server.key_file)},
             "signing_key": make_server_signing_key(),
             "cookie_key": secrets.token_urlsafe(32),
@@ -104,8 +133,8 @@ class Rig:
             "resource": RESOURCE,
             "opaque_resource": OPAQUE_RESOURCE,
             "clients": [
-                *(_registration(_client_id(alg), key) for alg, key in keys.items()),
-                _tls_registration(cls.tls_client_id, app),
+                *(assertion_registration(_client_id(alg), keys[alg]) for alg in ALGS),
+                tls_registration(cls.tls_client_id, app),
             ],
         }
         rig = cls(
@@ -116,9 +145,12 @@ class Rig:
             other=trusted.issue("other"),
             expired=trusted.issue("app", expired=True),
             rogue=untrusted.issue("app"),
+            self_signed=self_signed,
+            self_signed_jwk=self_signed_jwk,
             signing_keys=keys,
             _config=config,
         )
+        rig._config["clients"] += clients(rig)
         rig.start_again()
         return rig
 
@@ -148,7 +180,10 @@ class Rig:
 
     def token_requests(self) -> list[TokenRequest]:
         """Everything that reached the token endpoint since the start, or since ``forget``."""
-        return [TokenRequest(**seen) for seen in self._do("token_requests")["token_requests"]]
+        return [
+            TokenRequest(**{**seen, "presented": tuple(seen["presented"])})
+            for seen in self._do("token_requests")["token_requests"]
+        ]
 
     def forget(self) -> None:
         """Begin the list of token requests anew."""
@@ -238,31 +273,31 @@ def _client_id(alg: str) -> str:
     return f"app-{alg.lower()}"
 
 
-def _registration(client_id: str, key: SigningKey) -> dict[str, Any]:
-    """Client metadata of RFC 7591 and RFC 8705 for ``private_key_jwt``."""
-    return {
-        **_common(client_id),
-        "token_endpoint_auth_method": "private_key_jwt",
-        "token_endpoint_auth_signing_alg": key.alg,
-        "jwks": {"keys": [key.public_jwk]},
-    }
+def assertion_registration(client_id: str, key: SigningKey, *, bound: bool = True) -> dict[str, Any]:
+    """Client metadata of RFC 7591 for ``private_key_jwt``."""
+    return registration(
+        client_id,
+        "private_key_jwt",
+        bound=bound,
+        token_endpoint_auth_signing_alg=key.alg,
+        jwks={"keys": [key.public_jwk]},
+    )
 
 
-def _tls_registration(client_id: str, certificate: Certificate) -> dict[str, Any]:
+def tls_registration(client_id: str, certificate: Certificate, *, bound: bool = True) -> dict[str, Any]:
     """Client metadata for ``tls_client_auth`` by the subject of *certificate*."""
-    return {
-        **_common(client_id),
-        "token_endpoint_auth_method": "tls_client_auth",
-        "tls_client_auth_subject_dn": certificate.subject,
-    }
+    return registration(client_id, "tls_client_auth", bound=bound, tls_client_auth_subject_dn=certificate.subject)
 
 
-def _common(client_id: str) -> dict[str, Any]:
+def registration(client_id: str, method: str, *, bound: bool = True, **further: object) -> dict[str, Any]:
+    """Client metadata of RFC 7591 and RFC 8705; *bound* has tokens bound to the certificate."""
     return {
+        **further,
         "client_id": client_id,
+        "token_endpoint_auth_method": method,
         "grant_types": ["client_credentials"],
         "response_types": [],
         "redirect_uris": [],
         "scope": SCOPE,
-        "tls_client_certificate_bound_access_tokens": True,
+        "tls_client_certificate_bound_access_tokens": bound,
     }

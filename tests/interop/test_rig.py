@@ -94,7 +94,11 @@ async def test_the_metadata_has_aliases_for_mutual_tls(rig: Rig) -> None:
     assert metadata["issuer"] == rig.issuer
     assert metadata["token_endpoint"] == rig.token_endpoint
     assert metadata["mtls_endpoint_aliases"]["token_endpoint"] == rig.mtls_token_endpoint != rig.token_endpoint
-    assert metadata["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "tls_client_auth"]
+    assert metadata["token_endpoint_auth_methods_supported"] == [
+        "private_key_jwt",
+        "tls_client_auth",
+        "self_signed_tls_client_auth",
+    ]
     assert set(ALGS) <= set(metadata["token_endpoint_auth_signing_alg_values_supported"])
     assert metadata["tls_client_certificate_bound_access_tokens"] is True
 

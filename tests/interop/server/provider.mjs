@@ -1,5 +1,6 @@
 /*
- * The real authorization server of the interop tests: oidc-provider in its FAPI 2.0 profile, over TLS.
+ * The real authorization server of the interop tests: oidc-provider over TLS, in its FAPI 2.0 profile or, with
+ * "fapi": false, as a plain server that also takes client secrets and RS256.
  *
  *   node provider.mjs CONFIG.json
  *
@@ -30,7 +31,7 @@ let { lifetime } = config; // seconds that an access token lives
 let tokenRequests = [];
 
 const tls = { cert: readFileSync(config.server.cert), key: readFileSync(config.server.key) };
-const asking = { ...tls, ca: readFileSync(config.ca), requestCert: true };
+const asking = { ...tls, ca: config.ca.map((file) => readFileSync(file)), requestCert: true };
 
 async function listen(options, port) {
   const server = https.createServer(options);
@@ -51,15 +52,29 @@ const thumbprintOf = (certificate) => certificate && createHash('sha256').update
 // Node gives the subject in the order of the certificate, one attribute a line; RFC 4514 wants it backwards.
 const subjectOf = (certificate) => certificate.subject.split('\n').reverse().join(',');
 
+// Which parts of the request said who the client is, and how its assertion is signed.
+const CREDENTIALS = ['client_id', 'client_secret', 'client_assertion'];
+const presentedIn = (ctx) => [
+  ...(ctx.headers.authorization ? ['authorization'] : []),
+  ...CREDENTIALS.filter((name) => ctx.oidc?.params?.[name] !== undefined),
+];
+const assertionAlgOf = (ctx) => {
+  const assertion = ctx.oidc?.params?.client_assertion;
+  return assertion ? JSON.parse(Buffer.from(assertion.split('.')[0], 'base64url')).alg : null;
+};
+
+const METHODS = ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
+const ALGS = ['PS256', 'ES256', 'EdDSA', 'Ed25519'];
+
 function makeProvider(issuer, mtls) {
   const alias = (path) => `${mtls}${path}`;
   const provider = new Provider(issuer, {
     clients: config.clients,
     jwks: { keys: [config.signing_key] },
-    clientAuthMethods: ['private_key_jwt', 'tls_client_auth'],
+    clientAuthMethods: config.fapi ? METHODS : [...METHODS, 'client_secret_basic', 'client_secret_post'],
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
     cookies: { keys: [config.cookie_key] },
-    enabledJWA: { clientAuthSigningAlgValues: ['PS256', 'ES256', 'EdDSA', 'Ed25519'] },
+    enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'] },
     discovery: {
       mtls_endpoint_aliases: { token_endpoint: alias('/token'), pushed_authorization_request_endpoint: alias('/request') },
     },
@@ -69,11 +84,12 @@ function makeProvider(issuer, mtls) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
-      fapi: { enabled: true, profile: '2.0' },
+      ...(config.fapi ? { fapi: { enabled: true, profile: '2.0' } } : {}),
       mTLS: {
         enabled: true,
         certificateBoundAccessTokens: true,
         tlsClientAuth: true,
+        selfSignedTlsClientAuth: true,
         getCertificate: (ctx) => certificateOf(ctx.req.socket),
         certificateAuthorized: (ctx) => ctx.req.socket.authorized,
         certificateSubjectMatches: (ctx, property, expected) => (
@@ -102,6 +118,9 @@ function makeProvider(issuer, mtls) {
         status: ctx.status,
         error: ctx.body?.error ?? null,
         error_description: ctx.body?.error_description ?? null,
+        auth_method: ctx.oidc?.client?.clientAuthMethod ?? null,
+        assertion_alg: assertionAlgOf(ctx),
+        presented: presentedIn(ctx),
         mtls: ctx.req.socket.server === mtlsServer,
         thumbprint: thumbprintOf(certificateOf(ctx.req.socket)) ?? null,
       });
