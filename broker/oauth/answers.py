@@ -47,7 +47,7 @@ _HINTS: dict[str, str] = {
     Reason.NOT_JSON: "a login page or a proxy may have answered: fetch the URL by hand from this host",
     Reason.REDIRECTED: "the URL may have moved, or a proxy wants a login: fetch it by hand from this host",
     "invalid_client": "the server does not accept the client authentication: compare client_id, signing key (kid, alg),"
-    " certificate and assertion_audience with the registration, and the clock with the server's",
+    " certificate, client secret and assertion_audience with the registration, and the clock with the server's",
     "invalid_grant": "some servers say this when the client certificate is missing: see that [client.NAME] names one",
     "unauthorized_client": "the client is not registered for this grant type",
     "unsupported_grant_type": "the server does not offer this grant type",

@@ -6,7 +6,7 @@ import pytest
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.events import ClientResumed, ClientSuspended, TokenRefreshed, TokenRefreshFailed, UnexpectedFailure
-from broker.oauth.messages import Response
+from broker.oauth.messages import Request, Response
 from broker.tokens.serving import TokenState
 from tests.unit.tokens.tokens import spec
 from tests.unit.tokens.world import FakeSession, json_response, running
@@ -76,6 +76,28 @@ async def test_a_bug_in_the_reporting_of_an_attempt_costs_that_attempt_only():
 
         assert world.events.of(UnexpectedFailure)
         assert world.registry.status("directory").state is TokenState.FRESH
+
+
+class Choosy(FakeSession):
+    """A server that breaks off connections for one client, and answers the other on the same ones."""
+
+    async def send(self, request: Request) -> Response:
+        self.default = SUSPECTED if ("client_id", "app-1") in (request.form or ()) else None
+        return await super().send(request)
+
+
+async def test_clients_that_share_a_certificate_have_a_breaker_each():
+    """What a server holds against one registration says nothing about another."""
+    async with running(spec("a"), spec("b", client="neighbor"), session=Choosy()) as world:
+        await asyncio.sleep(60.0)
+
+        assert [event.client for event in world.events.of(ClientSuspended)] == ["app"]
+        assert world.registry.status("a").state is not TokenState.FRESH
+        assert world.registry.status("b").state is TokenState.FRESH
+
+        await asyncio.sleep(240.0)
+
+        assert [event.token for event in world.events.of(TokenRefreshed)] == ["b", "b"]
 
 
 async def test_a_bug_in_an_attempt_costs_that_attempt_only():

@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from broker.errors import BrokerError
@@ -33,6 +33,8 @@ CLIENT = Client(
     presents_certificate=True,
     signing_alg="PS256",
 )
+NEIGHBOR = replace(CLIENT, name="neighbor", client_id="app-2")
+"""A second client of the same certificate, and so on the same session."""
 METADATA = {
     "issuer": "https://as.example",
     "token_endpoint": "https://as.example/token",
@@ -148,7 +150,10 @@ def build(*specs: TokenSpec, session: FakeSession | None = None, dice: float = 0
     exchange = Exchange(session=session, signer=signer, clock=clock, randomness=randomness)
     registry = Registry(
         specs or (spec(),),
-        {"app": Registration(client=CLIENT, issuer=ISSUER, metadata=metadata, exchange=exchange)},
+        {
+            client.name: Registration(client=client, issuer=ISSUER, metadata=metadata, exchange=exchange)
+            for client in (CLIENT, NEIGHBOR)
+        },
         acquirer=Acquirer(clock=clock, randomness=randomness, fingerprint=lambda secret: f"fp-{len(secret)}"),
         clock=clock,
         randomness=randomness,
