@@ -45,6 +45,9 @@ MIN_KEY_BYTES = 32
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters (64 bits): enough to tell tokens apart, useless to search for one without the key."""
 
+PATH_LOOK_INTERVAL = 5.0
+"""Seconds between two looks whether the path still leads to our file; logrotate sends SIGHUP within less."""
+
 SYSTEM_DISK = SystemDisk()
 
 
@@ -90,6 +93,8 @@ class AuditLog:
         self._gap: _Gap | None = None
         self._recovery: _Recovery | None = None
         self._removed = False
+        self._elsewhere = False
+        self._look_at_path_after = clock.boot() + PATH_LOOK_INTERVAL
         self._closed = False
 
     @property
@@ -105,6 +110,8 @@ class AuditLog:
     def write(self, event: Event) -> None:
         """Record *event*. Raises AuditUnavailableError for a ``TokenServed`` that must not go unrecorded."""
         try:
+            if isinstance(event, TokenServed):
+                self._look_after_file()  # a record in a file that is gone would be no record
             self._prepare()
             self._put(event.name, members_of(event))
         except AppendFailedError as failure:
@@ -127,15 +134,18 @@ class AuditLog:
         try:
             self._look_after_file()
             self._prepare()
-            if self._since_checkpoint:
-                self._append(
-                    encode_checkpoint(
-                        self._seq + 1, self._clock.wall(), count=self._count, head=self._head, keys=self._keys
-                    )
-                )
-                self._since_checkpoint = 0
+            self._seal()
         except AppendFailedError as failure:
             self._failed(failure.reason)
+
+    def _seal(self) -> None:
+        """Write a checkpoint, if there is anything to seal. Raises AppendFailedError."""
+        if self._since_checkpoint:
+            checkpoint = encode_checkpoint(
+                self._seq + 1, self._clock.wall(), count=self._count, head=self._head, keys=self._keys
+            )
+            self._append(checkpoint)
+            self._since_checkpoint = 0
 
     def reopen(self) -> None:
         """
@@ -256,10 +266,34 @@ class AuditLog:
 
     def _look_after_file(self) -> None:
         """Notice that the file was removed or cut under us."""
+        if self._removed:
+            return
         if not self._file.is_linked():
             self._removed = True
+            self._failed("removed", lost=self._count)
         elif self._file.was_cut():
+            self._failed("cut", lost=self._count)
             self._adopt()
+        else:
+            self._follow_path()
+
+    def _follow_path(self) -> None:
+        """
+        Go on in a new file when the path has led elsewhere for a while, as if SIGHUP had not been forgotten.
+
+        Raises AppendFailedError if that is not possible.
+        """
+        if self._clock.boot() < self._look_at_path_after:
+            return
+        self._look_at_path_after = self._clock.boot() + PATH_LOOK_INTERVAL
+        if self._file.is_current():
+            self._elsewhere = False
+        elif not self._elsewhere:
+            self._elsewhere = True
+        else:
+            self._elsewhere = False
+            self._seal()
+            self._replace_removed()
 
     def _adopt(self) -> None:
         """Go on in a file with contents that are not what we wrote: under our own numbers, with a new chain."""

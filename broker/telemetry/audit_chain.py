@@ -27,7 +27,7 @@ class Damage(StrEnum):
     FORGED = "forged"
     """A checkpoint says that it was made with this key, and was not."""
     UNCOVERED = "uncovered"
-    """The expected number is not covered by a good checkpoint, or checkpoints at the end are not made with this key."""
+    """The expected number is not covered by a good checkpoint, or a checkpoint was not made with this key."""
     RESTARTED = "restarted"
     """The chain begins anew: the broker could not follow what it found, or somebody joined two logs."""
     UNKNOWN_FORMAT = "unknown_format"

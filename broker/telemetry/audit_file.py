@@ -199,6 +199,12 @@ def _check(path: Path, found: os.stat_result) -> None:
     """Refuse a file that is not ours alone to write."""
     if not stat.S_ISREG(found.st_mode):
         raise LocalError("audit_not_a_file", f"the audit log {path} is not a regular file", hint="name another path")
+    if found.st_nlink > 1:
+        raise LocalError(
+            "audit_linked",
+            f"the audit log {path} has another name, too: what is appended to it would land there",
+            hint="remove the other name, or name another path",
+        )
     if found.st_uid not in {0, os.geteuid()}:
         raise LocalError(
             "audit_owner",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from broker.telemetry.audit_chain import Damage, Position, step
-from broker.telemetry.audit_format import AuditKeys, parse
+from broker.telemetry.audit_format import AuditKeys, is_authentic, parse
 
 MAX_SEQ = 2**53
 """Above it a number is not exact in every reader of JSON; one that is found is not gone on from."""
@@ -38,14 +38,16 @@ def resume(tail: bytes, *, whole: bool, keys: AuditKeys | None) -> Resumption:
     """
     Follow the records from the last checkpoint in *tail* to its end; *whole* says that *tail* is the whole file.
 
-    A checkpoint made with another key, or without one, is gone on from: keys are replaced. One that claims our
-    key and lies is not.
+    With *keys* only a checkpoint that is authentic under them is gone on from: whoever can write the file while
+    no broker runs could otherwise make up its history, end it with a checkpoint without a key, and have us seal
+    it. What comes after the last authentic one is counted as unprotected, however many other checkpoints are in
+    it. So a key that was replaced shows as one ``recovered`` record.
     """
     complete, _, torn = tail.rpartition(b"\n")
     lines = [line + b"\n" for line in complete.split(b"\n")] if complete else []
     if not whole:
         del lines[:1]
-    start = _last_checkpoint(lines)
+    start = _last_checkpoint(lines, keys)
     if start is None and not whole:
         return _restart(lines, torn)
     at = Position() if start is None else Position(count=1)
@@ -62,11 +64,15 @@ def resume(tail: bytes, *, whole: bool, keys: AuditKeys | None) -> Resumption:
     return Resumption(seq=at.seq, head=at.head, count=at.count, torn=torn, unprotected=unprotected, restarted=False)
 
 
-def _last_checkpoint(lines: list[bytes]) -> int | None:
+def _last_checkpoint(lines: list[bytes], keys: AuditKeys | None) -> int | None:
     for index in range(len(lines) - 1, -1, -1):
         if b'"checkpoint"' in lines[index]:
             record = parse(lines[index])
-            if record is not None and record.event == "checkpoint":
+            if (
+                record is not None
+                and record.event == "checkpoint"
+                and (keys is None or (record.text("key") == keys.identifier and is_authentic(lines[index], keys)))
+            ):
                 return index
     return None
 

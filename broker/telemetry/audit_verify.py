@@ -144,6 +144,9 @@ class _Check:
             self._tally.add(line)
         if self._at.covered != before.covered:
             self._tally.tail_records = self._tally.tail_bytes = self._tally.tail_checkpoints = 0
+        elif self._tally.tail_checkpoints == 1 and _is_checkpoint(line) and Damage.FORGED not in damage:
+            # An authentic one that follows does not make it good: it may have been put there to be gone on from.
+            self._find(name, number, (Damage.UNCOVERED,))
 
     def _find(self, name: str, line: int, damage: tuple[Damage, ...]) -> None:
         self._tally.damaged += len(damage)
@@ -155,7 +158,7 @@ class _Check:
         at, tally = self._at, self._tally
         if expect_seq is not None and (at.seq or 0) < expect_seq:
             self._find(name, END, (Damage.CUT,))
-        elif (expect_seq is not None and (at.covered or 0) < expect_seq) or tally.tail_checkpoints:
+        elif expect_seq is not None and (at.covered or 0) < expect_seq:
             self._find(name, END, (Damage.UNCOVERED,))
         return Report(
             authenticated=self._keys is not None,
@@ -171,6 +174,11 @@ class _Check:
             damaged=tally.damaged,
             findings=tuple(self._findings),
         )
+
+
+def _is_checkpoint(line: bytes) -> bool:
+    record = parse(line)
+    return record is not None and record.event == "checkpoint"
 
 
 def _with_next(lines: Iterator[bytes]) -> Iterator[tuple[bytes, bytes | None]]:

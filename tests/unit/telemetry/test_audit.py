@@ -512,6 +512,39 @@ def test_a_file_that_was_removed_is_replaced(path: Path):
     assert check(path).intact
 
 
+def test_no_token_is_served_into_a_file_that_is_gone(path: Path):
+    """Between two checkpoints, too: the record goes into a new file, and the loss of the old one is alarmed."""
+    events = Events()
+    log = open_log(path, emit=events)
+    write_served(log, 2)
+    path.unlink()
+
+    write_served(log, 1)
+    log.close()
+
+    assert names(path) == ["opened", "gap", "token_served", "checkpoint"]
+    assert [(gap.closed, gap.reason, gap.lost) for gap in events.of(AuditGap)] == [
+        (False, "removed", 3),
+        (True, "removed", 3),
+    ]
+
+
+def test_a_path_that_leads_elsewhere_for_long_is_followed(path: Path):
+    """logrotate without SIGHUP: ten seconds later the log goes on where operators look for it."""
+    clock = HandClock()
+    log = open_log(path, clock=clock)
+    write_served(log, 1)
+    path.rename(path.with_name("old"))
+    for _ in range(12):
+        clock.now += 1
+        log.checkpoint()
+    write_served(log, 1)
+    log.close()
+
+    assert names(path) == ["opened", "checkpoint", "token_served", "checkpoint"]
+    assert check(path.with_name("old"), path).intact
+
+
 def test_a_removed_file_that_cannot_be_replaced_refuses_tokens(tmp_path: Path):
     """Writing to the file without a name succeeds, and is worth nothing."""
     directory = tmp_path / "logs"
@@ -531,8 +564,9 @@ def test_a_removed_file_that_cannot_be_replaced_refuses_tokens(tmp_path: Path):
 
 
 def test_a_log_that_was_emptied_in_place_begins_again(path: Path):
-    """logrotate's ``copytruncate``: the copy and what follows are one chain."""
-    log = open_log(path)
+    """logrotate's ``copytruncate``: the copy and what follows are one chain; and it is alarmed, for who knows."""
+    events = Events()
+    log = open_log(path, emit=events)
     write_served(log, 2)
     log.checkpoint()
     copy = path.with_name("copy")
@@ -543,8 +577,9 @@ def test_a_log_that_was_emptied_in_place_begins_again(path: Path):
     write_served(log, 1)
     log.close()
 
-    assert names(path) == ["opened", "checkpoint", "token_served", "checkpoint"]
+    assert names(path) == ["opened", "gap", "checkpoint", "token_served", "checkpoint"]
     assert check(copy, path).intact
+    assert [(gap.closed, gap.reason, gap.lost) for gap in events.of(AuditGap)] == [(False, "cut", 4), (True, "cut", 4)]
 
 
 def test_a_log_that_was_cut_in_place_says_so(path: Path):

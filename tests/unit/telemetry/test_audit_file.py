@@ -54,6 +54,15 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path):
     assert "link" in (error.hint or "")
 
 
+def test_a_hard_link_is_not_appended_to(tmp_path: Path):
+    """It may be another name of a file that somebody else wants us to fill."""
+    (tmp_path / "target").touch(mode=0o600)
+    (tmp_path / "audit.log").hardlink_to(tmp_path / "target")
+
+    assert refusal(tmp_path / "audit.log").code == "audit_linked"
+    assert (tmp_path / "target").read_bytes() == b""
+
+
 def test_what_is_not_a_regular_file_is_refused(tmp_path: Path):
     """A FIFO does not stall the start, either."""
     os.mkfifo(tmp_path / "fifo", mode=0o600)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,30 @@ def test_a_torn_line_that_was_closed_earlier_does_not_matter(log: bytes):
     assert found.head == head_of(torn)
 
 
-@pytest.mark.parametrize("keys", [None, AuditKeys.derive(b"o" * 32)], ids=["no key", "another key"])
-def test_a_log_is_continued_under_another_key(log: bytes, keys: AuditKeys | None):
-    """Keys are replaced; the verifier says what is covered by which."""
+@pytest.mark.parametrize(
+    ("keys", "unprotected"), [(None, 1), (AuditKeys.derive(b"o" * 32), 9)], ids=["no key", "another key"]
+)
+def test_a_log_is_continued_under_another_key(log: bytes, keys: AuditKeys | None, unprotected: int):
+    """Keys are replaced; with one, whatever it does not vouch for is told to be unprotected."""
     found = resume(log, whole=True, keys=keys)
 
-    assert (found.seq, found.restarted) == (9, False)
+    assert (found.seq, found.restarted, found.unprotected) == (9, False, unprotected)
+
+
+def test_a_checkpoint_without_our_key_is_not_gone_on_from(log: bytes):
+    """Whoever can write the file while nobody runs cannot have a made-up history sealed in silence."""
+    forged = b"".join(line for line in log.splitlines(keepends=True) if b'"checkpoint"' not in line)
+    records = [line for line in forged.splitlines(keepends=True) if b"token_served" not in line]
+    history, head = b"", ZERO_HEAD
+    for number, line in enumerate(records, start=1):
+        renumbered = re.sub(rb'"seq":[0-9]+', b'"seq":%d' % number, line, count=1)
+        history, head = history + renumbered, advance(head, renumbered)
+    history += encode_checkpoint(len(records) + 1, 0.0, count=len(records), head=head, keys=None)
+
+    found = resume(history, whole=True, keys=KEYS)
+
+    assert found.unprotected == len(records) + 1
+    assert resume(history, whole=False, keys=KEYS).restarted
 
 
 def test_a_checkpoint_that_lies_is_not_continued_from(log: bytes):

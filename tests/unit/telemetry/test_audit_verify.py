@@ -147,8 +147,8 @@ def test_a_checkpoint_of_another_key_covers_nothing(tmp_path: Path):
     assert report.tail_records == report.records
 
 
-def test_what_comes_before_a_later_checkpoint_of_the_key_is_covered(tmp_path: Path):
-    """A log that got its key late, or a new key, is protected from then on, and the old part from then on too."""
+def test_a_log_that_got_its_key_late_is_protected_from_then_on(tmp_path: Path):
+    """What came before can no longer be changed, but nobody vouches for how it came about: that is told."""
     path = tmp_path / "audit.log"
     first = open_log(path, key=None)
     write_served(first, 2)
@@ -159,9 +159,11 @@ def test_what_comes_before_a_later_checkpoint_of_the_key_is_covered(tmp_path: Pa
 
     log = path.read_bytes()
 
-    assert check(log).intact
-    assert check(log).covered_seq == 7
-    assert not check(log.replace(b'"generation":0', b'"generation":9', 1)).intact
+    report = check(log)
+    assert kinds(report) == {Damage.UNCOVERED}
+    assert [finding.line for finding in report.findings] == [4]
+    assert (report.covered_seq, report.recovered) == (8, 4)
+    assert Damage.EDITED in kinds(check(log.replace(b'"generation":0', b'"generation":9', 1)))
 
 
 def test_what_comes_after_the_key_was_taken_away_is_not_covered(tmp_path: Path):
