@@ -2,6 +2,9 @@
 What may be meant, but looks like a mistake: said at start, never refused.
 
 Looks at a whole and sound document only: while there are problems, warnings would be noise.
+
+A client secret is no doubt: it was asked for in three words (profile, method, file), and often the server has
+nothing better. A warning at every start that nobody can act on teaches to overlook the others.
 """
 
 from __future__ import annotations
