@@ -71,6 +71,7 @@ async def run(parts: Parts) -> int:
                 # Only bugs get here: what can be expected of a root task is dealt with in it.
                 _report(parts, group)
                 code = FAILED
+            parts.telemetry.flush()  # so that this is the last record
             parts.emit(DaemonStopped())
     return code
 

@@ -51,10 +51,14 @@ class Telemetry:
         if self._audit is not None:
             self._guarded("audit", self._audit.checkpoint)
 
-    def close(self) -> None:
-        """Record what is left and close the audit log. The last call; emit nothing after it."""
+    def flush(self) -> None:
+        """Record the counts of repeated events, whether their time has come or not."""
         for event in self._folding.flush(self._clock.boot()):
             self._deliver(event)
+
+    def close(self) -> None:
+        """Record what is left and close the audit log. The last call; emit nothing after it."""
+        self.flush()
         if self._audit is not None:
             self._guarded("audit", self._audit.close)
 

@@ -31,8 +31,12 @@ from broker.transport.sockets import Sockets, turns_until
 DEADLINE = 10.0
 """Seconds for a whole exchange, name lookup to last byte: the longest that a caller waits for a token."""
 
-MAX_BODY = 1024 * 1024
-"""Bytes of an answer: token responses with large ID tokens stay below 100 KiB, so this is never met in good faith."""
+MAX_BODY = 128 * 1024
+"""
+Bytes of an answer: token responses with large ID tokens stay below 100 KiB, so this is never met in good faith.
+
+To judge the structure of so much hostile JSON takes the loop some 15 ms; a mebibyte took 120.
+"""
 
 CONNECT_BUDGET = 8.0
 """Seconds until a connection is there, waiting for a free one and name lookup included."""
