@@ -114,22 +114,19 @@ def test_a_signal_stops_it_cleanly(sandbox: SandboxProcess, number: signal.Signa
 
 def test_a_waiting_caller_gets_an_answer_when_the_daemon_stops(sandbox: SandboxProcess):
     """Draining: a clear 503 at once, not a cut connection."""
-    sandbox.control.fault("token", "delay", delay_seconds=30, times=1)
+    sandbox.control.fault("token", "delay", delay_seconds=60, times=1)
     with broker_process(sandbox, ready=False) as broker, socket.socket(socket.AF_UNIX) as waiting:
-        waiting.settimeout(PATIENCE)
+        waiting.settimeout(20)  # less than it asks to wait: draining is what answers it
         waiting.connect(str(broker.socket))
-        waiting.sendall(b"GET /v1/tokens/demo?wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        waiting.sendall(b"GET /v1/tokens/demo?wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(0.3)
-        before = time.monotonic()
         assert broker.process is not None
         broker.process.send_signal(signal.SIGTERM)
         answer = waiting.recv(65_536)
-        took = time.monotonic() - before
         code = broker.stop()
     sandbox.control.clear_faults()
 
     assert answer.startswith(b"HTTP/1.1 503 ")
-    assert took < 5
     assert code == 0
 
 
