@@ -29,12 +29,12 @@ Seconds that kept metadata goes on after a fetch failed, before the next one is 
 A server whose metadata hangs must not add its time-out to every token request.
 """
 
-DOUBTED_TTL = 20.0
+DOUBTED_TTL = 10.0
 """
 Seconds that metadata is good for when a request that it led to failed.
 
-The endpoint may have moved, or what was missing may be offered now; three more requests a minute of one
-issuer find out.
+The endpoint may have moved, or what was missing may be offered now; six requests a minute of one issuer
+find out.
 """
 
 FAILED_TTL = 1.0

@@ -187,7 +187,7 @@ def test_a_fault_in_the_metadata_keeps_the_token_endpoint_from_being_called(
         assert failure["reason"] in reasons, failure
         assert answer.status in {502, 503}
         assert asked == []
-        wait_until(lambda: broker.token("demo", "?wait=5").status == 200, "a token once the metadata is good")
+        wait_until(lambda: broker.token("demo", "?wait=5").status == 200, "a token once the metadata is good", 100.0)
 
 
 def test_every_kind_of_fault_is_tried():

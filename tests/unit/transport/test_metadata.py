@@ -156,7 +156,7 @@ async def test_metadata_that_recovers_is_good_for_its_whole_time():
     advance(METADATA_TTL - 1)
     await here.source.get()
 
-    assert len(here.session.sent) == 3
+    assert len(here.session.sent) == 6
 
 
 async def test_without_good_metadata_a_failure_is_raised_and_reported():
@@ -293,7 +293,7 @@ async def test_metadata_in_doubt_is_fetched_anew_before_long():
     assert after.token_endpoint == f"{ISSUER}/v2/token"
 
 
-async def test_a_failing_token_endpoint_costs_the_metadata_three_requests_a_minute():
+async def test_a_failing_token_endpoint_costs_the_metadata_six_requests_a_minute():
     """Doubt after each of many failures does not make a request of each."""
     here = world(document())
 
