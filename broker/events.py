@@ -90,13 +90,33 @@ class DaemonStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationLoaded(Event):
-    """A configuration is in force; *sha256* is that of the file's bytes."""
+    """
+    A configuration is in force; *sha256* is that of the file's bytes, *generation* counts reloads from 1.
+
+    *restart* names the sections whose changes wait for a restart, with commas between them; empty: none.
+    """
 
     name: ClassVar[str] = "configuration_loaded"
     audited: ClassVar[bool] = True
 
     path: str
     sha256: str
+    generation: int
+    restart: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationRefused(Event):
+    """A reload changed nothing: *problems* are all that is wrong, one on a line, *found* how many."""
+
+    name: ClassVar[str] = "configuration_refused"
+    severity: ClassVar[Severity] = Severity.ERROR
+    audited: ClassVar[bool] = True
+
+    path: str
+    reason: str
+    problems: str
+    found: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

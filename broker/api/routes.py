@@ -37,9 +37,13 @@ MIN_VALID_RANGE = range(86_401)
 """Seconds; whatever is asked for, half of a token's lifetime is the most that is wanted of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class World:
-    """What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use."""
+    """
+    What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
+
+    Only *policy* is ever replaced (``ApiServer.replace_policy``): handlers read it for each decision.
+    """
 
     policy: Policy
     tokens: TokenSource

@@ -52,9 +52,10 @@ class ApiServer:
         self._limits = limits or Limits()
         self._waiting = WaitingRoom(self._limits)
         self._emit = emit
+        self._world = World(policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox)
         self._desk = Desk(
             API_ROUTES,
-            World(policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox),
+            self._world,
             header_rules=HeaderRules(hosts=frozenset(host.lower() for host in hosts)),
             emit=emit,
             clock=clock,
@@ -62,6 +63,10 @@ class ApiServer:
         )
         self._open: list[OpenUnix] = []
         self._service: Service | None = None
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Decide by *policy* from now on."""
+        self._world.policy = policy
 
     def open(self) -> None:
         """Listen on every socket, or on none. Raises LocalError; to be called on the running loop."""

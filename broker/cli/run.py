@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from broker.cli.check import load, load_files
+from broker.cli.environment import credentials_directory, environment
 
 EPILOG = """\
 Logs are JSON lines on standard error, after plain warnings about the configuration.
-SIGTERM and SIGINT drain and stop it, a second one stops it at once; SIGHUP reopens the audit file.
+SIGTERM and SIGINT drain and stop it, a second one stops it at once; SIGHUP loads
+the configuration again, and reopens the audit file; one with mistakes changes nothing.
 """
 
 
@@ -43,4 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
     identities, code = load_files(settings)
     if identities is None:
         return code
-    return run_daemon(settings, identities, log_stream=sys.stderr)
+    credentials = credentials_directory(environment())
+    return run_daemon(settings, identities, log_stream=sys.stderr, credentials_directory=credentials)

@@ -11,18 +11,19 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from broker import __version__
+from broker.config.load import load_settings
 from broker.config.settings import Settings
+from broker.daemon.reload import Load, Reloader, announce
 from broker.errors import frames_of
 from broker.events import (
-    CertificateLoaded,
-    ConfigurationLoaded,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
-    SigningKeyLoaded,
     UnexpectedFailure,
 )
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
@@ -37,14 +38,19 @@ TELEMETRY_INTERVAL = 1.0
 """Seconds between checkpoints of the audit log (rules.md R9)."""
 
 
-def run_daemon(settings: Settings, identities: Identities, *, log_stream: TextIO) -> int:
+def run_daemon(
+    settings: Settings, identities: Identities, *, log_stream: TextIO, credentials_directory: Path | None = None
+) -> int:
     """
     Run until SIGTERM or SIGINT; give the exit code.
+
+    *credentials_directory* is where a reload looks for credentials, as the first load did.
 
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
     """
     with asyncio.Runner() as runner:
-        return runner.run(run(build(settings, identities, log_stream=log_stream)))
+        load = partial(load_settings, credentials_directory=credentials_directory)
+        return runner.run(run(build(settings, identities, log_stream=log_stream), load))
 
 
 def hold_signals() -> None:
@@ -57,8 +63,8 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
-async def run(parts: Parts) -> int:
-    """Put *parts* to work until a signal, and take them down; as ``run_daemon``."""
+async def run(parts: Parts, load: Load) -> int:
+    """Put *parts* to work until a signal, and take them down; as ``run_daemon``. *load* reads settings again."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler(parts.emit))
     code = DONE
@@ -66,7 +72,7 @@ async def run(parts: Parts) -> int:
         async with AsyncExitStack() as stack:
             stack.callback(parts.telemetry.close)
             try:
-                await _serve(parts, stack)
+                await _serve(parts, stack, load)
             except BaseExceptionGroup as group:
                 # Only bugs get here: what can be expected of a root task is dealt with in it.
                 _report(parts, group)
@@ -76,14 +82,13 @@ async def run(parts: Parts) -> int:
     return code
 
 
-async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
+async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     """Open everything, work until a signal, take everything down again."""
-    signals = _stop_signals(parts)
-    for session in parts.sessions:
-        stack.push_async_callback(session.close)
-    for key in parts.identities.keys.values():
-        stack.callback(key.close)
-    _announce_identities(parts)
+    reloader = Reloader(parts, load)
+    stack.push_async_callback(reloader.close)
+    hangups = asyncio.Event()
+    signals = _stop_signals(parts, hangups)
+    announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)
     parts.api.open()
     stack.push_async_callback(parts.api.drain, 0.0)
     if parts.ops is not None:
@@ -95,6 +100,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
             group.create_task(_tick(parts), name="telemetry"),
             group.create_task(parts.api.run(), name="api"),
         ]
+        reloading = group.create_task(reloader.run(hangups), name="reload")
         if parts.ops is not None:
             tasks.append(group.create_task(parts.ops.run(), name="ops"))
         parts.emit(
@@ -106,6 +112,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
             )
         )
         parts.emit(DaemonStopping(reason=await signals.get()))
+        reloading.cancel()  # from here on nothing is begun
         draining = group.create_task(parts.api.drain(parts.settings.daemon.drain_seconds), name="drain")
         hurry = group.create_task(signals.get(), name="second signal")
         await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
@@ -113,13 +120,18 @@ async def _serve(parts: Parts, stack: AsyncExitStack) -> None:
             task.cancel()
 
 
-def _stop_signals(parts: Parts) -> asyncio.Queue[str]:
-    """Give a queue of the signals that ask us to stop; let SIGHUP reopen the audit file."""
+def _stop_signals(parts: Parts, hangups: asyncio.Event) -> asyncio.Queue[str]:
+    """Give a queue of the signals that ask us to stop; let SIGHUP reopen the audit file and set *hangups*."""
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[str] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
-    loop.add_signal_handler(signal.SIGHUP, parts.reopen_logs)
+
+    def hang_up() -> None:
+        parts.reopen_logs()
+        hangups.set()
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # what came while we started is dealt with now
     return signals
 
@@ -128,21 +140,6 @@ async def _tick(parts: Parts) -> NoReturn:
     while True:
         await asyncio.sleep(TELEMETRY_INTERVAL)
         parts.telemetry.tick()
-
-
-def _announce_identities(parts: Parts) -> None:
-    parts.emit(ConfigurationLoaded(path=str(parts.settings.path), sha256=parts.settings.sha256))
-    for certificate in parts.identities.certificates.values():
-        parts.emit(
-            CertificateLoaded(
-                certificate=certificate.name,
-                generation=certificate.generation,
-                thumbprint=certificate.thumbprint,
-                not_after=certificate.not_after,
-            )
-        )
-    for key in parts.identities.keys.values():
-        parts.emit(SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after))
 
 
 def _report(parts: Parts, group: BaseExceptionGroup[BaseException]) -> None:

@@ -97,7 +97,8 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         events.DaemonStarted: _layout("version", "tokens", "listeners", "pid"),
         events.DaemonStopped: _layout(),
-        events.ConfigurationLoaded: _layout("path", "sha256"),
+        events.ConfigurationLoaded: _layout("path", "sha256", "generation"),
+        events.ConfigurationRefused: _layout("path", "reason", count="found"),
         events.CertificateLoaded: _layout("certificate", "generation", "thumbprint", "not_after"),
         events.SigningKeyLoaded: _layout("key", "alg", "kid", "not_after"),
         events.SandboxIssuerInUse: _layout("issuer"),

@@ -28,7 +28,10 @@ MAX_FIELD = 256
 """Characters of a string field: every name and hint of ours is shorter."""
 
 MAX_FRAMES = 2_048
-"""Characters of ``frames``, which are our own file names and functions, and worth more room."""
+"""Characters of ``frames`` and ``problems``, which are our own words, and worth more room."""
+
+LONG = frozenset({"frames", "problems"})
+"""The fields that have it."""
 
 SHORT_FIELD = 16
 """Characters of a string field in a line that would be too long otherwise."""
@@ -146,7 +149,7 @@ def _render(_: Any, __: str, line: Mapping[str, Any]) -> str:
 
 
 def _dump(line: Mapping[str, Any], limit: int, limit_frames: int) -> str:
-    safe = {name: _safe(value, limit_frames if name == "frames" else limit) for name, value in line.items()}
+    safe = {name: _safe(value, limit_frames if name in LONG else limit) for name, value in line.items()}
     return json.dumps(safe, separators=(",", ":"), allow_nan=False) + "\n"
 
 

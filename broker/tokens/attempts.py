@@ -25,6 +25,7 @@ from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.keeper import Keeper
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.reload import as_served
 from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken
 
@@ -66,6 +67,16 @@ class Attempts:
         self._settle = settle
         self._unblock = unblock
 
+    def replace(self, registrations: Mapping[str, Registration]) -> None:
+        """Make attempts with *registrations* from now on; a suspended client may probe at once."""
+        now = self._clock.boot()
+        kept = {name: self._breakers.get(name, breakers.Closed()) for name in registrations}
+        self._registrations = dict(registrations)
+        self._breakers |= {
+            name: breakers.Open(probe_at=now) if isinstance(breaker, breakers.Open) else breaker
+            for name, breaker in kept.items()
+        }
+
     async def make(self, keeper: Keeper, number: int) -> None:
         """Make attempt *number*; whatever happens in it ends here, as an event for the table."""
         try:
@@ -76,7 +87,9 @@ class Attempts:
             self._settle(keeper, table.Failed(attempt=number, failure=failure))
 
     async def _make(self, keeper: Keeper, number: int) -> None:
-        registration = self._registrations[keeper.spec.client]
+        registration = self._registrations.get(keeper.spec.client)
+        if registration is None:
+            return  # its configuration went before it began
         attempt = Attempt(
             number=number,
             spec=keeper.spec,
@@ -96,7 +109,8 @@ class Attempts:
             self._failed(keeper, attempt, self._bug(error))
         else:
             self._settle(keeper, table.Succeeded(attempt=number, token=token))
-            self._report_success(attempt, token)
+            if as_served(token, keeper.state):  # not one that a reload overtook
+                self._report_success(attempt, token)
 
     async def _obtain(self, attempt: Attempt) -> IssuedToken:
         """Get the token, under the client's breaker once its certificate comes into play."""

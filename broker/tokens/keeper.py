@@ -14,6 +14,7 @@ from broker.events import Emit, TokenExpired
 from broker.oauth.reasons import Reason
 from broker.tokens import state as table
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.reload import Fate, carried
 from broker.tokens.schedule import min_valid_of
 from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
 from broker.tokens.spec import IssuedToken, TokenSpec
@@ -58,6 +59,12 @@ class Keeper:
         if self.state is not before:
             self._announce()
         return begun
+
+    def carry(self, spec: TokenSpec, fate: Fate) -> None:
+        """Go on as *spec* of another configuration; no attempt that runs is waited for any longer."""
+        self.spec = spec
+        self.state = carried(self.state, fate, now=self._clock.boot(), spread=self._spread)
+        self._announce()
 
     def servable(self, min_valid: float | None) -> Serving | None:
         """Give the token if it has the validity that a caller needs."""

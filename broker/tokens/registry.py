@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.attempts import Attempts
 from broker.tokens.keeper import Keeper
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
 from broker.tokens.spec import IssuedToken, TokenSpec
 
@@ -49,6 +51,9 @@ class Registry:
             settle=self._handle,
             unblock=self._unblock,
         )
+        self._make_keeper = partial(Keeper, clock=clock, randomness=randomness, emit=emit)
+        self._registrations = dict(registrations)
+        self._running: set[asyncio.Task[None]] = set()
         self._clock = clock
         self._alarms: list[tuple[float, int, str]] = []
         self._order = count()
@@ -74,6 +79,8 @@ class Registry:
         deadline = self._clock.boot() + wait
         self._handle(keeper, table.Tick())
         while (serving := keeper.servable(min_valid)) is None:
+            if self._keepers.get(name) is not keeper:
+                return keeper.last_resort()  # no longer configured
             self._handle(keeper, table.Wanted())
             running = keeper.is_running()
             left = keeper.patience(deadline - self._clock.boot())
@@ -102,6 +109,31 @@ class Registry:
                 self._group = None
         raise AssertionError("the loop above never ends")
 
+    def replace(
+        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+    ) -> tuple[asyncio.Task[None], ...]:
+        """
+        Go on under another configuration, at once; callers that wait are not disturbed.
+
+        Gives the attempts that run with the means of the older one: when they are done it can be taken down.
+        """
+        before, terms = self._keepers, {name: self._registrations[k.spec.client] for name, k in self._keepers.items()}
+        under_way = tuple(self._running)
+        self._keepers = {spec.name: before.get(spec.name) or self._make_keeper(spec) for spec in specs}
+        self._registrations = dict(registrations)
+        self._attempts.replace(registrations)
+        for spec in specs:
+            keeper = self._keepers[spec.name]
+            if spec.name in before:
+                old = terms_of(keeper.spec, terms[spec.name])
+                keeper.carry(spec, fate_of(old, terms_of(spec, registrations[spec.client])))
+            self._handle(keeper, table.Unblocked())
+            self._handle(keeper, table.Tick())
+            self._set_alarm(keeper)
+        for name in before.keys() - self._keepers.keys():
+            before[name].carry(before[name].spec, Fate.DROPPED)
+        return under_way
+
     async def _sleep(self) -> None:
         """Wait for the next alarm, for at most MAX_ALARM, or until somebody sets an earlier one."""
         self._woken.clear()
@@ -116,19 +148,23 @@ class Registry:
         now = self._clock.boot()
         while self._alarms and self._alarms[0][0] <= now:
             at, _, name = heapq.heappop(self._alarms)
-            keeper = self._keepers[name]
+            keeper = self._keepers.get(name)
+            if keeper is None:
+                continue  # no longer configured
             keeper.alarms.discard(at)
             self._handle(keeper, table.Tick())
             self._set_alarm(keeper)
 
     def _handle(self, keeper: Keeper, event: table.Event) -> None:
         """Take an event through the keeper, start the attempt it asks for, set the alarm it needs."""
-        if self._group is None:
-            return  # not running yet, or stopping: a caller gets what is in hand
+        if self._group is None or self._keepers.get(keeper.spec.name) is not keeper:
+            return  # not running yet, stopping, or no longer configured: a caller gets what is in hand
         before = keeper.state
         attempt = keeper.handle(event)
         if attempt is not None:
-            self._group.create_task(self._attempts.make(keeper, attempt), name=f"refresh {keeper.spec.name}")
+            task = self._group.create_task(self._attempts.make(keeper, attempt), name=f"refresh {keeper.spec.name}")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         if keeper.state is not before:
             self._set_alarm(keeper)
 

@@ -119,6 +119,11 @@ class Metadata:
         assert self._failure is not None
         raise self._failure.again()
 
+    def renew(self, session: Session) -> None:
+        """Fetch with *session* from now on, and before the next use; what is good is kept if that fails."""
+        self._session = session
+        self._good_until = 0.0
+
     def doubt(self) -> None:
         """Take in that a request failed which this metadata led to: it is fetched anew before long."""
         self._good_until = min(self._good_until, self._fetched_at + DOUBTED_TTL)

@@ -37,6 +37,8 @@ def name_of(kind: type[Event]) -> str:
 
 
 NOT_RECORDED = {
+    "configuration_loaded": {"restart"},
+    "configuration_refused": {"problems", "found"},  # the latter is recorded as ``count``
     "token_refreshed": {"expires_in", "duration"},
     "token_refresh_failed": {"hint", "duration"},
     "client_suspended": {"hint"},

@@ -1,0 +1,174 @@
+"""
+SIGHUP: load the configuration again, off the loop, and put all of it to use or nothing.
+
+What is wrong is reported in one event and changes nothing. The means of the older configuration (sessions
+and keys) are closed when the attempts that run with them are done. What only a start can change stays as it
+was, and the event of the load names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from broker.config.problems import ConfigurationError
+from broker.config.settings import Settings
+from broker.errors import LocalError, frames_of
+from broker.events import (
+    CertificateLoaded,
+    ConfigurationLoaded,
+    ConfigurationRefused,
+    Emit,
+    SigningKeyLoaded,
+    UnexpectedFailure,
+)
+from broker.wiring import Identities, Means, Parts, load_identities
+
+Load = Callable[[Path], Settings]
+"""Reads settings from a file. Raises LocalError, ConfigurationError among them; blocks."""
+
+SEPARATOR = "\n"
+"""Between problems: `jq -r .problems` shows them as ``check`` does."""
+
+FIXED = ("listeners", "ops", "audit", "daemon", "log_level")
+"""The fields of Settings that only a start puts to use."""
+
+SECTIONS = {"listeners": "listener", "log_level": "log"}
+"""How the sections of those are called in the file, where it is not the same."""
+
+
+class _RefusedError(Exception):
+    """What the event says: *reason* is a code, *problems* are all of them."""
+
+    def __init__(self, reason: str, problems: tuple[str, ...]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.problems = problems
+
+
+class Reloader:
+    """Reloads when asked, one at a time; holds the means that are not closed yet."""
+
+    def __init__(self, parts: Parts, load: Load) -> None:
+        self._parts = parts
+        self._load = load
+        self._older: list[Means] = []
+        self.generation = 1
+
+    async def run(self, asked: asyncio.Event) -> NoReturn:
+        """Reload whenever *asked* is set, until cancelled; asked again meanwhile, once more."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asked.wait()
+                asked.clear()
+                try:
+                    await self._reload(group)
+                except Exception as error:  # noqa: BLE001 - the boundary: a bug in a reload must not stop the daemon
+                    name, frames = type(error).__name__, frames_of(error)
+                    self._parts.emit(UnexpectedFailure(where="reload", incident="", error=name, frames=frames))
+        raise AssertionError("the loop above never ends")
+
+    async def close(self) -> None:
+        """Close all means, the older ones too, whatever runs with them."""
+        for means in (*self._older, self._parts.means):
+            await means.close()
+
+    async def _reload(self, group: asyncio.TaskGroup) -> None:
+        parts = self._parts
+        path = parts.settings.path
+        try:
+            settings, means = await asyncio.to_thread(self._prepare, path)
+        except _RefusedError as refused:
+            parts.emit(
+                ConfigurationRefused(
+                    path=str(path),
+                    reason=refused.reason,
+                    problems=SEPARATOR.join(refused.problems),
+                    found=len(refused.problems),
+                )
+            )
+            return
+        self.generation += 1
+        waiting = ",".join(_changed(parts.settings, settings))
+        older, settings = parts.means, _with_fixed(settings, parts.settings)
+        under_way = parts.adopt(settings, means)
+        announce(parts.emit, settings, means.identities, generation=self.generation, restart=waiting)
+        self._older.append(older)
+        group.create_task(self._retire(older, under_way), name="retire")
+
+    def _prepare(self, path: Path) -> tuple[Settings, Means]:
+        """Load everything and build the means; in a thread. Raises _RefusedError."""
+        errors: list[LocalError] = []
+        try:
+            settings = self._load(path)
+            identities = load_identities(settings, wall_now=self._parts.clock.wall(), on_error=errors.append)
+            if errors:
+                raise _RefusedError("files_unusable", tuple(map(_said, errors)))
+            return settings, self._parts.prepare(settings, self._next(identities))
+        except ConfigurationError as error:
+            raise _RefusedError(error.code, tuple(map(str, error.problems)) or (_said(error),)) from None
+        except LocalError as error:
+            raise _RefusedError(error.code, (_said(error),)) from None
+
+    def _next(self, identities: Identities) -> Identities:
+        """Count the generations of certificates on: one whose content is the same is the same generation."""
+        before = self._parts.identities.certificates
+        numbered = {}
+        for name, new in identities.certificates.items():
+            old = before.get(name)
+            generation = 0 if old is None else old.generation
+            is_old = old is not None and old.thumbprint == new.thumbprint
+            numbered[name] = replace(new, generation=generation if is_old else generation + 1)
+        return replace(identities, certificates=numbered)
+
+    async def _retire(self, means: Means, under_way: tuple[asyncio.Task[None], ...]) -> None:
+        """Close *means* when the attempts that began with them are done; each has a deadline."""
+        if under_way:
+            await asyncio.wait(under_way)
+        await means.close()
+        self._older.remove(means)
+
+
+def announce(emit: Emit, settings: Settings, identities: Identities, *, generation: int, restart: str = "") -> None:
+    """Report a configuration that is in force now, with its certificates and keys."""
+    emit(ConfigurationLoaded(path=str(settings.path), sha256=settings.sha256, generation=generation, restart=restart))
+    for certificate in identities.certificates.values():
+        emit(
+            CertificateLoaded(
+                certificate=certificate.name,
+                generation=certificate.generation,
+                thumbprint=certificate.thumbprint,
+                not_after=certificate.not_after,
+            )
+        )
+    for key in identities.keys.values():
+        emit(SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after))
+
+
+def _changed(before: Settings, after: Settings) -> list[str]:
+    """Name the sections whose changes wait for a restart."""
+    return [SECTIONS.get(name, name) for name in FIXED if getattr(before, name) != getattr(after, name)]
+
+
+def _with_fixed(after: Settings, before: Settings) -> Settings:
+    """
+    Keep what only a start changes.
+
+    A workload is not recognized at a listener whose name means another socket in the file than it does here:
+    who may open the one need not be who may open the other.
+    """
+    paths = {listener.name: listener.path for listener in before.listeners}
+    moved = {one.name for one in after.listeners if one.name in paths and one.path != paths[one.name]}
+    workloads = tuple(
+        replace(one, listeners=one.listeners - moved)
+        for one in after.workloads
+        if not one.listeners or one.listeners - moved
+    )
+    return replace(after, workloads=workloads, **{name: getattr(before, name) for name in FIXED})
+
+
+def _said(error: LocalError) -> str:
+    return f"{error.message} [{error.code}]" + ("" if error.hint is None else f"; {error.hint}")

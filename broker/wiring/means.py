@@ -1,0 +1,139 @@
+"""Connections, metadata sources and registrations: what is built anew for each configuration."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from broker.config.settings import (
+    ClientSettings,
+    IssuerSettings,
+    Settings,
+)
+from broker.events import Emit
+from broker.keys.tls import client_context
+from broker.tokens.acquire import Registration
+from broker.tokens.exchange import Exchange
+from broker.tokens.ports import Clock, Randomness
+from broker.transport.metadata import METADATA_MAX_BODY, Metadata
+from broker.transport.session import MAX_BODY, Session
+from broker.wiring.identities import Identities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What is built anew for each configuration, and closed when nothing uses it any more."""
+
+    identities: Identities
+    registrations: Mapping[str, Registration]
+    metadata: Mapping[str, Metadata]
+    renewals: tuple[tuple[Metadata, Session], ...]
+    sessions: tuple[Session, ...]
+
+    async def close(self) -> None:
+        """Close the sessions and the keys; twice does no harm."""
+        for session in self.sessions:
+            await session.close()
+        for key in self.identities.keys.values():
+            key.close()
+
+
+def means_of(
+    settings: Settings,
+    identities: Identities,
+    clock: Clock,
+    randomness: Randomness,
+    emit: Emit,
+    *,
+    known: Mapping[IssuerSettings, Metadata] | None = None,
+) -> Means:
+    """Build the means of a configuration; the metadata of issuers that are *known* as they are is kept."""
+    lines = _Lines(settings, identities, clock, randomness, emit, known=known or {})
+    return Means(
+        identities=identities,
+        registrations={name: lines.registration(client) for name, client in settings.clients.items()},
+        metadata=lines.metadata,
+        renewals=tuple(lines.renewals),
+        sessions=tuple(lines.sessions),
+    )
+
+
+class _Lines:
+    """Makes sessions and metadata sources, one for each use, and remembers them so that they are closed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identities: Identities,
+        clock: Clock,
+        randomness: Randomness,
+        emit: Emit,
+        *,
+        known: Mapping[IssuerSettings, Metadata] | None = None,
+    ) -> None:
+        self.sessions: list[Session] = []
+        self.renewals: list[tuple[Metadata, Session]] = []
+        self._emit = emit
+        self._known = known or {}
+        self._settings = settings
+        self._identities = identities
+        self._clock = clock
+        self._randomness = randomness
+        self._shared: dict[tuple[str, str | None], Session] = {}
+        self.metadata = {name: self._metadata(issuer) for name, issuer in settings.issuers.items()}
+
+    def _metadata(self, wanted: IssuerSettings) -> Metadata:
+        session = self._session(client_context(wanted.ca_file), max_body=METADATA_MAX_BODY)
+        if wanted in self._known:
+            self.renewals.append((self._known[wanted], session))
+            return self._known[wanted]
+        return Metadata(
+            issuer=wanted.issuer, session=session, clock=self._clock, randomness=self._randomness, emit=self._emit
+        )
+
+    def registration(self, wanted: ClientSettings) -> Registration:
+        """Give a client what it needs to speak to its issuer."""
+        issuer = self._settings.issuers[wanted.client.issuer].issuer
+        signer = None if wanted.signing_key is None else self._identities.keys[wanted.signing_key]
+        return Registration(
+            client=wanted.client,
+            issuer=issuer,
+            metadata=self.metadata[issuer.name],
+            exchange=Exchange(
+                session=self._line(issuer.name, wanted.certificate),
+                signer=signer,
+                secret=self._identities.secrets.get(wanted.client.name),
+                clock=self._clock,
+                randomness=self._randomness,
+            ),
+        )
+
+    def _line(self, issuer: str, certificate: str | None) -> Session:
+        """Give the session to *issuer* with *certificate*; clients that share both share it."""
+        if (issuer, certificate) not in self._shared:
+            self._shared[issuer, certificate] = self._new(issuer, certificate)
+        return self._shared[issuer, certificate]
+
+    def _new(self, issuer: str, certificate: str | None) -> Session:
+        ca_file = self._settings.issuers[issuer].ca_file
+        if certificate is None:
+            return self._session(client_context(ca_file))
+        identity = self._identities.certificates[certificate]
+        return self._session(
+            identity.client_context(ca_file), thumbprint=identity.thumbprint, not_after=identity.not_after
+        )
+
+    def _session(
+        self,
+        context: ssl.SSLContext,
+        *,
+        thumbprint: str | None = None,
+        not_after: float | None = None,
+        max_body: int = MAX_BODY,
+    ) -> Session:
+        session = Session(
+            ssl_context=context, thumbprint=thumbprint, not_after=not_after, clock=self._clock, max_body=max_body
+        )
+        self.sessions.append(session)
+        return session

@@ -1,0 +1,236 @@
+"""
+The parts of a daemon, and how another configuration is put to use in them.
+
+Building awaits nothing and decides nothing but what is configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import resource
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from broker.api.desk import UNROUTED
+from broker.api.limits import Limits
+from broker.api.listeners import UnixListener
+from broker.api.ops import OPS_ROUTES, OpsServer, Render
+from broker.api.routes import API_ROUTES
+from broker.api.server import ApiServer
+from broker.config.settings import (
+    AuditSettings,
+    Settings,
+)
+from broker.events import Emit, Event
+from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.policy.rules import Policy
+from broker.telemetry.audit import AuditLog, open_audit
+from broker.telemetry.logs import open_log
+from broker.telemetry.metrics import Metrics
+from broker.telemetry.sink import Telemetry
+from broker.tokens.acquire import Acquirer
+from broker.tokens.ports import Clock, Fingerprint, Randomness
+from broker.tokens.registry import Registry
+from broker.wiring.identities import Identities
+from broker.wiring.means import Means, means_of
+
+PROCESS_KEY_BYTES = 32
+"""Random bytes under which tokens are fingerprinted when there is no audit log to do it."""
+
+FINGERPRINT_LENGTH = 16
+"""Hexadecimal characters, as in the audit log."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Serving:
+    """What both servers are made of; *settings* are those in force."""
+
+    settings: Settings
+    tokens: Registry
+    clock: Clock
+    randomness: Randomness
+    emit: Emit
+
+    def sandboxes(self) -> tuple[str, ...]:
+        """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
+        return tuple(name for name, issuer in self.settings.issuers.items() if issuer.issuer.sandbox)
+
+    def api(self) -> ApiServer:
+        """Make the server of the API sockets."""
+        daemon = self.settings.daemon
+        limits = Limits(
+            max_connections=daemon.max_connections,
+            max_connections_per_uid=daemon.max_connections_per_uid,
+            max_waiting=daemon.max_waiting,
+            max_waiting_per_uid=daemon.max_waiting_per_uid,
+            request_deadline=daemon.request_seconds,
+        )
+        return ApiServer(
+            [
+                UnixListener(name=wanted.name, path=wanted.path, mode=wanted.mode, gid=wanted.gid)
+                for wanted in self.settings.listeners
+            ],
+            policy=_policy(self.settings),
+            tokens=self.tokens,
+            emit=self.emit,
+            clock=self.clock,
+            randomness=self.randomness,
+            limits=limits.within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            hosts=daemon.hosts,
+            sandbox=self.sandboxes,
+        )
+
+    def ops(self, render: Render) -> OpsServer | None:
+        """Make the ops listener, unless the configuration does without."""
+        wanted = self.settings.ops
+        if wanted is None:
+            return None
+        return OpsServer(
+            wanted.host,
+            wanted.port,
+            tokens=self.tokens,
+            render=render,
+            emit=self.emit,
+            clock=self.clock,
+            randomness=self.randomness,
+            sandbox=self.sandboxes,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What ``broker.daemon`` puts to work and takes down."""
+
+    settings: Settings
+    identities: Identities
+    telemetry: Telemetry
+    audit: AuditLog | None
+    registry: Registry
+    api: ApiServer
+    ops: OpsServer | None
+    means: Means
+    serving: _Serving
+    metrics: Metrics
+    clock: Clock
+    randomness: Randomness
+    emit: Emit = field(repr=False)
+
+    def prepare(self, settings: Settings, identities: Identities) -> Means:
+        """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
+        known = {issuer: self.means.metadata[name] for name, issuer in self.settings.issuers.items()}
+        return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
+
+    def adopt(self, settings: Settings, means: Means) -> tuple[asyncio.Task[None], ...]:
+        """
+        Put another configuration to use, at once; gives the attempts that run with the older means.
+
+        To be called on the loop. Listeners and what the daemon is started with stay as they are.
+        """
+        _expect(self.metrics, settings)
+        self.settings, self.identities, self.means = settings, means.identities, means
+        self.serving.settings = settings
+        for metadata, session in means.renewals:
+            metadata.renew(session)
+        self.api.replace_policy(_policy(settings))
+        return self.registry.replace(settings.tokens, means.registrations)
+
+    def reopen_logs(self) -> None:
+        """Follow a log file that was moved away (SIGHUP)."""
+        if self.audit is not None:
+            self.audit.reopen()
+
+
+def build(settings: Settings, identities: Identities, *, log_stream: TextIO) -> Parts:
+    """Build a daemon's parts; opens the audit log. Raises LocalError when it cannot be opened safely."""
+    clock, randomness = SystemClock(), SystemRandomness()
+    telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
+    emit = telemetry.emit
+    means = means_of(settings, identities, clock, randomness, emit)
+    acquirer = Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness))
+    registry = Registry(
+        settings.tokens,
+        means.registrations,
+        acquirer=acquirer,
+        clock=clock,
+        randomness=randomness,
+        emit=emit,
+    )
+    metrics.watch_tokens(lambda: _expiries(registry))
+    serving = _Serving(settings=settings, tokens=registry, clock=clock, randomness=randomness, emit=emit)
+    return Parts(
+        settings=settings,
+        identities=identities,
+        telemetry=telemetry,
+        audit=audit,
+        registry=registry,
+        api=serving.api(),
+        ops=serving.ops(metrics.render),
+        means=means,
+        serving=serving,
+        metrics=metrics,
+        clock=clock,
+        randomness=randomness,
+        emit=emit,
+    )
+
+
+def _telemetry(
+    settings: Settings, audit_key: bytes | None, clock: Clock, randomness: Randomness, log_stream: TextIO
+) -> tuple[Telemetry, Metrics, AuditLog | None]:
+    metrics = Metrics()
+    _expect(metrics, settings)
+    logs = open_log(log_stream, settings.log_level, clock=clock)
+
+    def report(event: Event) -> None:
+        """Log and count what the audit log says of itself; it does not record that."""
+        logs.write(event)
+        metrics.count(event)
+
+    audit = _audit(settings.audit, audit_key, clock, randomness, report)
+    return Telemetry(logs=logs, metrics=metrics, audit=audit, clock=clock), metrics, audit
+
+
+def _expect(metrics: Metrics, settings: Settings) -> None:
+    metrics.expect(
+        tokens=[spec.name for spec in settings.tokens],
+        issuers=settings.issuers,
+        clients=settings.clients,
+        certificates=settings.certificates,
+        keys=settings.keys,
+        routes=[UNROUTED, *(route.template for route in API_ROUTES), *(route.template for route in OPS_ROUTES)],
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(workloads=settings.workloads, own_uid=os.geteuid())
+
+
+def _audit(
+    wanted: AuditSettings | None, key: bytes | None, clock: Clock, randomness: Randomness, emit: Emit
+) -> AuditLog | None:
+    if wanted is None:
+        return None
+    return open_audit(
+        wanted.file,
+        key=key,
+        on_failure=wanted.on_failure,
+        clock=clock,
+        randomness=randomness,
+        emit=emit,
+    )
+
+
+def _fingerprint(audit: AuditLog | None, randomness: Randomness) -> Fingerprint:
+    """Give the keyed digest of the audit log, or without one a digest under a key of this process."""
+    if audit is not None:
+        return audit.fingerprint
+    key = randomness.token(PROCESS_KEY_BYTES).encode()
+    return lambda secret: hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def _expiries(registry: Registry) -> list[tuple[str, float | None]]:
+    current = [(name, registry.current(name)) for name in registry.names()]
+    return [(name, None if token is None else token.expires_at_wall) for name, token in current]

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broker.config.load import load_settings
+from broker.config.settings import Settings
+from broker.daemon.reload import Reloader
+from broker.errors import LocalError
+from broker.wiring import Parts, build
+from tests.unit.daemon.test_process import CONFIG, events, identities
+
+pytestmark = pytest.mark.real_time
+
+
+def settings_of(tmp_path: Path, text: str = CONFIG) -> Settings:
+    (tmp_path / "config.toml").write_text(text)
+    return load_settings(tmp_path / "config.toml", credentials_directory=None)
+
+
+async def reloaded(parts: Parts, load: Callable[[Path], Settings], log: io.StringIO, wanted: str) -> None:
+    """Reload until an event *wanted* is in the *log*."""
+    asked = asyncio.Event()
+    reloader = Reloader(parts, load)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        task = group.create_task(reloader.run(asked))
+        asked.set()
+        while wanted not in events(log):
+            await asyncio.sleep(0.01)
+        task.cancel()
+    await reloader.close()
+    parts.telemetry.close()
+
+
+async def test_a_bug_in_a_reload_does_not_stop_the_daemon(tmp_path: Path):
+    """It is reported without its message, and what was in force is."""
+    log = io.StringIO()
+    parts = build(settings_of(tmp_path), identities(tmp_path), log_stream=log)
+    settings, means = parts.settings, parts.means
+
+    def broken(_: Path) -> Settings:
+        raise ZeroDivisionError("canary")
+
+    await reloaded(parts, broken, log, "unexpected_failure")
+
+    assert "canary" not in log.getvalue()
+    assert (parts.settings, parts.means) == (settings, means)
+
+
+async def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path):
+    """Whoever moves the file away and reloads is told so."""
+    log = io.StringIO()
+    parts = build(settings_of(tmp_path), identities(tmp_path), log_stream=log)
+
+    def gone(path: Path) -> Settings:
+        raise LocalError("configuration_unreadable", f"{path} cannot be read", hint="is it there?")
+
+    await reloaded(parts, gone, log, "configuration_refused")
+
+    assert '"reason":"configuration_unreadable"' in log.getvalue()
+    assert '"found":1' in log.getvalue()
+
+
+async def test_a_moved_listener_recognizes_nobody_until_a_restart(tmp_path: Path):
+    """Who may open the socket in the file need not be who can open the one that is open."""
+    log = io.StringIO()
+    settings = settings_of(tmp_path)
+    parts = build(settings, identities(tmp_path), log_stream=log)
+
+    await reloaded(
+        parts,
+        lambda _: settings_of(tmp_path, CONFIG.replace("api.sock", "moved.sock")),
+        log,
+        "configuration_loaded",
+    )
+
+    assert parts.settings.listeners == settings.listeners
+    assert parts.settings.workloads == ()
+    assert '"restart":"listener"' in log.getvalue()
+    assert '"generation":2' in log.getvalue()

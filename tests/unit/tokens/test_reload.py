@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from broker.oauth.client import SenderConstraint
+from broker.tokens import state as table
+from broker.tokens.acquire import Registration
+from broker.tokens.exchange import Exchange
+from broker.tokens.reload import Fate, Terms, as_served, carried, fate_of, terms_of
+from broker.tokens.schedule import Pace
+from broker.tokens.serving import TokenUnavailableError
+from tests.fakes import Dice, LoopClock
+from tests.unit.tokens.tokens import issued, spec
+from tests.unit.tokens.world import (
+    CLIENT,
+    ISSUER,
+    OTHER_THUMBPRINT,
+    THUMBPRINT,
+    FakeMetadata,
+    FakeSession,
+    FakeSigner,
+    World,
+    running,
+)
+
+SPEC = replace(spec(), scope=("read", "write"), resource=("https://a",), parameters=(("p", "1"),))
+TERMS = Terms(spec=SPEC, client=CLIENT, issuer=ISSUER, thumbprint=THUMBPRINT)
+FAILURE = table.Failure(code="x", pace=Pace.ORDINARY)
+TOKEN = issued(at=1_000.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "fate"),
+    [
+        (TERMS, Fate.KEPT),
+        (replace(TERMS, spec=replace(SPEC, required=True, default_lifetime=9.0)), Fate.KEPT),
+        (replace(TERMS, spec=replace(SPEC, scope=("write", "read"))), Fate.KEPT),
+        (replace(TERMS, spec=replace(SPEC, scope=("read", "write", "more"))), Fate.RENEWED),
+        (replace(TERMS, spec=replace(SPEC, resource=("https://a", "https://b"))), Fate.RENEWED),
+        (replace(TERMS, thumbprint=OTHER_THUMBPRINT), Fate.RENEWED),
+        (replace(TERMS, spec=replace(SPEC, scope=("read",))), Fate.DROPPED),
+        (replace(TERMS, spec=replace(SPEC, scope=())), Fate.DROPPED),
+        (replace(TERMS, spec=replace(SPEC, resource=("https://b",))), Fate.DROPPED),
+        (replace(TERMS, spec=replace(SPEC, audience=("only",))), Fate.DROPPED),
+        (replace(TERMS, spec=replace(SPEC, parameters=())), Fate.DROPPED),
+        (replace(TERMS, client=replace(CLIENT, sender_constraint=SenderConstraint.NONE)), Fate.DROPPED),
+        (replace(TERMS, client=replace(CLIENT, client_id="another")), Fate.DROPPED),
+        (replace(TERMS, issuer=replace(ISSUER, issuer="https://other.example")), Fate.DROPPED),
+        (replace(TERMS, spec=replace(SPEC, grant_type="another")), Fate.DROPPED),
+    ],
+)
+def test_a_token_is_kept_renewed_or_dropped(after: Terms, fate: Fate):
+    """Less than before, or perhaps less: dropped. More: served until its successor is there. As before: kept."""
+    assert fate_of(TERMS, after) is fate
+
+
+def test_an_attempt_of_the_older_configuration_is_not_waited_for():
+    """Its token stays, and the next attempt is due."""
+    state = table.Refreshing(token=TOKEN, refresh_at=1_200.0, attempt=7)
+
+    after = carried(state, Fate.KEPT, now=1_210.0, spread=0.5)
+
+    assert after == table.Fresh(token=TOKEN, refresh_at=1_200.0)
+    assert carried(table.Fetching(attempt=7), Fate.KEPT, now=5.0, spread=0.5) == table.Missing(due_at=5.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (table.Fresh(token=TOKEN, refresh_at=1_200.0), table.Fresh(token=TOKEN, refresh_at=1_101.0)),
+        (
+            table.Stale(token=TOKEN, refresh_at=1_000.0, due_at=1_200.0, failure=FAILURE),
+            table.Stale(token=TOKEN, refresh_at=1_000.0, due_at=1_101.0, failure=FAILURE),
+        ),
+    ],
+)
+def test_a_renewal_is_due_at_once_and_spread(state: table.State, expected: table.State):
+    """A thousand tokens of one certificate do not ask in the same moment; what is kept keeps its time."""
+    assert carried(state, Fate.RENEWED, now=1_100.0, spread=0.5) == expected
+    assert carried(state, Fate.KEPT, now=1_100.0, spread=0.5) == state
+
+
+def test_a_dropped_token_is_gone_with_its_failures():
+    """It starts as at the first start."""
+    state = table.Stale(token=TOKEN, refresh_at=1.0, due_at=9_000.0, failure=FAILURE)
+
+    assert carried(state, Fate.DROPPED, now=1_100.0, spread=0.5) == table.Missing(due_at=1_100.0)
+
+
+def test_a_missing_token_waits_for_its_time():
+    """A reload is no way around the backoff of what the server has to mend."""
+    state = table.Missing(due_at=2_000.0, failure=FAILURE)
+
+    assert carried(state, Fate.KEPT, now=1_100.0, spread=0.5) == state
+
+
+def test_only_the_very_token_in_hand_is_as_served():
+    """The same name is not enough."""
+    state = table.Fresh(token=TOKEN, refresh_at=1.0)
+
+    assert as_served(TOKEN, state)
+    assert not as_served(issued(at=1_000.0), state)
+
+
+def registration(session: FakeSession) -> Registration:
+    exchange = Exchange(session=session, signer=FakeSigner(), clock=LoopClock(), randomness=Dice(0.0))
+    return Registration(client=CLIENT, issuer=ISSUER, metadata=FakeMetadata(), exchange=exchange)
+
+
+def count(world: World, event: str) -> int:
+    return [kind.name for kind in world.events.seen].count(event)
+
+
+async def test_a_slow_refresh_of_an_older_configuration_does_not_overwrite_a_newer_token():
+    """It ends after the reload with a wide token; the narrow one stays, and nothing says that the other is served."""
+    slow, quick = FakeSession(delay=20.0), FakeSession()
+    async with running(replace(spec(), scope=("read", "write")), session=slow) as world:
+        await asyncio.sleep(1.0)
+        under_way = world.registry.replace([spec()], {"app": registration(quick)})
+        await asyncio.sleep(1.0)
+        narrow = await world.registry.get("directory", min_valid=None, wait=5.0)
+        await asyncio.wait(under_way)
+
+        later = await world.registry.get("directory", min_valid=None, wait=0.0)
+
+    assert len(under_way) == len(slow.requests) == len(quick.requests) == 1
+    assert later.token is narrow.token
+    assert count(world, "token_refreshed") == 1
+
+
+async def test_who_waits_for_a_token_is_not_disturbed_by_a_reload():
+    """It gets the token of the new configuration."""
+    slow, quick = FakeSession(delay=20.0), FakeSession(delay=1.0)
+    async with running(spec(), session=slow) as world:
+        waiting = asyncio.ensure_future(world.registry.get("directory", min_valid=None, wait=10.0))
+        await asyncio.sleep(1.0)
+        world.registry.replace([spec()], {"app": registration(quick)})
+
+        serving = await waiting
+
+    assert serving.expires_in > 0
+    assert len(quick.requests) == 1
+
+
+async def test_who_waits_for_a_token_that_is_removed_is_told_at_once():
+    """It does not wait for its time to be over."""
+    async with running(spec(), session=FakeSession(delay=20.0)) as world:
+        began = world.clock.boot()
+        waiting = asyncio.ensure_future(world.registry.get("directory", min_valid=None, wait=60.0))
+        await asyncio.sleep(1.0)
+        world.registry.replace([], {})
+
+        with pytest.raises(TokenUnavailableError):
+            await waiting
+        assert world.clock.boot() - began < 2.0
+        assert world.registry.names() == ()
+        await asyncio.sleep(600.0)  # alarms of what is gone ring for nobody
+
+    assert count(world, "unexpected_failure") == 0
+
+
+async def test_an_unchanged_token_is_not_fetched_again():
+    """Nor is its alarm lost: it is refreshed in its time, by the new means."""
+    old, new = FakeSession(), FakeSession()
+    async with running(spec(), session=old) as world:
+        await asyncio.sleep(1.0)
+        world.registry.replace([spec()], {"app": registration(new)})
+        await asyncio.sleep(10.0)
+        at_first = len(new.requests)
+        await asyncio.sleep(300.0)
+
+    assert (len(old.requests), at_first) == (1, 0)
+    assert new.requests
+
+
+def test_terms_are_those_of_the_registration():
+    """The thumbprint is that of the session's certificate."""
+    assert terms_of(SPEC, registration(FakeSession())) == TERMS

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.oauth.secret import ClientSecret
+from broker.wiring import build
+from broker.wiring.means import _Lines, means_of
+from tests.fakes import Events
+from tests.unit.daemon.test_process import CONFIG
+from tests.unit.keys.certificates import WALL
+from tests.unit.wiring.configurations import loaded, settings_of, with_others
+
+
+def test_clients_of_one_issuer_without_a_certificate_share_a_session(tmp_path: Path):
+    """One for the metadata, one for both clients."""
+    second = '\n[client.d]\nissuer = "nobody"\nclient_id = "d"\nclient_auth_method = "private_key_jwt"\n'
+    settings = settings_of(tmp_path, CONFIG + second + 'signing_keys = ["k"]\nsender_constraint = "none"\n')
+
+    parts = build(settings, loaded(tmp_path, settings), log_stream=io.StringIO())
+    parts.telemetry.close()
+
+    assert len(parts.means.sessions) == 2
+
+
+def test_clients_of_one_certificate_share_its_connections(tmp_path: Path):
+    """One session for the metadata, one without certificate, one with; each client its own credential."""
+    settings = with_others(tmp_path)
+    identities = loaded(tmp_path, settings, wall_now=WALL)
+    lines = _Lines(settings, identities, SystemClock(), SystemRandomness(), Events())
+
+    c, d, e = (lines.registration(settings.clients[name]).exchange for name in "cde")
+
+    assert len(lines.sessions) == 3
+    assert d.session is e.session
+    assert d.session.thumbprint == identities.certificates["x"].thumbprint
+    assert c.session.thumbprint is None
+    assert [exchange.secret for exchange in (c, d, e)] == [None, None, ClientSecret("canary-4711")]
+    assert [exchange.signer is None for exchange in (c, d, e)] == [False, True, True]
+    assert "canary" not in repr((identities, e))
+
+
+def test_the_metadata_of_an_issuer_that_is_as_it_was_is_kept(tmp_path: Path):
+    """What was good before a reload is good after it, also while the server is away; the session is a new one."""
+    settings = settings_of(tmp_path)
+    identities = loaded(tmp_path, settings)
+    clock, randomness = SystemClock(), SystemRandomness()
+    first = means_of(settings, identities, clock, randomness, Events())
+    known = {issuer: first.metadata[name] for name, issuer in settings.issuers.items()}
+
+    second = means_of(settings, identities, clock, randomness, Events(), known=known)
+
+    assert second.metadata["nobody"] is first.metadata["nobody"]
+    assert second.registrations["c"].metadata is first.metadata["nobody"]
+    assert [session in second.sessions for _, session in second.renewals] == [True]
