@@ -100,10 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     from broker.hostenv.hardening import require_linux  # noqa: PLC0415 - only when chosen
     from broker.sandbox.control_client import CommandFailedError  # noqa: PLC0415 - only when chosen
 
-    require_linux()
     shown = False
     with stoppable() as stopping, ExitStack() as stack:
         try:
+            require_linux()
             demonstration = _start(_directory(arguments.directory, stack), stack, stopping)
             _show(demonstration)
             shown = True

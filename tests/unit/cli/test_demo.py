@@ -124,3 +124,17 @@ def test_a_directory_that_cannot_be_made_is_the_reason(tmp_path: Path, capfd: py
     assert main(["demo", "--once", "--directory", str(tmp_path / "file" / "below")]) == 1
 
     assert "the demo failed" in capfd.readouterr().err
+
+
+def test_another_system_than_linux_is_told_so_without_a_traceback():
+    """In an interpreter that takes itself for another system's."""
+    script = (
+        "import ctypes, sys, broker.cli.children, broker.sandbox.control_client; sys.platform = 'darwin'; "
+        "from broker.cli import main; sys.exit(main(['demo', '--once']))"
+    )
+
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "[not_linux]" in result.stderr
+    assert "Traceback" not in result.stderr
