@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, run, sandbox, token, version
+from broker.cli import audit, check, demo, keygen, run, sandbox, token, version
 from broker.cli.exits import FAILED, INTERRUPTED, explain
 from broker.errors import BrokerError
 
@@ -34,7 +34,7 @@ environment:
   TOKEN_BROKER_SOCKET   the socket of the daemon (unix:///path), where --socket is not given
 
 exit codes:
-  0 done   1 failed   2 wrong usage or configuration   130 interrupted
+  0 done   1 failed   2 wrong usage or configuration   3 state directory in use   130 interrupted
 """
 
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, check, token, audit, version, sandbox, demo):
+    for module in (run, check, token, audit, keygen, version, sandbox, demo):
         module.add_parser(commands)
     return root
 

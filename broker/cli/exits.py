@@ -10,6 +10,8 @@ DONE = 0
 FAILED = 1
 WRONG_USAGE = 2
 """As argparse: a mistake in the arguments or in the configuration."""
+IN_USE = 3
+"""Another broker holds the state directory."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from broker.cli.check import load, load_files
 from broker.cli.environment import credentials_directory, environment
+from broker.cli.exits import IN_USE, explain
 
 EPILOG = """\
 Logs are JSON lines on standard error, after plain warnings about the configuration.
 SIGTERM and SIGINT drain and stop it, a second one stops it at once; SIGHUP loads
 the configuration again, and reopens the audit file; one with mistakes changes nothing.
+Exit code 3: another broker holds the state directory; its process is named.
 """
 
 
@@ -35,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load the configuration and the files it names, and run until a signal."""
     from broker.daemon.process import hold_signals, run_daemon  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
+    from broker.hostenv.state_dir import StateDirInUseError  # noqa: PLC0415 - only when chosen
 
     hold_signals()
     require_linux()
@@ -46,4 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if identities is None:
         return code
     credentials = credentials_directory(environment())
-    return run_daemon(settings, identities, log_stream=sys.stderr, credentials_directory=credentials)
+    try:
+        return run_daemon(settings, identities, log_stream=sys.stderr, credentials_directory=credentials)
+    except StateDirInUseError as error:
+        explain(error)
+        return IN_USE

@@ -94,7 +94,7 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         ops=ops_settings(document.ops or OpsSection()),
         log_level=(document.log or LogSection()).level,
         audit=audit_settings(document.audit, here),
-        daemon=daemon_settings(document.daemon or DaemonSection()),
+        daemon=daemon_settings(document.daemon or DaemonSection(), here),
         warnings=(),
     )
 

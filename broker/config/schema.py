@@ -71,8 +71,10 @@ class SecretReference:
 
 @attrs.frozen(kw_only=True)
 class DaemonSection:
-    """``[daemon]``: limits of the daemon itself."""
+    """``[daemon]``: state and limits of the daemon itself."""
 
+    state_dir: PathText | None = None
+    """A directory of its own (0700), held by one broker at a time. Without it nothing is held."""
     drain_seconds: Annotated[int, between(0, 600)] = 10
     """Seconds that open requests may go on after SIGTERM. Well below the 30 s that Kubernetes grants."""
     request_seconds: Annotated[int, between(1, 60)] = 10

@@ -111,13 +111,16 @@ class AuditSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
     """
-    Limits of the daemon; those on connections count all API listeners together.
+    State and limits of the daemon; limits on connections count all API listeners together.
+
+    *state_dir* is None where there is none.
 
     *drain_seconds*: open requests may go on for so long after a signal. *request_seconds*: a request must
     have arrived whole within so long. *max_waiting*: requests that wait for something to happen. *hosts*:
     values of ``Host`` that are accepted beside the fixed ones.
     """
 
+    state_dir: Path | None
     drain_seconds: int
     request_seconds: int
     max_connections: int

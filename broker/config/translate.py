@@ -203,9 +203,10 @@ def audit_settings(section: AuditSection | None, here: Surroundings) -> AuditSet
     )
 
 
-def daemon_settings(section: DaemonSection) -> DaemonSettings:
+def daemon_settings(section: DaemonSection, here: Surroundings) -> DaemonSettings:
     """Translate ``[daemon]``."""
     return DaemonSettings(
+        state_dir=here.path(section.state_dir) if section.state_dir else None,
         drain_seconds=section.drain_seconds,
         request_seconds=section.request_seconds,
         max_connections=section.max_connections,

@@ -26,6 +26,7 @@ from broker.events import (
     DaemonStopping,
     UnexpectedFailure,
 )
+from broker.hostenv.state_dir import held
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
 from broker.wiring import Identities, Parts, build
 
@@ -47,8 +48,9 @@ def run_daemon(
     *credentials_directory* is where a reload looks for credentials, as the first load did.
 
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
+    StateDirInUseError among them when another broker holds the state directory.
     """
-    with asyncio.Runner() as runner:
+    with held(settings.daemon.state_dir), asyncio.Runner() as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
         return runner.run(run(build(settings, identities, log_stream=log_stream), load))
 

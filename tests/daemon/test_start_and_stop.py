@@ -155,6 +155,35 @@ def test_a_socket_in_use_is_not_taken_over(sandbox: SandboxProcess):
         assert broker.token().status == 200
 
 
+def test_a_second_broker_on_the_same_state_is_refused(sandbox: SandboxProcess):
+    """Exit 3, and the process that is in its way is named; the first one goes on, and a killed one leaves no lock."""
+    config = (sandbox.home / "config.toml").read_text() + '\n[daemon]\nstate_dir = "state"\n'
+    with broker_process(sandbox, config=config, name="first") as broker:
+        second = command("run", "--config", str(broker.config))
+
+        assert second.returncode == 3
+        assert f"process {broker.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert broker.token().status == 200
+
+        broker.stop(signal.SIGKILL)
+        broker.up()
+        assert broker.token().status == 200
+
+
+def test_a_state_directory_that_others_can_read_is_refused(sandbox: SandboxProcess):
+    """Exit 1, with the command that mends it; no socket was opened."""
+    (sandbox.home / "open").mkdir(mode=0o755)
+    path = config_of(sandbox, ("[ops]", '[daemon]\nstate_dir = "open"\n[ops]'))
+
+    done = command("run", "--config", str(path))
+
+    assert done.returncode == 1
+    assert "state_dir_unsafe" in done.stderr
+    assert "chmod 0700" in done.stderr
+    assert not (sandbox.home / "api.sock").exists()
+
+
 def test_sighup_reopens_the_audit_file(sandbox: SandboxProcess):
     """logrotate moves the file away and sends SIGHUP: the next record is in a new file that continues the old one."""
     with broker_process(sandbox) as broker:

@@ -67,12 +67,12 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     ({"log": {"zzz": 1}}, ["log.zzz: there is no such key; the keys here are level"]),
     ({"log": {"\x1b[2J": 1}}, ['log."\\u001b[2J": there is no such key; the keys here are level']),
     (
-        {"daemon": {"state_dir": "/x", "drain": 1}},
+        {"daemon": {"zzz": "/x", "drain": 1}},
         [
             'daemon.drain: there is no such key; did you mean "drain_seconds"?',
             (
-                "daemon.state_dir: there is no such key; the keys here are drain_seconds, hosts, max_connections, "
-                "max_connections_per_uid, max_waiting, max_waiting_per_uid, request_seconds"
+                "daemon.zzz: there is no such key; the keys here are drain_seconds, hosts, max_connections, "
+                "max_connections_per_uid, max_waiting, max_waiting_per_uid, request_seconds, state_dir"
             ),
         ],
     ),

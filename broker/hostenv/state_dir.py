@@ -1,0 +1,134 @@
+"""
+The state directory: ours alone, and held by one broker for its whole life.
+
+The lock is of the kernel (flock(2)), so that it ends with its process however that ends; the process id in
+the file is only for people. The directory is never tidied up or repaired: one that is not as it should be
+is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from broker.errors import LocalError
+
+LOCK = "lock"
+"""The file in the directory that is locked."""
+
+DIRECTORY_MODE = 0o700
+"""Nobody else has anything to look for there."""
+
+LOCK_MODE = 0o600
+
+MAX_PID_BYTES = 20
+"""Bytes that are read of the holder's process id: a 64-bit number has no more digits."""
+
+
+class StateDirInUseError(LocalError):
+    """Another broker holds the state directory (``state_dir_in_use``)."""
+
+
+@contextmanager
+def held(path: Path | None) -> Iterator[None]:
+    """
+    Hold the state directory *path* until the end of the block; nothing for None.
+
+    Makes one level of it if need be. Raises StateDirInUseError, or LocalError: ``state_dir_unsafe``,
+    ``state_dir_failed``.
+    """
+    if path is None:
+        yield
+        return
+    directory = _open_directory(path)
+    try:
+        lock = _lock(path, directory)
+    finally:
+        os.close(directory)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open_directory(path: Path) -> int:
+    """Give a descriptor of the directory, found to be ours alone."""
+    try:
+        made = _made(path)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise _unsafe(path, "is not a directory, or a symbolic link", "name the directory itself") from error
+        raise _failed(path, "cannot be opened", error) from error
+    try:
+        if made:
+            os.fchmod(directory, DIRECTORY_MODE)  # whatever our umask took away
+        _check(path, os.fstat(directory))
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise _unsafe(path, "belongs to another user", f"chown {os.geteuid()} {path}")
+    if stat.S_IMODE(found.st_mode) & ~DIRECTORY_MODE:
+        raise _unsafe(path, "is open to other users", f"chmod 0700 {path}")
+
+
+def _made(path: Path) -> bool:
+    try:
+        path.mkdir(DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _lock(path: Path, directory: int) -> int:
+    """Lock the file and write our process id into it; give its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        lock = os.open(LOCK, flags, LOCK_MODE, dir_fd=directory)
+    except OSError as error:
+        raise _failed(path, "has a lock that cannot be opened", error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError as error:
+        holder = _holder(lock)
+        os.close(lock)
+        raise StateDirInUseError(
+            "state_dir_in_use",
+            f"another broker holds the state directory {path}: process {holder}",
+            hint="stop it first, or give this one a state_dir of its own",
+        ) from error
+    except OSError as error:
+        os.close(lock)
+        raise _failed(path, "cannot be locked", error) from error
+    return lock
+
+
+def _holder(lock: int) -> str:
+    """Give the process id in the file; it may not be written yet, and is then unknown."""
+    content = os.pread(lock, MAX_PID_BYTES, 0).strip()
+    return content.decode("ascii") if content.isdigit() else "unknown"
+
+
+def _unsafe(path: Path, what: str, hint: str) -> LocalError:
+    return LocalError("state_dir_unsafe", f"the state directory {path} {what}", hint=hint)
+
+
+def _failed(path: Path, what: str, error: OSError) -> LocalError:
+    reason = os.strerror(error.errno) if error.errno else "unknown error"
+    return LocalError(
+        "state_dir_failed",
+        f"the state directory {path} {what}: {reason}",
+        hint="the broker makes one level of it, and must be able to write there",
+    )

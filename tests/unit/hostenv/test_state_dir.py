@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from broker.errors import LocalError
+from broker.hostenv.state_dir import LOCK, StateDirInUseError, held
+
+
+def test_it_is_made_for_us_alone_and_names_its_holder(tmp_path: Path):
+    """Whatever the umask: nobody else looks into it."""
+    before = os.umask(0)
+    try:
+        with held(tmp_path / "state"):
+            content = (tmp_path / "state" / LOCK).read_text()
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state" / LOCK).stat().st_mode) == 0o600
+    assert content == f"{os.getpid()}\n"
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path):
+    """The kernel's lock decides; after the first has let go, the second may."""
+    path = tmp_path / "state"
+    with held(path), pytest.raises(StateDirInUseError) as caught, held(path):
+        raise AssertionError("held twice")
+
+    assert str(os.getpid()) in caught.value.message
+    with held(path):
+        pass
+
+
+def test_what_a_dead_process_left_is_no_obstacle(tmp_path: Path):
+    """A process id in the file locks nothing."""
+    path = tmp_path / "state"
+    path.mkdir(0o700)
+    (path / LOCK).write_text("1\n" * 50)
+
+    with held(path):
+        assert (path / LOCK).read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o701, 0o777, 0o1700])
+def test_one_that_is_open_to_others_is_refused(tmp_path: Path, mode: int):
+    """With the command that mends it; it is not mended unasked."""
+    path = tmp_path / "state"
+    path.mkdir()
+    path.chmod(mode)
+
+    with pytest.raises(LocalError) as caught, held(path):
+        pass
+
+    assert caught.value.code == "state_dir_unsafe"
+    assert caught.value.hint == f"chmod 0700 {path}"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_one_of_another_user_is_refused(tmp_path: Path):
+    """Its owner could read and replace everything in it."""
+    path = tmp_path / "state"
+    path.mkdir(0o700)
+    os.chown(path, 40_001, -1)
+
+    with pytest.raises(LocalError) as caught, held(path):
+        pass
+
+    assert caught.value.code == "state_dir_unsafe"
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_no_directory_is_refused(tmp_path: Path, kind: str):
+    """A link could be changed to lead elsewhere."""
+    path = tmp_path / "state"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir(0o700)
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("")
+
+    with pytest.raises(LocalError) as caught, held(path):
+        pass
+
+    assert caught.value.code == "state_dir_unsafe"
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
+    """Nothing outside is truncated."""
+    path = tmp_path / "state"
+    path.mkdir(0o700)
+    (tmp_path / "precious").write_text("content")
+    (path / LOCK).symlink_to(tmp_path / "precious")
+
+    with pytest.raises(LocalError) as caught, held(path):
+        pass
+
+    assert caught.value.code == "state_dir_failed"
+    assert (tmp_path / "precious").read_text() == "content"
+
+
+def test_only_one_level_is_made(tmp_path: Path):
+    """A typing error makes no tree."""
+    with pytest.raises(LocalError) as caught, held(tmp_path / "no" / "state"):
+        pass
+
+    assert caught.value.code == "state_dir_failed"
+    assert not (tmp_path / "no").exists()
+
+
+def test_without_one_nothing_is_held(tmp_path: Path):
+    """There is no state to hold."""
+    with held(None), held(None):
+        assert list(tmp_path.iterdir()) == []
