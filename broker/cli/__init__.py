@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, keygen, run, sandbox, token, version
+from broker.cli import audit, check, demo, keygen, run, sandbox, status, token, version
 from broker.cli.exits import FAILED, INTERRUPTED, explain
 from broker.errors import BrokerError
 
@@ -28,6 +28,7 @@ first steps:
   token-broker check --config FILE        find every mistake in a configuration
   token-broker run --config FILE          run the daemon
   token-broker token NAME                 print a token, as a workload would get it
+  token-broker status                     show the state of all tokens
 
 environment:
   TOKEN_BROKER_CONFIG   the configuration file, where --config is not given
@@ -49,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, check, token, audit, keygen, version, sandbox, demo):
+    for module in (run, check, token, status, audit, keygen, version, sandbox, demo):
         module.add_parser(commands)
     return root
 

@@ -79,6 +79,66 @@ def get_token(path: Path, name: str, *, min_valid: int | None = None, wait: int 
         raise _not_a_broker(path) from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenState:
+    """The state of a token, without the token; times in whole seconds from now, None where there is none."""
+
+    name: str
+    state: str
+    required: bool | None
+    expires_in: int | None
+    retry_in: int | None
+    reason: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the daemon says of itself: *tokens* are those that the caller may see, *ready* is about all."""
+
+    ready: bool
+    tokens: tuple[TokenState, ...]
+    sandboxes: tuple[str, ...]
+
+
+def get_status(path: Path) -> Status:
+    """
+    Ask the daemon at *path* for its readiness and for the states of the tokens.
+
+    Raises LocalError when the daemon cannot be reached, RemoteError when it says no.
+    """
+    listed = request_json(path, "/v1/tokens", timeout=TIMEOUT_MARGIN)
+    status, raw = _get(path, "/readyz", TIMEOUT_MARGIN)
+    try:
+        readiness = json.loads(raw)
+        known = readiness["tokens"]
+        return Status(
+            ready=status == http.client.OK and readiness["status"] == "ready",
+            tokens=tuple(_token_state(entry, known.get(entry["name"], {})) for entry in listed["tokens"]),
+            sandboxes=tuple(str(name) for name in readiness.get("sandbox", ())),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _not_a_broker(path) from None
+
+
+def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenState:
+    def number(name: str) -> int | None:
+        return int(listed[name]) if name in listed else None
+
+    def text(name: str) -> str | None:
+        return str(listed[name]) if name in listed else None
+
+    return TokenState(
+        name=str(listed["name"]),
+        state=str(listed["state"]),
+        required=bool(readiness["required"]) if "required" in readiness else None,
+        expires_in=number("expires_in"),
+        retry_in=number("retry_in"),
+        reason=text("reason"),
+        hint=text("hint"),
+    )
+
+
 def request_json(path: Path, target: str, *, timeout: float) -> dict[str, Any]:
     """GET *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
     status, raw = _get(path, target, timeout)

@@ -1,0 +1,190 @@
+"""Tests of ``broker/cli/status.py``: the states as they are, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.cli import main
+from broker.cli.local_client import Status, TokenState
+from broker.cli.status import as_json, as_table, has_colors
+from tests.unit.cli.canned import answer, canned
+
+LISTED = {
+    "tokens": [
+        {"name": "directory", "state": "fresh", "expires_in": 287, "retry_in": 200},
+        {"name": "ledger", "state": "unavailable", "reason": "connect_failed", "retry_in": 4, "hint": "is it up?"},
+    ]
+}
+
+READY = {"status": "ready", "tokens": {"directory": {"state": "fresh", "required": True}}, "sandbox": ["box"]}
+
+NOT_READY = {
+    "error": "temporarily_unavailable",
+    "status": "not_ready",
+    "tokens": {"ledger": {"state": "unavailable", "required": True}},
+}
+
+
+@contextmanager
+def daemon(path: Path, answers: Mapping[str, bytes]) -> Iterator[None]:
+    """Answer each path with bytes of its own, until the end of the context."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                target = connection.recv(65_536).split(b" ")[1].decode()
+                connection.sendall(answers[target])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+def token(name: str = "a", state: str = "fresh", hint: str | None = None, expires_in: int | None = 5) -> TokenState:
+    return TokenState(
+        name=name, state=state, required=True, expires_in=expires_in, retry_in=None, reason=None, hint=hint
+    )
+
+
+def status(*tokens: TokenState) -> Status:
+    return Status(ready=True, tokens=tokens, sandboxes=())
+
+
+def test_a_ready_daemon_is_exit_0_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """No escape sequences where standard output is not a terminal."""
+    answers = {"/v1/tokens": answer(LISTED), "/readyz": answer(READY)}
+    with daemon(tmp_path / "s", answers):
+        code = main(["status", "--socket", str(tmp_path / "s")])
+
+    captured = capsys.readouterr()
+    assert (code, captured.err) == (0, "")
+    assert captured.out.splitlines() == [
+        "TOKEN      STATE        REQUIRED  EXPIRES IN  NEXT TRY IN  REASON",
+        "directory  fresh        yes       4 min 47 s  3 min 20 s   -",
+        "ledger     unavailable  -         -           4 s          connect_failed",
+        "ledger: is it up?",
+        "SANDBOX, tokens worth nothing: box",
+        "ready",
+    ]
+
+
+def test_a_daemon_that_is_not_ready_is_exit_1_with_all_it_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A 503 of /readyz is an answer, not a failure."""
+    answers = {"/v1/tokens": answer(LISTED), "/readyz": answer(NOT_READY, "503 Service Unavailable")}
+    with daemon(tmp_path / "s", answers):
+        code = main(["status", "--json", "--socket", str(tmp_path / "s")])
+
+    body = json.loads(capsys.readouterr().out)
+    assert code == 1
+    assert body["ready"] is False
+    assert body["tokens"][1] == {
+        "name": "ledger",
+        "state": "unavailable",
+        "required": True,
+        "expires_in": None,
+        "retry_in": 4,
+        "reason": "connect_failed",
+        "hint": "is it up?",
+    }
+
+
+def test_a_daemon_that_is_not_there_is_exit_1_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As for every command that asks the daemon."""
+    code = main(["status", "--socket", str(tmp_path / "s")])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (1, "")
+    assert "[daemon_unreachable]" in captured.err
+
+
+def test_a_caller_that_may_see_nothing_is_told_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The daemon's words, and exit 1."""
+    body = {"error": "access_denied", "error_description": "no workload is like this caller", "hint": "uid 5"}
+    with canned(tmp_path / "s", answer(body, "403 Forbidden")):
+        code = main(["status", "--socket", str(tmp_path / "s")])
+
+    assert code == 1
+    assert capsys.readouterr().err == "no workload is like this caller [access_denied]\n  uid 5\n"
+
+
+@pytest.mark.parametrize("body", [{}, {"tokens": 5}, {"tokens": [5]}, {"tokens": [{}]}, {"tokens": [{"name": "a"}]}])
+def test_something_else_that_answers_is_not_taken_for_a_broker(
+    tmp_path: Path, body: object, capsys: pytest.CaptureFixture[str]
+):
+    """No traceback for any JSON."""
+    with daemon(tmp_path / "s", {"/v1/tokens": answer(body), "/readyz": answer(READY)}):
+        code = main(["status", "--socket", str(tmp_path / "s")])
+
+    assert code == 1
+    assert "[not_a_broker]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_terminal", "expected"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": ""}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "dumb"}, True, False),
+        ({}, True, False),
+        ({"TERM": "xterm-256color"}, False, False),
+    ],
+)
+def test_colors_are_for_terminals_that_have_them(variables: dict[str, str], is_terminal: bool, expected: bool):
+    """And for people who want them."""
+    assert has_colors(variables, is_terminal=is_terminal) is expected
+
+
+def test_colors_change_nothing_but_the_color():
+    """Without the sequences the table is the plain one, columns included."""
+    state = status(token("a"), token("b", "unavailable"), token("c", "something_new"))
+
+    colored = as_table(state, colors=True)
+
+    assert "\x1b[32mfresh\x1b[0m" in colored
+    assert "\x1b[31munavailable\x1b[0m" in colored
+    for sequence in ("\x1b[32m", "\x1b[31m", "\x1b[0m"):
+        colored = colored.replace(sequence, "")
+    assert colored == as_table(state, colors=False)
+
+
+def test_nothing_that_is_told_can_steer_the_terminal():
+    """Whoever answers on the socket may not be a broker."""
+    state = status(token("a\x1b[2J", "fresh\r\n", hint="\x07\u202e"))
+
+    lines = as_table(state, colors=False)
+
+    assert all(letter.isprintable() or letter == "\n" for letter in lines)
+    assert as_json(state).isascii()
+
+
+def test_a_caller_without_tokens_sees_that_there_are_none():
+    """An empty table would look like a mistake."""
+    assert as_table(status(), colors=False) == "no token that you may see\nready"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (60, "1 min 0 s"), (7_325, "2 h 2 min"), (None, "-")])
+def test_times_have_the_units_that_matter(seconds: int | None, text: str):
+    """Two of them at most."""
+    row = as_table(status(token(expires_in=seconds)), colors=False).splitlines()[1]
+
+    assert f"  {text}  " in row
