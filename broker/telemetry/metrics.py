@@ -79,6 +79,8 @@ class Metrics:
             events.TokenRefreshed: self._refreshed,
             events.TokenRefreshFailed: self._refresh_failed,
             events.RequestAnswered: self._answered,
+            events.ConfigurationLoaded: self._configuration_loaded,
+            events.ConfigurationRefused: self._configuration_refused,
             events.CertificateLoaded: self._certificate,
             events.SigningKeyLoaded: self._key,
             events.SandboxIssuerInUse: self._sandbox_issuer,
@@ -150,6 +152,16 @@ class Metrics:
             "token_broker_sandbox_issuer",
             "1 for an issuer that is a sandbox: its tokens are worth nothing.",
             ("issuer",),
+            registry=registry,
+        )
+        self._refused = Gauge(
+            "token_broker_configuration_refused",
+            "1 while the configuration in force is an older one, because the last reload found mistakes.",
+            registry=registry,
+        )
+        self._pending = Gauge(
+            "token_broker_configuration_restart_pending",
+            "1 while the configuration has changes that wait for a restart.",
             registry=registry,
         )
         self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
@@ -239,6 +251,13 @@ class Metrics:
     def _key(self, event: events.SigningKeyLoaded) -> None:
         if event.not_after is not None:
             self._keys.labels(self._name("key", event.key)).set(event.not_after)
+
+    def _configuration_loaded(self, event: events.ConfigurationLoaded) -> None:
+        self._refused.set(0)
+        self._pending.set(1 if event.restart else 0)
+
+    def _configuration_refused(self, _: events.ConfigurationRefused) -> None:
+        self._refused.set(1)
 
     def _sandbox_issuer(self, event: events.SandboxIssuerInUse) -> None:
         self._sandbox.labels(self._name("issuer", event.issuer)).set(1)

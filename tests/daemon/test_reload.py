@@ -79,6 +79,7 @@ def test_a_bad_file_changes_nothing_and_all_of_it_is_said_at_once(broker: Broker
     assert broker.records("configuration_refused")[0]["count"] == event["found"] >= 3
     assert access_token(broker) == before
     assert len(broker.log("configuration_loaded")) == 1
+    assert b"token_broker_configuration_refused 1.0" in broker.ops("/metrics").body
 
 
 def test_bad_key_files_change_nothing(broker: BrokerProcess, sandbox: SandboxProcess):

@@ -149,6 +149,20 @@ def test_a_certificate_that_is_no_longer_configured_disappears():
     assert value(metrics, "token_broker_refresh_total", token="directory", outcome="success") == 1
 
 
+def test_a_refused_reload_is_shown_until_a_good_one():
+    """So are changes that wait for a restart: what runs is not what the file says."""
+    metrics = Metrics()
+    names = ("token_broker_configuration_refused", "token_broker_configuration_restart_pending")
+    metrics.count(example(events.ConfigurationLoaded, restart=""))
+    at_first = [value(metrics, name) for name in names]
+    metrics.count(example(events.ConfigurationRefused))
+    refused = [value(metrics, name) for name in names]
+    metrics.count(example(events.ConfigurationLoaded, restart="listener"))
+
+    assert (at_first, refused) == ([0, 0], [1, 0])
+    assert [value(metrics, name) for name in names] == [0, 1]
+
+
 def test_suspended_clients_and_sandbox_issuers_are_shown():
     """As states, so that an alert lasts as long as they do."""
     metrics = expecting()
