@@ -72,9 +72,12 @@ async def list_tokens(world: World, call: Call) -> Answer:
 
 async def get_token(world: World, call: Call) -> Answer:
     """Hand out a token, recorded before it leaves."""
+    policy = world.policy
     token, workload = _permitted(world, call)
     try:
         serving = await _obtain(world, call, token)
+        if world.policy is not policy:  # it was replaced while the caller waited
+            token, workload = _permitted(world, call)
         _record(world, call.peer, token, workload, serving)
     except ProblemError as error:
         raise ProblemError(error.problem, token=token, workload=workload) from None

@@ -207,6 +207,31 @@ async def test_draining_answers_who_waits_at_once(tmp_path: Path):
     assert [record.reason for record in api.events.of(RequestRefused)] == ["draining"]
 
 
+async def test_a_replaced_policy_decides_the_next_request(tmp_path: Path):
+    """On connections that are open already, too."""
+    async with served(tmp_path) as api:
+        before = await api.get()
+        api.server.replace_policy(Policy(workloads=(), own_uid=2**31))
+        after = await api.get()
+
+    assert (before.status, after.status) == (200, 403)
+
+
+async def test_a_right_that_is_removed_while_its_caller_waits_is_gone(tmp_path: Path):
+    """The policy is evaluated again on waking (local-api.md); no token is recorded as served."""
+    tokens = FakeTokens(held=asyncio.Event())
+    async with served(tmp_path, tokens) as api, api.connect() as client:
+        client.send(WAITING)
+        await until(lambda: tokens.asked)
+        api.server.replace_policy(Policy(workloads=(), own_uid=2**31))
+        assert tokens.held is not None
+        tokens.held.set()
+        await until(lambda: api.events.of(RequestRefused))
+
+    assert [record.status for record in api.events.of(RequestRefused)] == [403]
+    assert api.events.of(TokenServed) == []
+
+
 async def test_draining_lets_a_request_that_is_arriving_be_answered(tmp_path: Path):
     """It had begun; it has its deadline, as ever."""
     async with served(tmp_path) as api, api.connect() as client, asyncio.TaskGroup() as group:

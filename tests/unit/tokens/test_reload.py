@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from broker.errors import Outcome, RemoteError
 from broker.oauth.client import SenderConstraint
 from broker.tokens import state as table
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.reload import Fate, Terms, as_served, carried, fate_of, terms_of
 from broker.tokens.schedule import Pace
-from broker.tokens.serving import TokenUnavailableError
+from broker.tokens.serving import TokenState, TokenUnavailableError
 from tests.fakes import Dice, LoopClock
 from tests.unit.tokens.tokens import issued, spec
 from tests.unit.tokens.world import (
@@ -174,6 +175,23 @@ async def test_an_unchanged_token_is_not_fetched_again():
 
     assert (len(old.requests), at_first) == (1, 0)
     assert new.requests
+
+
+async def test_a_suspended_client_probes_at_once_and_goes_on():
+    """Whoever mended the certificate and reloads does not wait for the next probe."""
+    suspected = RemoteError("certificate_suspected", "reset", outcome=Outcome.UNKNOWN)
+    specs = [spec(name) for name in "abcd"]
+    async with running(*specs, session=FakeSession(default=suspected)) as world:
+        await asyncio.sleep(20.0)
+        suspended = count(world, "client_suspended")
+        world.registry.replace(specs, {"app": registration(FakeSession())})
+        await asyncio.sleep(10.0)
+
+        states = {world.registry.status(name).state for name in "abcd"}
+
+    assert suspended == 1
+    assert states == {TokenState.FRESH}
+    assert count(world, "client_resumed") == 1
 
 
 def test_terms_are_those_of_the_registration():

@@ -130,6 +130,22 @@ async def test_good_metadata_outlives_any_failure(later: Response | RemoteError)
     assert [event.kept for event in here.events.of(MetadataRefused)] == [True]
 
 
+async def test_renewed_metadata_is_fetched_with_the_new_session_and_kept_if_that_fails():
+    """After a reload: an endpoint that moved is found at once, and a server that is away stops no token."""
+    here = world(document())
+    first = await here.source.get()
+    away, back = ScriptedSession([REFUSED]), ScriptedSession([document(token_endpoint=f"{ISSUER}/v2/token")])
+
+    here.source.renew(away)
+    kept = await here.source.get()
+    here.source.renew(back)
+    moved = await here.source.get()
+
+    assert kept is first
+    assert moved.token_endpoint == f"{ISSUER}/v2/token"
+    assert [len(session.sent) for session in (here.session, away, back)] == [1, 1, 1]
+
+
 async def test_after_a_failure_kept_metadata_is_served_without_asking_for_a_while():
     """A hanging server must not add its time-out to every token request."""
     here = world(document(), REFUSED)
