@@ -143,6 +143,10 @@ class IssuerSection:
     """Accepts a server that says it is a sandbox."""
     allow_insecure_loopback: bool = False
     """Accepts http, on a loopback address only."""
+    max_concurrent_requests: Annotated[int, between(1, 16)] = 8
+    """How many token requests run at a time."""
+    max_requests_per_second: Annotated[int, between(1, 1_000)] = 20
+    """How many token requests start in any second, spaced evenly; tokens that callers wait for go first."""
 
 
 @attrs.frozen(kw_only=True)

@@ -94,6 +94,8 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
         assertion_audience=AssertionAudience(section.assertion_audience),
         sandbox=section.sandbox,
         allow_insecure_loopback=section.allow_insecure_loopback,
+        max_concurrent_requests=section.max_concurrent_requests,
+        max_requests_per_second=section.max_requests_per_second,
     )
     return IssuerSettings(issuer=issuer, ca_file=here.path(section.ca_file) if section.ca_file else None)
 

@@ -87,7 +87,8 @@ class Issuer:
 
     *issuer* is compared exactly; *endpoint_hosts* are further hosts (``host`` or ``host:port``) that its
     metadata may name beside its own; *sandbox* admits a server that says it is a sandbox;
-    *allow_insecure_loopback* admits ``http`` on a loopback address.
+    *allow_insecure_loopback* admits ``http`` on a loopback address; *max_concurrent_requests* at a time and
+    *max_requests_per_second* (in any second) are sent to its token endpoint.
     """
 
     name: str
@@ -98,6 +99,8 @@ class Issuer:
     assertion_audience: AssertionAudience = AssertionAudience.ISSUER
     sandbox: bool = False
     allow_insecure_loopback: bool = False
+    max_concurrent_requests: int = 8
+    max_requests_per_second: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

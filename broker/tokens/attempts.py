@@ -8,7 +8,9 @@ is decided in ``state``; this module must not keep any token.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from broker.errors import BrokerError, Outcome, RemoteError, frames_of
 from broker.events import (
@@ -19,18 +21,24 @@ from broker.events import (
     TokenRefreshFailed,
     UnexpectedFailure,
 )
+from broker.oauth.client import Issuer
+from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.tokens import breaker as breakers
 from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.keeper import Keeper
+from broker.tokens.limiter import HASTE, Limiter, Limits
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import as_served
 from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken
 
 ATTEMPT_DEADLINE = 60.0
-"""Seconds: above the sum of all deadlines below it (metadata with its retries, token request)."""
+"""Seconds: above the sum of all deadlines below it (metadata with its retries, token request); not for waiting."""
+
+MISSING_RANK = 60.0
+"""Seconds: a token that is missing goes after those that end within them, and before those that live longer."""
 
 INCIDENT_BYTES = 6
 """48 random bits: enough to find one line in a log."""
@@ -60,6 +68,9 @@ class Attempts:
         """
         self._registrations = dict(registrations)
         self._breakers: dict[str, breakers.Breaker] = {name: breakers.Closed() for name in registrations}
+        self._limiters: dict[str, Limiter] = {}
+        self._asked: dict[Keeper, tuple[Limiter, int]] = {}
+        self._in_haste: set[Keeper] = set()
         self._acquirer = acquirer
         self._clock = clock
         self._randomness = randomness
@@ -85,6 +96,8 @@ class Attempts:
             self._bug(error)
             failure = table.Failure(code=Reason.UNEXPECTED, pace=Pace.ORDINARY)
             self._settle(keeper, table.Failed(attempt=number, failure=failure))
+        finally:
+            self._in_haste.discard(keeper)
 
     async def _make(self, keeper: Keeper, number: int) -> None:
         registration = self._registrations.get(keeper.spec.client)
@@ -99,7 +112,14 @@ class Attempts:
         )
         try:
             async with asyncio.timeout(ATTEMPT_DEADLINE):
-                token = await self._obtain(attempt)
+                draft = await self._acquirer.draft(attempt.spec, attempt.registration)
+            drafted_in = self._clock.boot() - attempt.started_at
+            async with self._turn(keeper, attempt):
+                attempt = replace(attempt, started_at=self._clock.boot() - drafted_in)
+                async with asyncio.timeout(max(0.0, ATTEMPT_DEADLINE - drafted_in)):
+                    token = await self._obtain(draft, attempt)
+        except _OvertakenError:
+            return
         except BrokerError as error:
             self._failed(keeper, attempt, error)
         except TimeoutError:
@@ -112,9 +132,60 @@ class Attempts:
             if as_served(token, keeper.state):  # not one that a reload overtook
                 self._report_success(attempt, token)
 
-    async def _obtain(self, attempt: Attempt) -> IssuedToken:
-        """Get the token, under the client's breaker once its certificate comes into play."""
-        draft = await self._acquirer.draft(attempt.spec, attempt.registration)
+    def hasten(self, keeper: Keeper) -> None:
+        """Let the attempt that runs for *keeper* come before others: a caller waits for it."""
+        if keeper.is_running():
+            self._in_haste.add(keeper)
+        if keeper in self._asked:
+            limiter, number = self._asked[keeper]
+            limiter.hasten(number)
+
+    @asynccontextmanager
+    async def _turn(self, keeper: Keeper, attempt: Attempt) -> AsyncIterator[None]:
+        """
+        Hold a turn at the issuer for one request.
+
+        Raises RemoteError, before and after the wait, when the client's breaker holds its requests back, and
+        _OvertakenError when nobody waits for the attempt any longer; the turn is then the next one's.
+        """
+        self._hold_back(attempt.spec.client)
+        token = table.token_of(keeper.state)
+        rank = self._clock.boot() + MISSING_RANK if token is None else token.expires_at
+        limiter = self._limiter(attempt.registration.issuer)
+
+        def asked(number: int) -> None:
+            self._asked[keeper] = (limiter, number)
+
+        try:
+            async with limiter.turn(attempt.spec.client, HASTE if keeper in self._in_haste else rank, asked) as number:
+                self._asked.pop(keeper, None)
+                try:
+                    _still_awaited(keeper, attempt.number)
+                    self._hold_back(attempt.spec.client)
+                except (RemoteError, _OvertakenError):
+                    limiter.unused(number)
+                    raise
+                yield
+        finally:
+            self._asked.pop(keeper, None)
+
+    def _limiter(self, issuer: Issuer) -> Limiter:
+        """Give the limiter of *issuer*, with the limits of the configuration in force."""
+        limits = Limits(concurrent=issuer.max_concurrent_requests, per_second=issuer.max_requests_per_second)
+        limiter = self._limiters.get(issuer.name)
+        if limiter is None:
+            limiter = self._limiters[issuer.name] = Limiter(limits, time=asyncio.get_running_loop().time)
+        limiter.limits = limits
+        return limiter
+
+    def _hold_back(self, client: str) -> None:
+        """Raise RemoteError while the client's breaker lets nothing through; it is not changed."""
+        wait = breakers.admit(self._breakers[client], self._clock.boot())[1]
+        if wait is not None:
+            raise _suspended(wait)
+
+    async def _obtain(self, draft: Draft, attempt: Attempt) -> IssuedToken:
+        """Get the token, under the client's breaker."""
         client = attempt.spec.client
         admitted_at = self._admit(client)
         try:
@@ -130,13 +201,7 @@ class Attempts:
         now = self._clock.boot()
         self._breakers[client], wait = breakers.admit(self._breakers[client], now)
         if wait is not None:
-            raise RemoteError(
-                Reason.CLIENT_SUSPENDED,
-                "requests of this client are held back",
-                outcome=Outcome.NOT_SENT,
-                hint="see the client_suspended event; its certificate is under suspicion",
-                retry_after=wait,
-            )
+            raise _suspended(wait)
         return now
 
     def _take_in(self, client: str, error: RemoteError | None, *, admitted_at: float) -> None:
@@ -213,3 +278,25 @@ class Attempts:
                 jti=token.jti,
             )
         )
+
+
+class _OvertakenError(Exception):
+    """A reload came while the attempt waited for its turn: another one was begun, or the token is gone."""
+
+
+def _still_awaited(keeper: Keeper, number: int) -> None:
+    """Raise _OvertakenError unless *keeper* waits for attempt *number*."""
+    match keeper.state:
+        case table.Fetching(attempt=running) | table.Refreshing(attempt=running) if running == number:
+            return
+    raise _OvertakenError
+
+
+def _suspended(wait: float) -> RemoteError:
+    return RemoteError(
+        Reason.CLIENT_SUSPENDED,
+        "requests of this client are held back",
+        outcome=Outcome.NOT_SENT,
+        hint="see the client_suspended event; its certificate is under suspicion",
+        retry_after=wait,
+    )

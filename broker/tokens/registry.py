@@ -82,6 +82,7 @@ class Registry:
             if self._keepers.get(name) is not keeper:
                 return keeper.last_resort()  # no longer configured
             self._handle(keeper, table.Wanted())
+            self._attempts.hasten(keeper)
             running = keeper.is_running()
             left = keeper.patience(deadline - self._clock.boot())
             if left <= 0:

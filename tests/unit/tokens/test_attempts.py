@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.events import ClientResumed, ClientSuspended, TokenRefreshed, TokenRefreshFailed, UnexpectedFailure
 from broker.oauth.messages import Request, Response
+from broker.tokens.acquire import Registration
+from broker.tokens.exchange import Exchange
 from broker.tokens.serving import TokenState
+from tests.fakes import Dice
 from tests.unit.tokens.tokens import spec
-from tests.unit.tokens.world import FakeSession, json_response, running
+from tests.unit.tokens.world import CLIENT, ISSUER, FakeSession, json_response, running
 
 DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
 SUSPECTED = RemoteError("certificate_suspected", "reset", outcome=Outcome.UNKNOWN, hint="look at it")
@@ -148,3 +152,86 @@ async def test_a_failure_is_reported_with_its_reason_and_outcome(answer: object,
         (event,) = world.events.of(TokenRefreshFailed)
         assert (event.reason, event.outcome, event.serving) == (reason, outcome, False)
         assert world.metadata.doubted == 1
+
+
+class Recording(FakeSession):
+    """A server that remembers when each request came."""
+
+    async def send(self, request: Request) -> Response:
+        self.came.append(asyncio.get_running_loop().time())
+        return await super().send(request)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.came: list[float] = []
+
+
+async def test_a_start_with_many_tokens_is_spread_by_the_rate_of_the_issuer():
+    """Two hundred tokens: never more than 20 in a second, all there after eleven, none late by its wait."""
+    session = Recording(expires_in=3_600)
+    names = [f"t{number}" for number in range(200)]
+    async with running(*(spec(name) for name in names), session=session) as world:
+        await asyncio.sleep(12.0)
+
+        assert {world.registry.status(name).state for name in names} == {TokenState.FRESH}
+        assert max(sum(at <= other < at + 1.0 for other in session.came) for at in session.came) <= 20
+        assert all(event.duration < 1.0 for event in world.events.of(TokenRefreshed))
+        expiries = [world.registry.status(name).expires_in or 0 for name in names]
+        assert max(expiries) - min(expiries) >= 10
+
+
+async def test_waiting_for_a_turn_does_not_count_into_the_deadline_of_an_attempt():
+    """The last of 1,500 tokens waits for 82 seconds and is fetched at its first attempt."""
+    names = [f"t{number}" for number in range(1_500)]
+    async with running(*(spec(name) for name in names), session=FakeSession(expires_in=86_400)) as world:
+        await asyncio.sleep(84.0)
+
+        assert world.events.of(TokenRefreshFailed) == []
+        assert world.registry.status(names[-1]).state is TokenState.FRESH
+
+
+async def test_a_token_that_a_caller_waits_for_goes_first():
+    """The last of a thousand is there at once when somebody asks for it."""
+    names = [f"t{number}" for number in range(1_000)]
+    async with running(*(spec(name) for name in names), session=FakeSession(expires_in=86_400)) as world:
+        await asyncio.sleep(1.0)
+
+        serving = await world.registry.get(names[-1], min_valid=None, wait=0.5)
+
+        assert serving.token.generation == 1
+
+
+async def test_failing_tokens_of_one_client_do_not_starve_another():
+    """Three hundred that fail stand before one that is good, and it gets the next turn but one."""
+
+    class Refusing(FakeSession):
+        """A server that refuses one client."""
+
+        async def send(self, request: Request) -> Response:
+            refused = ("client_id", "app-1") in (request.form or ())
+            self.default = json_response({"error": "invalid_client"}, status=401) if refused else None
+            return await super().send(request)
+
+    failing = [spec(f"f{number}") for number in range(300)]
+    async with running(*failing, spec("good", client="neighbor"), session=Refusing()) as world:
+        await asyncio.sleep(0.5)
+
+        assert world.registry.status("good").state is TokenState.FRESH
+
+
+async def test_an_attempt_that_a_reload_overtakes_while_it_waits_sends_nothing_and_costs_no_turn():
+    """A hundred of them wait; after the reload each token is asked for once, at the rate."""
+    session = Recording(expires_in=86_400)
+    specs = [spec(f"t{number}") for number in range(100)]
+    async with running(*specs, session=session) as world:
+        await asyncio.sleep(1.0)
+        before = len(session.came)
+        exchange = Exchange(session=session, signer=world.signer, clock=world.clock, randomness=Dice(0.0))
+        terms = Registration(client=CLIENT, issuer=ISSUER, metadata=world.metadata, exchange=exchange)
+        world.registry.replace(specs, {"app": terms})
+        await asyncio.sleep(7.0)
+
+        assert before < len(session.came) <= 101
+        assert max(sum(at <= other < at + 1.0 for other in session.came) for at in session.came) <= 20
+        assert world.events.of(TokenRefreshFailed) == []
+        assert {world.registry.status(each.name).state for each in specs} == {TokenState.FRESH}
