@@ -24,6 +24,7 @@ from tests.unit.tokens.world import (
     FakeSession,
     FakeSigner,
     World,
+    json_response,
     running,
 )
 
@@ -197,3 +198,17 @@ async def test_a_suspended_client_probes_at_once_and_goes_on():
 def test_terms_are_those_of_the_registration():
     """The thumbprint is that of the session's certificate."""
     assert terms_of(SPEC, registration(FakeSession())) == TERMS
+
+
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_scope", "unauthorized_client"])
+async def test_a_reload_retries_at_once_what_an_operator_has_to_mend(error: str):
+    """Without one it would be five minutes before the next attempt; with one it is two seconds."""
+    refusing, good = FakeSession(default=json_response({"error": error}, status=400)), FakeSession()
+    async with running(spec(), session=refusing) as world:
+        await asyncio.sleep(200.0)
+        before = len(refusing.requests)
+        world.registry.replace([spec()], {"app": registration(good)})
+        await asyncio.sleep(2.5)
+
+        assert before == 1
+        assert world.registry.status("directory").state is TokenState.FRESH
