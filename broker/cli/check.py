@@ -21,6 +21,13 @@ ANY_DIRECTORY = Path("/run/credentials")
 EPILOG = """\
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
 they readable by nobody else? Run it as the user that the daemon runs as.
+
+With --online each issuer's metadata is fetched, too, exactly as the daemon fetches it, and compared with the
+configuration: reachable and trusted, the same issuer, hosts to list, authentication methods, algorithms,
+grants, certificate binding, the clocks, the certificates' last days. No token is asked for.
+
+exit codes:
+  0  good   2  something is wrong, or a server disagrees
 """
 
 
@@ -36,20 +43,42 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="the file (default: TOKEN_BROKER_CONFIG)")
     parser.add_argument("--syntax", action="store_true", help="the file alone: open no certificate and no key")
+    parser.add_argument("--online", action="store_true", help="ask the servers, too, and name every disagreement")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
+    if arguments.online and arguments.syntax:
+        say("--syntax opens no certificate, and --online needs them: choose one")
+        return WRONG_USAGE
     settings, code = load(arguments.config, syntax=arguments.syntax)
     if settings is None:
         return code
     if not arguments.syntax:
-        _, code = load_files(settings)
-        if code != DONE:
+        identities, code = load_files(settings)
+        if identities is None:
             return code
+        if arguments.online and not _agrees_online(settings, identities):
+            return WRONG_USAGE
     print(f"{settings.path}: good: {len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)")
     return DONE
+
+
+def _agrees_online(settings: Settings, identities: Identities) -> bool:
+    """Ask all servers; print what is worth knowing, and say what is wrong. Tells whether nothing is."""
+    from broker.cli.online import compare  # noqa: PLC0415 - only when chosen
+
+    findings = compare(settings, identities)
+    for finding in findings:
+        if finding.wrong:
+            say(f"{finding.place}: {finding.text}")
+        else:
+            print(f"{finding.place}: {finding.text}")
+    wrong = sum(finding.wrong for finding in findings)
+    if wrong:
+        say(f"{wrong} disagreement(s)")
+    return not wrong
 
 
 def load(given: Path | None, *, syntax: bool = False) -> tuple[Settings | None, int]:

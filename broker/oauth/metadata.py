@@ -12,7 +12,7 @@ listed in ``endpoint_hosts``, as ``host`` (any port) or ``host:port``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, assert_never
@@ -74,6 +74,8 @@ class AuthorizationServer:
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = None
     grant_types_supported: tuple[str, ...] | None = None
     tls_client_certificate_bound_access_tokens: bool | None = None
+    require_pushed_authorization_requests: bool = False
+    require_signed_request_object: bool = False
     sandbox: bool = False
 
 
@@ -155,6 +157,9 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
         ),
         grant_types_supported=_strings(document, "grant_types_supported"),
         tls_client_certificate_bound_access_tokens=_flag(document, "tls_client_certificate_bound_access_tokens"),
+        # These two serve to tell an operator: what a server writes wrongly here is no reason to do without tokens.
+        require_pushed_authorization_requests=document.get("require_pushed_authorization_requests") is True,
+        require_signed_request_object=document.get("require_signed_request_object") is True,
         sandbox=_is_sandbox(document),
     )
 
@@ -192,6 +197,43 @@ def check_capabilities(
                 f"{member} in the metadata does not allow what the configuration asks for",
                 f"[issuer.{issuer.name}]: {member} {advice}",
             )
+
+
+def disagreements(
+    server: AuthorizationServer, client: Client, issuer: Issuer, *, grant_types: Iterable[str] = ("client_credentials",)
+) -> tuple[str, ...]:
+    """Give all that ``check_capabilities`` would refuse one by one, each in a sentence for the operator."""
+    found = [
+        f"{member} {advice}"
+        for grant_type in grant_types
+        for met, member, advice in _needs(server, client, issuer, grant_type)
+        if not met
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def remarks(server: AuthorizationServer, client: Client) -> tuple[str, ...]:
+    """Say what of the metadata an operator should know, though nothing is refused for it."""
+    binds = client.sender_constraint is SenderConstraint.CERTIFICATE
+    told = (
+        (
+            client.presents_certificate and "token_endpoint" not in server.mtls_endpoint_aliases,
+            "mtls_endpoint_aliases has no token_endpoint: the ordinary one is called, with the certificate",
+        ),
+        (
+            binds and server.tls_client_certificate_bound_access_tokens is None,
+            "tls_client_certificate_bound_access_tokens is absent: the first token will show whether it is bound",
+        ),
+        (
+            server.require_pushed_authorization_requests,
+            "require_pushed_authorization_requests is true: no matter to client_credentials",
+        ),
+        (
+            server.require_signed_request_object,
+            "require_signed_request_object is true: no matter to client_credentials",
+        ),
+    )
+    return tuple(text for applies, text in told if applies)
 
 
 def _needs(

@@ -1,0 +1,164 @@
+"""
+What the authorization servers say of themselves, compared with the configuration: ``check --online``.
+
+The metadata is fetched with the daemon's own transport and accepted by its own rules; there is no way to
+weaken TLS for a check. No token is asked for, and no certificate is presented.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from broker.config.settings import IssuerSettings, Settings
+from broker.errors import BrokerError
+from broker.events import Event
+from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.keys.tls import client_context
+from broker.oauth.messages import Request, Response
+from broker.oauth.metadata import AuthorizationServer, disagreements, remarks
+from broker.transport.metadata import METADATA_MAX_BODY, Metadata
+from broker.transport.session import Session
+from broker.wiring import Identities
+
+MAX_CLOCK_DIFFERENCE = 15.0
+"""Seconds: assertions live for 60 s, and strict servers allow an ``iat`` of the future 10 s or a little more."""
+
+FEW_DAYS = 14.0
+"""Days of a certificate that are so few that its renewal should be under way."""
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about the section *place*; *wrong*: tokens will fail for it."""
+
+    place: str
+    text: str
+    wrong: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What came of asking an issuer: its metadata or an error, and by how much our clock is ahead, in seconds."""
+
+    server: AuthorizationServer | BrokerError
+    ahead: float | None
+
+
+def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
+    """Ask every issuer, all at the same time, and give all findings in the order of the configuration."""
+    asked = asyncio.run(_ask_all(settings.issuers))
+    not_after = {name: certificate.not_after for name, certificate in identities.certificates.items()}
+    return (
+        *(finding for name, answer in asked.items() for finding in of_issuer(name, answer)),
+        *(finding for name in settings.clients for finding in _of_client(settings, name, asked)),
+        *(of_certificate(name, end, SystemClock().wall()) for name, end in not_after.items()),
+    )
+
+
+async def _ask_all(issuers: Mapping[str, IssuerSettings]) -> dict[str, Asked]:
+    async with asyncio.TaskGroup() as group:
+        tasks = {name: group.create_task(_ask(issuer)) for name, issuer in issuers.items()}
+    return {name: task.result() for name, task in tasks.items()}
+
+
+class _Watching:
+    """A session that notes by how much our clock is ahead of the ``Date`` of its answers."""
+
+    def __init__(self, session: Session, clock: SystemClock) -> None:
+        self._session = session
+        self._clock = clock
+        self.ahead: float | None = None
+
+    @property
+    def thumbprint(self) -> str | None:
+        """That of the session."""
+        return self._session.thumbprint
+
+    @property
+    def not_after(self) -> float | None:
+        """That of the session."""
+        return self._session.not_after
+
+    async def send(self, request: Request) -> Response:
+        """Send, and compare the clocks."""
+        begin = self._clock.wall()
+        response = await self._session.send(request)
+        self.ahead = clock_difference(response.headers.get("date", ""), begin, self._clock.wall())
+        return response
+
+
+async def _ask(wanted: IssuerSettings) -> Asked:
+    clock = SystemClock()
+    try:
+        context = await asyncio.to_thread(client_context, wanted.ca_file)
+    except BrokerError as error:
+        return Asked(server=error, ahead=None)
+    session = Session(ssl_context=context, clock=clock, max_body=METADATA_MAX_BODY)
+    watching = _Watching(session, clock)
+    metadata = Metadata(
+        issuer=wanted.issuer, session=watching, clock=clock, randomness=SystemRandomness(), emit=_tell_nobody
+    )
+    try:
+        return Asked(server=await metadata.get(), ahead=watching.ahead)
+    except BrokerError as error:
+        return Asked(server=error, ahead=watching.ahead)
+    finally:
+        await session.close()
+
+
+def _tell_nobody(_event: Event) -> None:
+    """Drop an event: what it says is in the result."""
+
+
+def clock_difference(date: str, begin: float, end: float) -> float | None:
+    """
+    Give the least seconds by which our clock can be ahead (less than 0: behind); None if *date* is no date.
+
+    The server wrote *date*, in whole seconds, somewhere between *begin* and *end* (Unix seconds of ours).
+    """
+    try:
+        stated = parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if stated > end:
+        return end - stated
+    return max(0.0, begin - (stated + 1.0))
+
+
+def of_issuer(name: str, asked: Asked) -> Iterator[Finding]:
+    """Judge an issuer by itself: was its metadata accepted, and do the clocks agree."""
+    place = f"issuer.{name}"
+    if isinstance(asked.server, BrokerError):
+        error = asked.server
+        hint = f"; {error.hint}" if error.hint else ""
+        yield Finding(place=place, text=f"{error.message} [{error.code}]{hint}", wrong=True)
+    else:
+        yield Finding(place=place, text="its metadata is accepted", wrong=False)
+    if asked.ahead is not None and abs(asked.ahead) > MAX_CLOCK_DIFFERENCE:
+        way = "ahead of" if asked.ahead > 0 else "behind"
+        text = f"this host's clock is {abs(asked.ahead):.0f} s {way} the server's: assertions will be refused; use NTP"
+        yield Finding(place=place, text=text, wrong=True)
+
+
+def of_certificate(name: str, not_after: float, wall_now: float) -> Finding:
+    """Say how long a certificate is good for; one that is over was refused when it was loaded."""
+    days = (not_after - wall_now) / DAY
+    advice = ": renew it now" if days < FEW_DAYS else ""
+    return Finding(place=f"certificate.{name}", text=f"{days:.0f} day(s) left{advice}", wrong=days <= 0)
+
+
+def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Iterator[Finding]:
+    client = settings.clients[name].client
+    server = asked[client.issuer].server
+    if isinstance(server, BrokerError):
+        return
+    issuer = settings.issuers[client.issuer].issuer
+    for text in disagreements(server, client, issuer):
+        yield Finding(place=f"client.{name}", text=text, wrong=True)
+    for text in remarks(server, client):
+        yield Finding(place=f"client.{name}", text=text, wrong=False)
