@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, keygen, run, sandbox, status, token, version
+from broker.cli import audit, check, demo, init, keygen, run, sandbox, status, token, version
 from broker.cli.exits import FAILED, INTERRUPTED, explain
 from broker.errors import BrokerError
 
@@ -25,6 +25,7 @@ tokens with them, keeps the tokens fresh, and serves them on a Unix socket.
 EPILOG = """\
 first steps:
   token-broker demo                       see it work, with a server of its own
+  token-broker init --issuer URL          write a first configuration
   token-broker check --config FILE        find every mistake in a configuration
   token-broker run --config FILE          run the daemon
   token-broker token NAME                 print a token, as a workload would get it
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, check, token, status, audit, keygen, version, sandbox, demo):
+    for module in (init, run, check, token, status, audit, keygen, version, sandbox, demo):
         module.add_parser(commands)
     return root
 
