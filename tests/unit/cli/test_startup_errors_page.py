@@ -1,0 +1,29 @@
+"""``docs/reference/startup-errors.md`` has every code of files, keys and the audit log, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+SOURCES = ("broker/keys/*.py", "broker/telemetry/audit*.py", "broker/cli/audit.py")
+
+
+def raised() -> Iterator[str]:
+    """Give the code of every LocalError that is made there."""
+    for pattern in SOURCES:
+        for file in ROOT.glob(pattern):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LocalError":
+                    assert isinstance(node.args[0], ast.Constant), f"{file}:{node.lineno}: a code has to be written out"
+                    yield str(node.args[0].value)
+
+
+def test_every_code_has_its_remedy_and_none_is_made_up():
+    """Compared both ways with the source."""
+    page = (ROOT / "docs" / "reference" / "startup-errors.md").read_text()
+
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == set(raised())
