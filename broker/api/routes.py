@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.api import problems
 from broker.api.answers import PLAIN_TEXT, Answer, json_answer
@@ -81,7 +81,7 @@ async def get_token(world: World, call: Call) -> Answer:
         _record(world, call.peer, token, workload, serving)
     except ProblemError as error:
         raise ProblemError(error.problem, token=token, workload=workload) from None
-    return _bare(serving) if call.plain_text else _served(serving)
+    return token_answer(serving, plain_text=call.plain_text)
 
 
 def _permitted(world: World, call: Call) -> tuple[str, str]:
@@ -171,6 +171,12 @@ def _record(world: World, peer: Peer, token: str, workload: str, serving: Servin
         )
     except AuditUnavailableError as error:
         raise ProblemError(problems.AUDIT_UNAVAILABLE) from error
+
+
+def token_answer(serving: Serving, *, plain_text: bool) -> Answer:
+    """Write a token with the mark of its generation, a weak one: ``expires_in`` changes under it."""
+    answer = _bare(serving) if plain_text else _served(serving)
+    return replace(answer, headers=(("ETag", f'W/"{serving.token.etag}"'),))
 
 
 def _served(serving: Serving) -> Answer:

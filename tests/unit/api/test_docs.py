@@ -14,7 +14,7 @@ from broker.api.guard import MAX_BODY, MAX_HEAD
 from broker.api.limits import Limits, WaitingRoom
 from broker.api.ops import OPS_ROUTES
 from broker.api.problems import ErrorCode, Problem, RefusalReason
-from broker.api.routes import API_ROUTES, World
+from broker.api.routes import API_ROUTES, World, token_answer
 from broker.api.table import Call
 from broker.policy.peer import Peer
 from broker.policy.rules import Denial, Policy
@@ -147,6 +147,8 @@ def test_every_reason_of_a_refusal_is_documented():
 def test_every_header_of_an_answer_is_documented():
     """With no header that no answer has."""
     sent = {name for problem in PROBLEMS for name in problem_answer(problem).all_headers()}
+
+    sent |= token_answer(serving(), plain_text=False).all_headers().keys()
 
     assert first_cells(section(API, "## Headers of answers")) == sent
 

@@ -71,6 +71,14 @@ async def test_a_token_is_served_with_everything_that_is_known_of_it():
     }
 
 
+@pytest.mark.parametrize("plain_text", [False, True])
+async def test_a_served_token_carries_the_mark_of_its_generation(plain_text: bool):
+    """By its ETag a caller tells whether it got another token; weak, for expires_in changes under it."""
+    answer = await get_token(world(), call(plain_text=plain_text))
+
+    assert answer.headers == (("ETag", 'W/"an-etag"'),)
+
+
 @pytest.mark.parametrize(
     "binding",
     [
