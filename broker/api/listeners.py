@@ -2,8 +2,9 @@
 Unix sockets, opened so that nobody can connect who should not, and nothing of others is touched.
 
 No abstract sockets: they have no permissions, and network namespaces share them (CVE-2020-15257). The
-directory belongs to root or to us and is not writable for everybody, or another process could put its own
-socket in place of ours. A file in the way is removed only if it is a socket that nobody listens on.
+directory belongs to root or to us and is not writable for everybody, nor for a group other than root's and
+our own, or another process could put its own socket in place of ours. A file in the way is removed only if
+it is a socket that nobody listens on.
 """
 
 from __future__ import annotations
@@ -152,6 +153,12 @@ def _check_directory(listener: UnixListener, found: os.stat_result) -> None:
             listener,
             "is writable for everybody, so that anybody could put a socket in place of ours",
             f"use a directory in it, which the broker makes: {listener.path.parent / 'broker' / listener.path.name}",
+        )
+    if found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid()):
+        raise _unsafe(
+            listener,
+            f"is writable for the group {found.st_gid}, whose members could put a socket in place of ours",
+            "chmod g-w: to connect, a group needs only to pass through the directory",
         )
 
 

@@ -235,6 +235,31 @@ def test_a_directory_for_everybody_is_refused_with_a_way_out(tmp_path: Path):
         assert mode_of(suggested.parent) == 0o750
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to a group that it is not in")
+def test_a_directory_that_a_foreign_group_may_write_is_refused(tmp_path: Path):
+    """A member could rename the socket away and bind its own in its place."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, -1, NOBODY)
+    shared.chmod(0o770)
+
+    error = refused(listener(shared / "app.sock"))
+
+    assert error.code == "listener_directory_unsafe"
+    assert f"group {NOBODY}" in error.message
+
+
+def test_a_directory_that_the_group_of_the_broker_may_write_is_used(tmp_path: Path):
+    """A umask of 002 makes such directories, and the group is the broker's own."""
+    own = tmp_path / "own"
+    own.mkdir()
+    os.chown(own, -1, os.getegid())
+    own.chmod(0o770)
+
+    with opened(listener(own / "app.sock")) as found:
+        assert found.listener.path.is_socket()
+
+
 def test_a_directory_behind_a_link_is_refused(tmp_path: Path):
     """Who owns the link decides where the socket is."""
     (tmp_path / "real").mkdir()
