@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from broker.errors import RemoteError
 from broker.events import Emit, MetadataLoaded, MetadataRefused, SandboxIssuerInUse
@@ -164,7 +165,7 @@ class Metadata:
         self._server, self._failure = server, None
         self._fetched_at = self._clock.boot()
         self._good_until = self._fetched_at + self._with_jitter(METADATA_TTL)
-        self._emit(MetadataLoaded(issuer=self._issuer.name, token_endpoint=server.token_endpoint))
+        self._emit(MetadataLoaded(issuer=self._issuer.name, token_endpoint=_origin(server.token_endpoint)))
         if server.sandbox and not self._sandbox_reported:
             self._sandbox_reported = True
             self._emit(SandboxIssuerInUse(issuer=self._issuer.name))
@@ -180,3 +181,9 @@ class Metadata:
 
     def _with_jitter(self, seconds: float) -> float:
         return seconds * (1.0 - JITTER * self._randomness.uniform())
+
+
+def _origin(url: str) -> str:
+    """Give scheme, host and port; path and query are the server's own words, and stay out of the logs."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
