@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -188,7 +187,7 @@ def _served(serving: Serving) -> Answer:
             "access_token": token.access_token.reveal(),
             "token_type": token.token_type,
             "expires_in": serving.expires_in,
-            "expires_at": math.floor(token.expires_at_wall),
+            "expires_at": serving.expires_at,
             "scope": " ".join(token.scope),
             "issuer": token.issuer,
             "stale": serving.stale,

@@ -117,6 +117,7 @@ class Acquirer:
             obtained_at=sent.started_at,
             expires_at=expires_at,
             expires_at_wall=expires_at_wall,
+            certificate_not_after=registration.exchange.session.not_after,
             generation=attempt.number,
             etag=self.randomness.token(ETAG_BYTES),
             fingerprint=self.fingerprint(answer.access_token.reveal()),

@@ -123,10 +123,16 @@ class Keeper:
         )
 
     def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
-        left = token.expires_at - self._clock.boot()
+        now = self._clock.boot()
+        left = token.expires_at - now
         if left < needed:
             return None
-        return Serving(token=token, expires_in=math.floor(left), stale=self._is_stale())
+        return Serving(
+            token=token,
+            expires_in=math.floor(left),
+            expires_at=math.floor(token.expires_at_by(boot=now, wall=self._clock.wall())),
+            stale=self._is_stale(),
+        )
 
     def _is_stale(self) -> bool:
         match self.state:

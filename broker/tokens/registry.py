@@ -21,7 +21,7 @@ from broker.tokens.keeper import Keeper
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
-from broker.tokens.spec import IssuedToken, TokenSpec
+from broker.tokens.spec import TokenSpec
 
 MAX_ALARM = 5.0
 """Seconds: the loop's timers stand still while the machine sleeps, so none may be relied on for longer."""
@@ -68,10 +68,12 @@ class Registry:
         """Say how the token *name* stands. Raises KeyError."""
         return self._keepers[name].status()
 
-    def current(self, name: str) -> IssuedToken | None:
-        """Give the token in hand for metrics, if it has not ended. Raises KeyError."""
-        token = table.token_of(self._keepers[name].state)
-        return None if token is None or token.expires_at <= self._clock.boot() else token
+    def expires_at(self, name: str) -> float | None:
+        """Give the Unix time when the token in hand ends, None if there is none. Raises KeyError."""
+        token, now = table.token_of(self._keepers[name].state), self._clock.boot()
+        if token is None or token.expires_at <= now:
+            return None
+        return token.expires_at_by(boot=now, wall=self._clock.wall())
 
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token, after a wait if need be: see ``ports.TokenSource``."""

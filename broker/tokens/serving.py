@@ -24,10 +24,16 @@ class TokenState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """A token for one answer: *expires_in* whole seconds left, computed now; *stale*: past its refresh time."""
+    """
+    A token for one answer.
+
+    *expires_in* are whole seconds left and *expires_at* Unix seconds, both computed now, whatever happened to
+    the wall clock; *stale*: past its refresh time.
+    """
 
     token: IssuedToken
     expires_in: int
+    expires_at: int
     stale: bool
 
 

@@ -37,7 +37,8 @@ class IssuedToken:
     An access token that passed every check.
 
     *obtained_at* and *expires_at* are seconds of the boot clock, anchored at the start of the request;
-    *expires_at_wall* in Unix seconds is for display. *scope* is what was granted (as asked, if the server
+    *expires_at_wall* is the same in Unix seconds, by the wall clock of that moment; *certificate_not_after* the
+    end of the certificate it is bound to. *scope* is what was granted (as asked, if the server
     said nothing). *certificate_thumbprint* (``x5t#S256``) is that of the certificate the token is bound
     to, or None; *binding* is ``certificate``, ``unverified`` or ``none``. *etag* is random for each token.
     """
@@ -55,6 +56,17 @@ class IssuedToken:
     binding: str
     certificate_thumbprint: str | None
     jti: str | None = None
+    certificate_not_after: float | None = None
+
+    def expires_at_by(self, *, boot: float, wall: float) -> float:
+        """
+        Give the Unix time of its end by the clocks as they are now.
+
+        The wall clock may have been set since the token came; the deadline stands by the boot clock. Never
+        later than the end of its certificate (rules.md R8).
+        """
+        at = wall + (self.expires_at - boot)
+        return at if self.certificate_not_after is None else min(at, self.certificate_not_after)
 
     @property
     def lifetime(self) -> float:

@@ -232,5 +232,4 @@ def _fingerprint(audit: AuditLog | None, randomness: Randomness) -> Fingerprint:
 
 
 def _expiries(registry: Registry) -> list[tuple[str, float | None]]:
-    current = [(name, registry.current(name)) for name in registry.names()]
-    return [(name, None if token is None else token.expires_at_wall) for name, token in current]
+    return [(name, registry.expires_at(name)) for name in registry.names()]

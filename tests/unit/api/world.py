@@ -55,7 +55,7 @@ def issued(**changes: Any) -> IssuedToken:
 
 
 def serving(*, stale: bool = False, **changes: Any) -> Serving:
-    return Serving(token=issued(**changes), expires_in=299, stale=stale)
+    return Serving(token=issued(**changes), expires_in=299, expires_at=1_790_000_300, stale=stale)
 
 
 def unavailable(**changes: Any) -> TokenUnavailableError:

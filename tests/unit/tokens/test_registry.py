@@ -243,7 +243,7 @@ async def test_a_registry_that_does_not_run_serves_what_it_has():
 
     assert world.session.requests == []
     assert world.registry.names() == ("directory",)
-    assert world.registry.current("directory") is None
+    assert world.registry.expires_at("directory") is None
 
 
 async def test_the_current_token_is_for_metrics_only_while_it_is_good():
@@ -251,11 +251,11 @@ async def test_the_current_token_is_for_metrics_only_while_it_is_good():
     async with running(session=FakeSession(script=[], expires_in=300)) as world:
         await world.registry.get("directory", min_valid=None, wait=10.0)
         world.session.default = DOWN
-        assert world.registry.current("directory") is not None
+        assert world.registry.expires_at("directory") is not None
 
         advance(301.0)
 
-        assert world.registry.current("directory") is None
+        assert world.registry.expires_at("directory") is None
 
 
 async def test_an_unknown_name_is_a_bug_of_the_caller():
@@ -263,3 +263,19 @@ async def test_an_unknown_name_is_a_bug_of_the_caller():
     async with running() as world:
         with pytest.raises(KeyError):
             await world.registry.get("unknown", min_valid=None, wait=0.0)
+
+
+@pytest.mark.parametrize("jump", [7_200.0, -3_600.0])
+async def test_a_wall_clock_that_jumps_changes_no_lifetime_and_what_is_shown_goes_with_it(jump: float):
+    """Nothing ends early, nothing late; expires_at makes sense by the clock that callers have now."""
+    async with running() as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        world.clock.wall_offset += jump
+
+        after = await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        assert after.expires_in == before.expires_in
+        assert after.expires_at == before.expires_at + jump
+        assert after.expires_at - world.clock.wall() == pytest.approx(after.expires_in, abs=1)
+        assert world.registry.expires_at("directory") == pytest.approx(after.expires_at, abs=1)
+        assert len(world.session.requests) == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 from tests.unit.tokens.tokens import issued, spec
 
 
@@ -19,3 +21,11 @@ def test_the_printed_form_of_an_issued_token_does_not_hold_it():
 def test_a_spec_asks_for_client_credentials_by_default():
     """The grant type is the standard's word."""
     assert spec().grant_type == "client_credentials"
+
+
+def test_the_end_that_is_shown_is_no_later_than_that_of_the_certificate():
+    """Also after the wall clock was set ahead."""
+    token = dataclasses.replace(issued(at=1_000.0, lifetime=300.0), certificate_not_after=5_000.0)
+
+    assert token.expires_at_by(boot=1_100.0, wall=4_000.0) == 4_200.0
+    assert token.expires_at_by(boot=1_100.0, wall=4_900.0) == 5_000.0
