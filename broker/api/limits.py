@@ -19,6 +19,16 @@ REFUSAL_PLACES = 32
 REFUSAL_PLACES_PER_UID = 8
 """So that one caller that is told off all the time does not keep others from being told."""
 
+STRANGER_PLACES = 32
+"""
+Connections of callers that are in no workload: enough to be told so, and to look at the health routes.
+
+They are counted apart, so that many who may have nothing leave all other places to those who may.
+"""
+
+STRANGER_PLACES_PER_UID = 16
+"""So that one of them does not keep the others from being told."""
+
 DESCRIPTORS_PER_CONNECTION = 2
 """One for the connection; as many again are left for authorization servers, files and logs."""
 
@@ -44,7 +54,7 @@ class Limits:
 
     def within(self, descriptors: int) -> Limits:
         """Give the limits of a process that may open so many *descriptors* (RLIMIT_NOFILE)."""
-        most = max(1, descriptors // DESCRIPTORS_PER_CONNECTION - REFUSAL_PLACES)
+        most = max(1, descriptors // DESCRIPTORS_PER_CONNECTION - REFUSAL_PLACES - STRANGER_PLACES)
         return replace(self, max_connections=min(self.max_connections, most))
 
 
@@ -105,12 +115,16 @@ class ConnectionLedger:
 
     def __init__(self, limits: Limits) -> None:
         self._admitted = Places(limits.max_connections, limits.max_connections_per_uid)
+        self._strangers = Places(
+            min(STRANGER_PLACES, limits.max_connections), min(STRANGER_PLACES_PER_UID, limits.max_connections_per_uid)
+        )
         self._refused = Places(REFUSAL_PLACES, REFUSAL_PLACES_PER_UID)
 
-    def admit(self, uid: int | None) -> Stay:
-        """Judge a new connection and note it."""
-        if self._admitted.take(uid):
-            return Stay(Admission.ADMITTED, self._admitted, uid)
+    def admit(self, uid: int | None, *, stranger: bool = False) -> Stay:
+        """Judge a new connection and note it; *stranger*: of a caller that no workload is."""
+        places = self._strangers if stranger else self._admitted
+        if places.take(uid):
+            return Stay(Admission.ADMITTED, places, uid)
         if self._refused.take(uid):
             return Stay(Admission.REFUSED, self._refused, uid)
         return Stay(Admission.DROPPED, None, uid)

@@ -30,8 +30,12 @@ LISTENER = "ops"
 BACKLOG = 64
 """Connections that may wait to be accepted: a few probes and scrapers."""
 
-OPS_LIMITS = Limits(max_connections=64, max_connections_per_uid=64)
-"""Callers over TCP have no uid: they share one place."""
+OPS_LIMITS = Limits(max_connections=64, max_connections_per_uid=64, idle_timeout=2.0)
+"""
+Callers over TCP have no uid: they share the places, so an idle connection gives its place up soon.
+
+Scrapers and probes ask every few seconds and connect anew.
+"""
 
 Render = Callable[[], tuple[bytes, str]]
 """Gives the metrics as bytes and their content type."""

@@ -12,6 +12,7 @@ from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
 from broker.api.readiness import readiness, readiness_answer
 from broker.api.table import Call, Route
 from broker.events import AuditUnavailableError, Emit, TokenServed
+from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import (
     Action,
@@ -130,12 +131,20 @@ async def _obtain(world: World, call: Call, token: str) -> Serving:
         except TimeoutError:
             if not world.waiting.closed:
                 raise
-            raise ProblemError(problems.DRAINING) from None
+            return await _last_resort(world, token)
         except TokenUnavailableError as error:
             if wait and not has_place:
                 full = problems.DRAINING if world.waiting.closed else problems.TOO_MANY_WAITING
                 raise ProblemError(full) from error
             raise ProblemError(_unavailable(error)) from error
+
+
+async def _last_resort(world: World, token: str) -> Serving:
+    """Get what is in hand when the broker stops: a token that is good is served, also then."""
+    try:
+        return await world.tokens.get(token, min_valid=0.0, wait=0.0)
+    except TokenUnavailableError as error:
+        raise ProblemError(problems.DRAINING) from error
 
 
 def _unavailable(error: TokenUnavailableError) -> Problem:
@@ -146,10 +155,15 @@ def _unavailable(error: TokenUnavailableError) -> Problem:
         error=ErrorCode.AUTHORIZATION_SERVER_ERROR if refused else ErrorCode.TEMPORARILY_UNAVAILABLE,
         description=error.message,
         reason=error.reason or RefusalReason.NO_TOKEN,
-        hint=error.hint,
+        hint=_own_words(error.reason, error.hint),
         server_error=error.server_error,
         headers=(("Retry-After", str(max(1, error.retry_after))),),
     )
+
+
+def _own_words(reason: str | None, hint: str | None) -> str | None:
+    """Leave a hint out that names hosts which a server chose: it is for the log, not for callers."""
+    return None if reason == Reason.ENDPOINT_REFUSED else hint
 
 
 def _record(world: World, peer: Peer, token: str, workload: str, serving: Serving) -> None:
@@ -207,7 +221,7 @@ def _state(status: TokenStatus) -> dict[str, str | int]:
         "state": status.state.value,
         "expires_in": status.expires_in,
         "reason": status.reason,
-        "hint": status.hint,
+        "hint": _own_words(status.reason, status.hint),
         "retry_in": status.retry_in,
     }
     return {name: value for name, value in members.items() if value is not None}

@@ -22,7 +22,8 @@ from broker.api.routes import API_ROUTES, World
 from broker.api.service import Listening, Service
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
-from broker.policy.rules import Policy
+from broker.policy.peer import Peer
+from broker.policy.rules import Policy, may_read_states, workloads_of
 from broker.tokens.ports import Clock, Randomness, TokenSource
 
 
@@ -93,10 +94,15 @@ class ApiServer:
                     name=opened.listener.name,
                     sock=opened.socket,
                     identify=partial(peer_of, listener=opened.listener.name, unknowns=unknowns),
+                    is_stranger=self._is_stranger,
                 )
                 for opened in self._open
             ]
         )
+
+    def _is_stranger(self, peer: Peer) -> bool:
+        policy = self._world.policy
+        return not workloads_of(policy, peer) and not may_read_states(policy, peer)
 
     async def drain(self, seconds: float) -> None:
         """

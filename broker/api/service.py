@@ -39,11 +39,17 @@ ABORT_TIME = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listening:
-    """A listening socket; *identify* says who is at the other end of a connection, or raises OSError."""
+    """
+    A listening socket.
+
+    *identify* says who is at the other end of a connection, or raises OSError; *is_stranger* whether that is
+    somebody who may have nothing here.
+    """
 
     name: str
     sock: socket.socket
     identify: Callable[[socket.socket], Peer]
+    is_stranger: Callable[[Peer], bool] = lambda _peer: False
 
 
 class Service:
@@ -137,7 +143,7 @@ class Service:
     async def _begin(self, listening: Listening, connection: socket.socket) -> None:
         """Judge a new connection and give it to the engine."""
         peer = listening.identify(connection)
-        stay = self._ledger.admit(peer.uid)
+        stay = self._ledger.admit(peer.uid, stranger=listening.is_stranger(peer))
         if stay.admission is Admission.DROPPED:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)

@@ -105,10 +105,10 @@ def _unreadable(path: Path, error: OSError | ValueError) -> ConfigurationError:
 
 def check_owner(owner: Owner, *, euid: int, egid: int, problems: Findings, warnings: Findings) -> None:
     """
-    Refuse a file that anybody may write, or a group that is neither root's nor the process's primary one.
+    Refuse a file of another user, or one that anybody may write, or a group that is neither root's nor ours.
 
-    What remains is the choice of whoever named the file (a bind mount belongs to a user of the host, a
-    umask of 002 lets one's own group write), so it is said and not refused.
+    It decides who gets tokens and where the audit log goes. That one's own primary group may write it (a umask
+    of 002) is said and not refused.
     """
     if owner.mode & stat.S_IWOTH:
         problems.add("", "every user may write this file, and so decide who gets tokens", "chmod o-w")
@@ -119,7 +119,7 @@ def check_owner(owner: Owner, *, euid: int, egid: int, problems: Findings, warni
             problems.add("", f"group {owner.gid} may write this file, and so decide who gets tokens", "chmod g-w")
     if owner.uid not in (ROOT, euid):
         message = f"uid {owner.uid} owns this file, and so decides who gets tokens"
-        warnings.add("", message, "chown it to root if that is not meant")
+        problems.add("", message, f"chown it to root, or to uid {euid}")
 
 
 def parse(content: bytes, findings: Findings) -> Mapping[str, Any] | None:

@@ -9,6 +9,8 @@ import pytest
 from broker.api.limits import (
     REFUSAL_PLACES,
     REFUSAL_PLACES_PER_UID,
+    STRANGER_PLACES,
+    STRANGER_PLACES_PER_UID,
     Admission,
     ConnectionLedger,
     Limits,
@@ -73,6 +75,30 @@ def test_the_places_to_be_told_are_limited_in_all():
     assert admissions[-1] is Admission.DROPPED
 
 
+def test_strangers_leave_the_places_to_those_who_may_have_something():
+    """However many connect who are in no workload: they have a few places of their own, and no others."""
+    ledger = ConnectionLedger(Limits(max_connections=40, max_connections_per_uid=40))
+    strangers = [ledger.admit(uid, stranger=True) for uid in range(100) for _ in range(3)]
+
+    admitted = [stay for stay in strangers if stay.admission is Admission.ADMITTED]
+    assert len(admitted) == STRANGER_PLACES
+    assert all(ledger.admit(7).admission is Admission.ADMITTED for _ in range(40))
+
+    for stay in strangers:
+        stay.end()
+    assert ledger.admit(1, stranger=True).admission is Admission.ADMITTED
+
+
+def test_one_stranger_does_not_keep_the_others_from_being_told():
+    """A part of their places is the most that one of them gets."""
+    ledger = ConnectionLedger(Limits())
+
+    mine = [ledger.admit(1, stranger=True).admission for _ in range(100)]
+
+    assert mine.count(Admission.ADMITTED) == STRANGER_PLACES_PER_UID
+    assert ledger.admit(2, stranger=True).admission is Admission.ADMITTED
+
+
 def test_a_stay_ends_once():
     """Ending it again does not free the place of somebody else."""
     ledger = ConnectionLedger(Limits(max_connections=2))
@@ -96,7 +122,7 @@ def test_a_dropped_connection_holds_nothing():
     assert ledger.admit(1).admission is Admission.DROPPED
 
 
-@pytest.mark.parametrize(("descriptors", "most"), [(1_024, 480), (64, 1), (2**20, 512)])
+@pytest.mark.parametrize(("descriptors", "most"), [(1_024, 448), (64, 1), (2**20, 512)])
 def test_connections_leave_descriptors_for_the_rest(descriptors: int, most: int):
     """Half of what the process may open, and never more than was configured."""
     assert Limits().within(descriptors).max_connections == most

@@ -283,6 +283,35 @@ async def test_when_the_broker_stops_a_waiting_caller_is_answered_at_once():
     assert (error.problem.status, error.problem.reason) == (503, "draining")
 
 
+async def test_when_the_broker_stops_a_waiting_caller_gets_the_token_in_hand():
+    """It waited for a fresher one; what there is, is good."""
+    tokens = FakeTokens(held=asyncio.Event())
+    of = world(tokens)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(get_token(of, call(wait=60, min_valid=250)))
+        await asyncio.sleep(5)
+        of.waiting.close()
+
+    assert waiting.result().status == 200
+    assert tokens.asked == [("directory", 250.0, 60.0), ("directory", 0.0, 0.0)]
+
+
+async def test_host_names_that_a_server_chose_stay_in_the_log():
+    """Callers learn the reason; the line to add to the configuration is not for them."""
+    failure = unavailable(reason="endpoint_refused", hint='endpoint_hosts = ["evil.example"]')
+    state = TokenStatus(
+        name="directory", state=TokenState.UNAVAILABLE, required=False, reason="endpoint_refused", hint="evil.example"
+    )
+    of = world(FakeTokens({"directory": failure}, {"directory": state}))
+
+    error = await refused(of, call())
+    listed = await list_tokens(of, call())
+
+    assert (error.problem.reason, error.problem.hint) == ("endpoint_refused", None)
+    assert b"evil.example" not in listed.body
+
+
 async def test_while_the_broker_stops_a_good_token_is_still_served():
     """Only waiting has come to its end."""
     of = world()
