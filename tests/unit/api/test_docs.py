@@ -11,7 +11,7 @@ from typing import Any
 from broker.api import listeners, ops, problems, readiness, routes
 from broker.api.answers import problem_answer
 from broker.api.guard import MAX_BODY, MAX_HEAD
-from broker.api.limits import Limits, WaitingRoom
+from broker.api.limits import STRANGER_PLACES, STRANGER_PLACES_PER_UID, Limits, WaitingRoom
 from broker.api.ops import OPS_ROUTES
 from broker.api.problems import ErrorCode, Problem, RefusalReason
 from broker.api.routes import API_ROUTES, World, token_answer
@@ -186,6 +186,9 @@ def test_the_limits_on_the_page_are_those_of_the_code():
         "connections, in all and of one uid": (
             f"`max_connections` ({limits.max_connections}), "
             f"`max_connections_per_uid` ({limits.max_connections_per_uid})"
+        ),
+        "connections of callers that no workload is, in all and of one uid": (
+            f"{STRANGER_PLACES}, {STRANGER_PLACES_PER_UID}"
         ),
         "requests that wait for a token, in all and of one uid": (
             f"`max_waiting` ({limits.max_waiting}), `max_waiting_per_uid` ({limits.max_waiting_per_uid})"
