@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from broker.api.answers import Answer
 from broker.api.desk import Desk
 from broker.api.limits import Limits
-from broker.api.readiness import readiness, readiness_answer
+from broker.api.readiness import one_answer, readiness, readiness_answer
 from broker.api.routes import live
 from broker.api.service import Listening, Service
 from broker.api.table import Call, Route
@@ -55,6 +55,11 @@ async def ready(world: OpsWorld, _call: Call) -> Answer:
     return readiness_answer(readiness(world.tokens, world.sandbox()), world.tokens.names())
 
 
+async def ready_one(world: OpsWorld, call: Call) -> Answer:
+    """Say whether one token is there."""
+    return one_answer(world.tokens, call.name, world.tokens.names())
+
+
 async def metrics(world: OpsWorld, _call: Call) -> Answer:
     """Give the metrics."""
     body, content_type = world.render()
@@ -64,6 +69,7 @@ async def metrics(world: OpsWorld, _call: Call) -> Answer:
 OPS_ROUTES: tuple[Route[OpsWorld], ...] = (
     Route(method="GET", template="/livez", handler=live, summary="The listener is serving."),
     Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
+    Route(method="GET", template="/readyz/{name}", handler=ready_one, summary="One token can be served."),
     Route(method="GET", template="/metrics", handler=metrics, summary="Metrics in the Prometheus text format."),
 )
 

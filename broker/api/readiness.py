@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.api.answers import Answer, json_answer, problem_answer
-from broker.api.problems import ErrorCode, Problem, RefusalReason
+from broker.api.problems import ROUTE_UNKNOWN, ErrorCode, Problem, ProblemError, RefusalReason
 from broker.tokens.ports import TokenSource
 from broker.tokens.serving import TokenState, TokenStatus
 
@@ -21,7 +21,7 @@ USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
 NOT_READY = Problem(
     status=503,
     error=ErrorCode.TEMPORARILY_UNAVAILABLE,
-    description="a required token is not available",
+    description="a token that is needed is not available",
     reason=RefusalReason.NO_TOKEN,
     headers=(("Retry-After", "1"),),
 )
@@ -54,6 +54,16 @@ def readiness_answer(found: Readiness, visible: Container[str]) -> Answer:
         "sandbox": list(found.sandbox) or None,
     }
     return json_answer(members) if found.ready else problem_answer(NOT_READY, members)
+
+
+def one_answer(tokens: TokenSource, name: str, visible: Container[str]) -> Answer:
+    """Answer 200 or 503 for one token, required or not. Raises ProblemError for a name not among *visible*."""
+    if name not in tokens.names() or name not in visible:
+        raise ProblemError(ROUTE_UNKNOWN)  # an unknown name and a foreign one: alike
+    status = tokens.status(name)
+    is_ready = status.state in USABLE
+    members = {"status": "ready" if is_ready else "not_ready", **_shown(status)}
+    return json_answer(members) if is_ready else problem_answer(NOT_READY, members)
 
 
 def _shown(status: TokenStatus) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from broker.api import problems
 from broker.api.answers import PLAIN_TEXT, Answer, json_answer
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
-from broker.api.readiness import readiness, readiness_answer
+from broker.api.readiness import one_answer, readiness, readiness_answer
 from broker.api.table import Call, Route
 from broker.events import AuditUnavailableError, Emit, TokenServed
 from broker.oauth.reasons import Reason
@@ -60,6 +60,11 @@ async def live(_world: object, _call: Call) -> Answer:
 async def ready(world: World, call: Call) -> Answer:
     """Say whether the required tokens are there; names go only to those who may know them."""
     return readiness_answer(readiness(world.tokens, world.sandbox()), _visible(world, call.peer))
+
+
+async def ready_one(world: World, call: Call) -> Answer:
+    """Say whether one token is there, to those who may know of it."""
+    return one_answer(world.tokens, call.name, _visible(world, call.peer))
 
 
 async def list_tokens(world: World, call: Call) -> Answer:
@@ -244,4 +249,5 @@ API_ROUTES: tuple[Route[World], ...] = (
     ),
     Route(method="GET", template="/livez", handler=live, summary="The socket is serving."),
     Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
+    Route(method="GET", template="/readyz/{name}", handler=ready_one, summary="One token can be served."),
 )

@@ -85,6 +85,18 @@ async def test_health_names_every_token():
     assert ready.json()["status"] == "not_ready"
 
 
+async def test_each_token_has_a_readiness_of_its_own():
+    """For a program that needs one of them, required or not."""
+    async with ops(
+        FakeTokens({"directory": serving(), "ledger": serving()}, states={"ledger": UNAVAILABLE})
+    ) as listener:
+        good, bad, unknown = [await listener.get(f"/readyz/{name}") for name in ("directory", "ledger", "nothing")]
+
+    assert (good.status, good.json()["status"]) == (200, "ready")
+    assert (bad.status, bad.json()["status"], bad.json()["reason"]) == (503, "not_ready", UNAVAILABLE.reason)
+    assert unknown.status == 404
+
+
 async def test_a_token_that_is_not_ready_is_counted_and_not_audited():
     """A probe that fails every second is not a refusal of anything."""
     async with ops(FakeTokens({"ledger": serving()}, states={"ledger": UNAVAILABLE})) as listener:
@@ -189,4 +201,4 @@ async def test_running_without_opening_is_a_mistake():
 
 def test_no_route_of_it_hands_out_a_token():
     """Nobody is asked who they are here."""
-    assert [route.template for route in OPS_ROUTES] == ["/livez", "/readyz", "/metrics"]
+    assert [route.template for route in OPS_ROUTES] == ["/livez", "/readyz", "/readyz/{name}", "/metrics"]

@@ -52,7 +52,7 @@ def test_readiness_says_why_not():
     assert dict(answer.headers)["Retry-After"]
     assert json.loads(answer.body) == {
         "error": "temporarily_unavailable",
-        "error_description": "a required token is not available",
+        "error_description": "a token that is needed is not available",
         "status": "not_ready",
         "tokens": {"a": {"state": "unavailable", "required": True, "reason": "connect_failed"}},
     }

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from broker.api import problems
 from broker.api.answers import Answer
 from broker.api.limits import Limits, WaitingRoom
 from broker.api.problems import ProblemError
-from broker.api.routes import API_ROUTES, World, get_token, list_tokens, live, ready
+from broker.api.routes import API_ROUTES, World, get_token, list_tokens, live, ready, ready_one
 from broker.api.table import Call
 from broker.events import AuditUnavailableError, Event, TokenServed
 from broker.policy.peer import Peer
@@ -406,6 +407,28 @@ async def test_readiness_shows_a_caller_its_own_tokens():
     }
 
 
+@pytest.mark.parametrize(
+    ("peer", "name", "status"),
+    [
+        (PEER, "directory", 200),
+        (PEER, "payments", 404),  # another's
+        (PEER, "nothing", 404),
+        (STRANGER, "directory", 404),
+        (ROOT, "payments", 200),
+    ],
+)
+async def test_the_readiness_of_one_token_is_for_those_who_may_know_of_it(peer: Peer, name: str, status: int):
+    """An unknown name and a foreign one are alike."""
+    request = Call(peer=peer, name=name)
+
+    if status == 200:
+        assert json.loads((await ready_one(world(), request)).body)["status"] == "ready"
+    else:
+        with pytest.raises(ProblemError) as caught:
+            await ready_one(world(), request)
+        assert caught.value.problem == problems.ROUTE_UNKNOWN
+
+
 async def test_readiness_shows_sandbox_issuers():
     """They come from whoever keeps the metadata."""
     assert json.loads((await ready(world(), call())).body)["sandbox"] == ["play"]
@@ -418,7 +441,7 @@ async def test_being_alive_depends_on_nothing():
 
 def test_every_route_of_a_token_asks_the_policy():
     """A later route that forgets it would be found here."""
-    with_tokens = [route for route in API_ROUTES if "{name}" in route.template]
+    with_tokens = [route for route in API_ROUTES if route.template.startswith("/v1/") and "{name}" in route.template]
 
     assert with_tokens
     assert all(route.action is not None for route in with_tokens)
