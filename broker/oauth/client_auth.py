@@ -17,7 +17,7 @@ from broker.errors import LocalError
 from broker.oauth.client import AssertionAudience, Client, ClientAuthMethod, ClientSecretEncoding, Issuer
 from broker.oauth.messages import AssertionSpec, BasicSpec, Credential, CredentialSpec, PostSpec
 from broker.oauth.metadata import AuthorizationServer
-from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret
 
 ASSERTION_LIFETIME = 60
 """Seconds; long enough for a slow handshake and a clock that is off a little, short enough to be worth nothing."""
@@ -99,7 +99,7 @@ def credential_form(credential: Credential | None) -> FormPairs:
             return (("client_assertion_type", ASSERTION_TYPE), ("client_assertion", credential.reveal()))
         case ClientSecret():
             return (("client_secret", credential.reveal()),)
-        case BasicCredentials() | None:
+        case BasicCredentials() | AccessToken() | None:
             return ()
         case unknown:
             assert_never(unknown)
@@ -107,9 +107,15 @@ def credential_form(credential: Credential | None) -> FormPairs:
 
 def credential_headers(credential: Credential | None) -> dict[str, str]:
     """Give the headers that carry *credential*, revealed; none for one that goes into the form."""
-    if isinstance(credential, BasicCredentials):
-        return {"authorization": credential.reveal()}
-    return {}
+    match credential:
+        case BasicCredentials():
+            return {"authorization": credential.reveal()}
+        case AccessToken():
+            return {"authorization": f"Bearer {credential.reveal()}"}
+        case ClientAssertion() | ClientSecret() | None:
+            return {}
+        case unknown:
+            assert_never(unknown)
 
 
 def _audience(issuer: Issuer, url: str) -> str:

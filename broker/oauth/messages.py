@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from broker.oauth.client import ClientSecretEncoding
-from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,24 @@ class PostSpec:
 
 
 CredentialSpec = AssertionSpec | BasicSpec | PostSpec
-Credential = ClientAssertion | BasicCredentials | ClientSecret
-"""What proves who we are: one or nothing, because servers refuse two (RFC 6749 section 2.3)."""
+Credential = ClientAssertion | BasicCredentials | ClientSecret | AccessToken
+"""What proves who we are: one or nothing, because servers refuse two (RFC 6749 section 2.3); a token at userinfo."""
+
+SecretFields = tuple[tuple[str, Secret], ...]
+"""Fields of a form whose values are secrets; only the transport reveals them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestObjectSpec:
+    """
+    What a request object has to say (RFC 9101 section 4), but for ``jti``, ``iat``, ``nbf`` and ``exp``.
+
+    *claims* hold objects and arrays as such, not as text in JSON (JAR-04). *typ* is the header of that name,
+    None for servers that choke on it.
+    """
+
+    claims: Mapping[str, Any] = field(repr=False)
+    typ: str | None = "oauth-authz-req+jwt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +68,14 @@ class Draft:
     A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``).
 
     *credential* says what is to be added before it is sent; None for a client that the connection alone, or
-    nothing, identifies.
+    nothing, identifies. *request_object* is signed anew for each transmission and sent as ``request``.
     """
 
     url: str
     form: tuple[tuple[str, str], ...]
     credential: CredentialSpec | None = None
+    secret_fields: SecretFields = ()
+    request_object: RequestObjectSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +92,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     form: tuple[tuple[str, str], ...] | None = None
     credential: Credential | None = None
+    secret_fields: SecretFields = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,41 @@ class AccessToken(HighEntropySecret):
 
 
 @final
+class RefreshToken(HighEntropySecret):
+    """A refresh token (RFC 6749 section 1.5): it leaves the broker by no route but the token endpoint."""
+
+    __slots__ = ()
+
+
+@final
+class AuthorizationCode(HighEntropySecret):
+    """An authorization code (RFC 6749 section 1.3.1), good for one exchange."""
+
+    __slots__ = ()
+
+
+@final
+class CodeVerifier(HighEntropySecret):
+    """The secret half of PKCE (RFC 7636 section 4.1)."""
+
+    __slots__ = ()
+
+
+@final
+class IdToken(HighEntropySecret):
+    """An ID token as it came, unverified: it tells who the person is (OpenID Connect Core section 2)."""
+
+    __slots__ = ()
+
+
+@final
+class RequestObject(HighEntropySecret):
+    """A signed authorization request (RFC 9101): what was asked of whom is nobody else's business."""
+
+    __slots__ = ()
+
+
+@final
 class ClientAssertion(HighEntropySecret):
     """A signed JWT that proves who the client is (RFC 7523 section 2.2)."""
 

@@ -248,10 +248,11 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _form(request: Request) -> bytes | None:
-    """Encode the form (RFC 6749 appendix B), with the client's credential at its end."""
+    """Encode the form (RFC 6749 appendix B), with its secrets and the client's credential at its end."""
     if request.form is None:
         return None
-    return urlencode([*request.form, *credential_form(request.credential)]).encode("ascii")
+    secrets = [(name, value.reveal()) for name, value in request.secret_fields]
+    return urlencode([*request.form, *secrets, *credential_form(request.credential)]).encode("ascii")
 
 
 def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:

@@ -19,7 +19,7 @@ from broker.oauth.client_auth import (
 )
 from broker.oauth.messages import AssertionSpec, BasicSpec, Credential, CredentialSpec, PostSpec
 from broker.oauth.metadata import AuthorizationServer
-from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret
 from tests.unit.oauth.builders import ISSUER_URL, NOW, a_client, an_issuer
 
 URL = "https://as.example:8443/token"
@@ -160,6 +160,7 @@ def test_the_header_is_form_encoded_or_raw(client_id: str, secret: str, form: st
         ),
         (ClientSecret("s e"), (("client_secret", "s e"),), {}),
         (BasicCredentials("Basic YTpi"), (), {"authorization": "Basic YTpi"}),
+        (AccessToken("at"), (), {"authorization": "Bearer at"}),
     ],
 )
 def test_a_credential_goes_into_the_form_or_into_a_header(

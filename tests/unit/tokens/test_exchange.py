@@ -4,8 +4,8 @@ import pytest
 
 from broker.errors import LocalError
 from broker.oauth.client import ClientSecretEncoding
-from broker.oauth.messages import AssertionSpec, BasicSpec, CredentialSpec, Draft, PostSpec
-from broker.oauth.secret import BasicCredentials, ClientSecret
+from broker.oauth.messages import AssertionSpec, BasicSpec, CredentialSpec, Draft, PostSpec, RequestObjectSpec
+from broker.oauth.secret import BasicCredentials, ClientSecret, RefreshToken
 from broker.tokens.exchange import Exchange
 from tests.fakes import Dice, LoopClock
 from tests.unit.tokens.world import FakeSession, FakeSigner
@@ -119,3 +119,47 @@ async def test_a_key_that_cannot_sign_sends_nothing():
         await ours.send(DRAFT, ours.prepare())
 
     assert session.requests == []
+
+
+async def test_a_request_object_is_signed_anew_for_each_transmission():
+    """Its times and its jti belong to one transmission; it is sent as ``request`` and shown by nothing."""
+    session, signer = FakeSession(), FakeSigner()
+    ours = exchange(session, signer)
+    spec = RequestObjectSpec(claims={"aud": "https://as.example", "login_hint": "canary"})
+    draft = Draft(url="https://as.example/par", form=(("client_id", "app-1"),), request_object=spec)
+
+    await ours.send(draft, ours.prepare())
+    await ours.send(draft, ours.prepare())
+
+    first, second = signer.signed
+    assert first["typ"] == "oauth-authz-req+jwt"
+    assert first["jti"] != second["jti"]
+    assert first["exp"] - first["iat"] == 300
+    assert first["iat"] - first["nbf"] == 10
+    assert [[name for name, _ in request.secret_fields] for request in session.requests] == [["request"], ["request"]]
+    assert "canary" not in repr((draft, session.requests))
+    assert "assertion-1" not in repr(session.requests)
+
+
+async def test_without_a_key_no_request_object_is_made():
+    """A client that has none is not to be asked for one; the configuration sees to that."""
+    session = FakeSession()
+    draft = Draft(url="https://as.example/par", form=(), request_object=RequestObjectSpec(claims={}))
+    ours = exchange(session, None)
+
+    with pytest.raises(TypeError):
+        await ours.send(draft, ours.prepare())
+
+    assert session.requests == []
+
+
+async def test_secret_fields_go_along_unseen():
+    """A refresh token is in the form on the wire, and in no printed form of the request."""
+    session = FakeSession()
+    ours = exchange(session, None)
+    draft = Draft(url="https://as.example/token", form=(), secret_fields=(("refresh_token", RefreshToken("canary")),))
+
+    await ours.send(draft, ours.prepare())
+
+    assert session.requests[0].secret_fields == (("refresh_token", RefreshToken("canary")),)
+    assert "canary" not in repr(session.requests)

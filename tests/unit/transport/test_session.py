@@ -13,7 +13,7 @@ from yarl import URL
 from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, RefreshToken
 from broker.transport.session import _OrderlyRequest, _read_piece
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
@@ -97,6 +97,24 @@ async def test_a_client_secret_is_the_last_field_of_the_form_or_a_header():
         assert "authorization" not in in_form.headers()
         assert in_header.body == b"scope=a"
         assert in_header.headers()["authorization"] == "Basic YTpi"
+
+
+async def test_secret_fields_come_after_the_form_and_before_the_credential():
+    """A refresh token or a code is a field like others on the wire; an access token goes into the header."""
+    async with serving(answers_ok) as server, session() as connections:
+        request = Request(
+            method="POST",
+            url=server.url(),
+            form=(("grant_type", "refresh_token"),),
+            secret_fields=(("refresh_token", RefreshToken("a b")),),
+            credential=ClientSecret("c"),
+        )
+
+        await connections.send(request)
+        await connections.send(Request(method="GET", url=server.url(), credential=AccessToken("at")))
+
+        assert server.heard[0].body == b"grant_type=refresh_token&refresh_token=a+b&client_secret=c"
+        assert server.heard[1].headers()["authorization"] == "Bearer at"
 
 
 async def test_a_url_is_called_exactly_as_it_is_written():
