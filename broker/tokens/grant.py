@@ -1,0 +1,297 @@
+"""
+One authorization that a person gave: what is known of it, and how it is written down.
+
+Values and their serial form, nothing else. The serial form is opaque to the store, which seals it
+(rules.md R3); it holds refresh tokens, so it must go nowhere but there. A record that this version does not
+understand is an error and never a grant with holes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from broker.errors import LocalError
+from broker.oauth.secret import AccessToken, RefreshToken
+from broker.oauth.strict_json import NotStrictJsonError, loads
+
+FORMAT = 1
+"""The version of the serial form; another one is refused, so that a downgrade spoils nothing."""
+
+
+class Rotation(StrEnum):
+    """What a grant's server was seen to do with refresh tokens (rules.md R2.5)."""
+
+    UNKNOWN = "unknown"
+    KEEPS = "keeps"
+    """A refresh brought the same refresh token again, or none: the one we have goes on working."""
+    ROTATES = "rotates"
+    """A refresh brought another one."""
+
+
+class Phase(StrEnum):
+    """Where a grant stands, as far as it has to survive a crash."""
+
+    UNVERIFIED = "unverified"
+    """Just redeemed: a check is still to be passed. Never usable (rules.md R4)."""
+    SETTLED = "settled"
+    """Nothing is open."""
+    OPEN = "open"
+    """A refresh request may have been sent whose answer is not known."""
+    QUARANTINED = "quarantined"
+    """The last answer failed a check; its refresh token was kept."""
+    ENDED = "ended"
+    """A definite word ended it; the refresh token is kept all the same (rules.md R2.8)."""
+    REVOKING = "revoking"
+    """Its owner gave it up: to be revoked at the server, never to be served again."""
+
+
+class EndReason(StrEnum):
+    """Why a grant needs a person again: values of ``reason`` beside ``consent_required``."""
+
+    LOST_ANSWER = "lost_answer"
+    """A refresh was processed whose answer was lost, and the server takes the old refresh token no more."""
+    INVALID_GRANT = "invalid_grant"
+    """The server said so, and said it again when it was asked anew."""
+    NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 - the name of a reason
+    """The access token ended, and the server gave nothing to get another one with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAccess:
+    """
+    The access token of a grant as it survives a restart (rules.md R2.11); times are Unix seconds.
+
+    The other members are those of ``spec.IssuedToken``.
+    """
+
+    access_token: AccessToken
+    token_type: str
+    scope: tuple[str, ...]
+    obtained_at: float
+    expires_at: float
+    binding: str
+    certificate_thumbprint: str | None = None
+    certificate_not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """
+    A grant; all times are Unix seconds.
+
+    *token* is the name of the ``[token.NAME]`` section, *owner* the workload that asked for it. *subject* is
+    the ``sub`` of a checked ID token, or what is said without one (*subject_verified* false), or None.
+    *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
+    newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
+    *key_id* are those of the certificate and the signing key that last succeeded. *reason* says more about
+    the phase. *since* is when the phase began.
+    """
+
+    id: str
+    token: str
+    owner: str
+    issuer: str
+    client_id: str
+    created_at: float
+    scope: tuple[str, ...] = ()
+    authorization_details: tuple[Mapping[str, Any], ...] = ()
+    subject: str | None = None
+    subject_verified: bool = False
+    label: str | None = None
+    consent_expires_at: float | None = None
+    refresh_token: RefreshToken | None = None
+    previous_refresh_token: RefreshToken | None = None
+    rotation: Rotation = Rotation.UNKNOWN
+    access: SealedAccess | None = None
+    phase: Phase = Phase.SETTLED
+    reason: str | None = None
+    since: float = 0.0
+    thumbprint: str | None = None
+    key_id: str | None = None
+    generation: int = 0
+
+    def to_bytes(self) -> bytes:
+        """Give the serial form: secrets in the clear, for the store to seal."""
+        return json.dumps(_plain(self), separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, serial: bytes) -> Grant:
+        """Read the serial form. Raises LocalError ``grant_unreadable``."""
+        try:
+            members = loads(serial)
+            if members.pop("v") != FORMAT:
+                raise LocalError("grant_unreadable", "a stored grant is of another version", hint=_HINT)
+            return _grant(members)
+        except (NotStrictJsonError, KeyError, TypeError, ValueError, AttributeError):
+            # Whatever it was may hold a secret, so nothing of the cause is kept.
+            raise LocalError("grant_unreadable", "a stored grant cannot be understood", hint=_HINT) from None
+
+    def with_refresh_token(self, new: RefreshToken | None) -> Grant:
+        """
+        Take in the refresh token of an answer to a refresh, None if it had none.
+
+        The one that was just used is the previous one now; the one before that is of no use any more,
+        because its successor has worked (R2.4).
+        """
+        if new is None or new == self.refresh_token:
+            return replace(self, previous_refresh_token=None, rotation=Rotation.KEEPS)
+        return replace(self, refresh_token=new, previous_refresh_token=self.refresh_token, rotation=Rotation.ROTATES)
+
+
+_HINT = "it was left as it is; see the reference of the store for what can be done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantStatus:
+    """
+    How a grant stands, without any secret; *state* as callers see it.
+
+    *expires_in* and *consent_expires_in* are whole seconds or None; *reason* is an EndReason, or that of the
+    last failure while it matters.
+    """
+
+    id: str
+    token: str
+    owner: str
+    state: str
+    subject: str | None = None
+    subject_verified: bool = False
+    label: str | None = None
+    scope: tuple[str, ...] = field(default=())
+    created_at: float = 0.0
+    expires_in: int | None = None
+    consent_expires_in: int | None = None
+    reason: str | None = None
+    hint: str | None = None
+    retry_in: int | None = None
+
+
+def _plain(grant: Grant) -> dict[str, Any]:
+    access = grant.access
+    return {
+        "v": FORMAT,
+        "id": grant.id,
+        "token": grant.token,
+        "owner": grant.owner,
+        "issuer": grant.issuer,
+        "client_id": grant.client_id,
+        "created_at": grant.created_at,
+        "scope": list(grant.scope),
+        "authorization_details": [dict(detail) for detail in grant.authorization_details],
+        "subject": grant.subject,
+        "subject_verified": grant.subject_verified,
+        "label": grant.label,
+        "consent_expires_at": grant.consent_expires_at,
+        "refresh_token": None if grant.refresh_token is None else grant.refresh_token.reveal(),
+        "previous_refresh_token": (
+            None if grant.previous_refresh_token is None else grant.previous_refresh_token.reveal()
+        ),
+        "rotation": grant.rotation.value,
+        "access": None if access is None else _plain_access(access),
+        "phase": grant.phase.value,
+        "reason": grant.reason,
+        "since": grant.since,
+        "thumbprint": grant.thumbprint,
+        "key_id": grant.key_id,
+        "generation": grant.generation,
+    }
+
+
+def _plain_access(access: SealedAccess) -> dict[str, Any]:
+    return {
+        "access_token": access.access_token.reveal(),
+        "token_type": access.token_type,
+        "scope": list(access.scope),
+        "obtained_at": access.obtained_at,
+        "expires_at": access.expires_at,
+        "binding": access.binding,
+        "certificate_thumbprint": access.certificate_thumbprint,
+        "certificate_not_after": access.certificate_not_after,
+    }
+
+
+def _grant(members: dict[str, Any]) -> Grant:
+    access = members.pop("access")
+    return Grant(
+        id=_text(members.pop("id")),
+        token=_text(members.pop("token")),
+        owner=_text(members.pop("owner")),
+        issuer=_text(members.pop("issuer")),
+        client_id=_text(members.pop("client_id")),
+        created_at=_number(members.pop("created_at")),
+        scope=_texts(members.pop("scope")),
+        authorization_details=tuple(dict(detail) for detail in members.pop("authorization_details")),
+        subject=_optional_text(members.pop("subject")),
+        subject_verified=_flag(members.pop("subject_verified")),
+        label=_optional_text(members.pop("label")),
+        consent_expires_at=_optional_number(members.pop("consent_expires_at")),
+        refresh_token=_refresh_token(members.pop("refresh_token")),
+        previous_refresh_token=_refresh_token(members.pop("previous_refresh_token")),
+        rotation=Rotation(members.pop("rotation")),
+        access=None if access is None else _access(access),
+        phase=Phase(members.pop("phase")),
+        reason=_optional_text(members.pop("reason")),
+        since=_number(members.pop("since")),
+        thumbprint=_optional_text(members.pop("thumbprint")),
+        key_id=_optional_text(members.pop("key_id")),
+        generation=_count(members.pop("generation")),
+    )
+
+
+def _access(members: dict[str, Any]) -> SealedAccess:
+    return SealedAccess(
+        access_token=AccessToken(_text(members["access_token"])),
+        token_type=_text(members["token_type"]),
+        scope=_texts(members["scope"]),
+        obtained_at=_number(members["obtained_at"]),
+        expires_at=_number(members["expires_at"]),
+        binding=_text(members["binding"]),
+        certificate_thumbprint=_optional_text(members["certificate_thumbprint"]),
+        certificate_not_after=_optional_number(members["certificate_not_after"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _optional_number(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _refresh_token(value: object) -> RefreshToken | None:
+    return None if value is None else RefreshToken(_text(value))
