@@ -25,10 +25,13 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo test check format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+install: .venv/run.stamp  ## install the broker into .venv
+	@echo "Ready: $(CURDIR)/$(BIN)/token-broker"
 
 demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
 	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)

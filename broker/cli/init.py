@@ -19,7 +19,7 @@ TEMPLATE = """\
 [issuer.main]
 issuer = {issuer}
 profile = "fapi2"                       # or "fapi1_advanced", "oidc", "oauth2": what the server promises
-
+{ca_file}
 [certificate.transport]                 # for mutual TLS: tokens are bound to it
 cert_file = "transport.pem"
 key_file = "transport.key"
@@ -50,7 +50,10 @@ uid = [{uid}]
 tokens = ["main"]
 may = ["get"]
 
-[audit]
+[ops]                                   # health and metrics
+listen = "127.0.0.1:9464"
+
+[audit]                                 # who got which token
 file = "audit.log"
 key = {{ file = "audit.key" }}
 """
@@ -64,10 +67,12 @@ Next:
   3. put the certificate and its key to {directory}/transport.pem and transport.key, the signing key
      to {directory}/signing.pem; the keys with mode 0600, all owned by the user of the broker
   4. token-broker check --online --config {file}
-  5. token-broker run --config {file}"""
+  5. token-broker run --config {file}
+  6. token-broker token main --socket {directory}/api.sock"""
 
 EPILOG = """\
-An existing file is never replaced. The file passes `check --syntax` as it is written.
+An existing file is never replaced. The file passes `check --syntax` as it is written. A directory that is not
+there yet is made, for you alone.
 
 exit codes: 0 written   1 nothing was written   2 wrong usage, or the issuer is not one
 
@@ -92,6 +97,9 @@ def add_parser(commands: Any) -> None:
         "--scope", action="append", type=_word, metavar="SCOPE", help="a scope to ask for; can be given again (read)"
     )
     parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="the only authority to trust for the issuer (the system's)"
+    )
+    parser.add_argument(
         "--directory", type=Path, default=Path(), metavar="DIR", help="where to write config.toml (this one)"
     )
     parser.set_defaults(run=run)
@@ -107,9 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
     except LocalError as error:
         explain(error)
         return WRONG_USAGE
-    directory = arguments.directory.absolute()
+    directory = _made(arguments.directory.absolute())
     text = TEMPLATE.format(
         issuer=json.dumps(arguments.issuer),
+        ca_file="" if arguments.ca_file is None else _ca_file(arguments.ca_file, directory),
         client_id=json.dumps(arguments.client_id),
         scope=json.dumps(arguments.scope or ["read"]),
         uid=os.getuid(),
@@ -117,6 +126,30 @@ def run(arguments: argparse.Namespace) -> int:
     write_new(directory / CONFIG, text.encode())
     print(NEXT.format(file=directory / CONFIG, directory=directory))
     return DONE
+
+
+def _made(directory: Path) -> Path:
+    """Make *directory*, but not those above it, if it is not there. Raises LocalError."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError as error:
+        raise LocalError("directory_missing", f"{directory.parent}: there is no such directory") from error
+    except OSError as error:
+        raise LocalError("directory_missing", f"{directory}: cannot be made ({error.strerror})") from error
+    return directory
+
+
+def _ca_file(path: Path, directory: Path) -> str:
+    """Write the line of the authority: as seen from the configuration, if it lies beside or below that."""
+    absolute = path.absolute()
+    seen = absolute.relative_to(directory) if absolute.is_relative_to(directory) else absolute
+    try:
+        str(seen).encode()
+    except UnicodeEncodeError:
+        raise LocalError("path_not_text", "a configuration is UTF-8, and the path of the authority is not") from None
+    # JSON's strings are TOML's, but for this one character.
+    quoted = json.dumps(str(seen), ensure_ascii=False).replace("\x7f", "\\u007F")
+    return f"ca_file = {quoted}\n"
 
 
 def _word(text: str) -> str:

@@ -59,3 +59,46 @@ def test_a_value_that_would_break_the_file_is_wrong_usage(tmp_path: Path, option
 
     assert caught.value.code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("authority", "written"),
+    [("made/trust/ca.pem", "trust/ca.pem"), ("ca.pem", "{tmp}/ca.pem"), ('a"\\\x7f\N{SNOWMAN}', None)],
+    ids=["below", "elsewhere", "odd"],
+)
+def test_an_authority_is_named_as_the_configuration_sees_it(tmp_path: Path, authority: str, written: str | None):
+    """Beside the file it moves with it; elsewhere it is absolute; whatever it is called, the file can be read."""
+    wanted = f"{{tmp}}/{authority}" if written is None else written
+    arguments = ["--issuer", ISSUER, "--directory", str(tmp_path / "made"), "--ca-file", str(tmp_path / authority)]
+
+    assert main(["init", *arguments]) == 0
+
+    document = tomllib.loads((tmp_path / "made" / "config.toml").read_text())
+    assert document["issuer"]["main"]["ca_file"] == wanted.replace("{tmp}", str(tmp_path))
+
+
+def test_a_path_that_is_no_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """TOML is UTF-8."""
+    code = main(["init", "--issuer", ISSUER, "--directory", str(tmp_path), "--ca-file", "/\udcff"])
+
+    assert code == 1
+    assert "[path_not_text]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path):
+    """One level of it: a slip in the path must not make a tree."""
+    made = main(["init", "--issuer", ISSUER, "--directory", str(tmp_path / "one")])
+    deep = main(["init", "--issuer", ISSUER, "--directory", str(tmp_path / "no" / "two")])
+
+    assert (made, deep) == (0, 1)
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_file_in_the_place_of_the_directory_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """In one line and its remedy, not as a traceback."""
+    (tmp_path / "file").write_text("")
+
+    assert main(["init", "--issuer", ISSUER, "--directory", str(tmp_path / "file")]) == 1
+    assert "[directory_missing]" in capsys.readouterr().err
