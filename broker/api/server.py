@@ -18,8 +18,9 @@ from broker.api.desk import Desk, HeaderRules
 from broker.api.limits import Limits, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
-from broker.api.routes import API_ROUTES, World
+from broker.api.routes import API_ROUTES
 from broker.api.service import Listening, Service
+from broker.api.world import World
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer

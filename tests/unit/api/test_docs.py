@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from broker.api import listeners, ops, problems, readiness, routes
+from broker.api import serving as handing_out
 from broker.api.answers import problem_answer
 from broker.api.guard import MAX_BODY, MAX_HEAD
 from broker.api.limits import STRANGER_PLACES, STRANGER_PLACES_PER_UID, Limits, WaitingRoom
 from broker.api.ops import OPS_ROUTES
 from broker.api.problems import ErrorCode, Problem, RefusalReason
-from broker.api.routes import API_ROUTES, World, token_answer
+from broker.api.routes import API_ROUTES
+from broker.api.serving import token_answer
 from broker.api.table import Call
+from broker.api.world import World
 from broker.policy.peer import Peer
 from broker.policy.rules import Denial, Policy
 from broker.tokens.serving import TokenState, TokenStatus
@@ -33,8 +36,8 @@ PROBLEMS = [
     problems.access_denied("", ""),
     problems.unexpected(""),
     readiness.NOT_READY,
-    routes._unavailable(unavailable()),
-    routes._unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
+    handing_out._unavailable(unavailable()),
+    handing_out._unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
 ]
 
 
@@ -103,7 +106,7 @@ DOWN = FakeTokens(
 
 async def test_every_member_of_a_token_is_documented():
     """Of a served one and of a listed one."""
-    token: dict[str, Any] = json.loads((await routes.get_token(world(FakeTokens()), CALL)).body)
+    token: dict[str, Any] = json.loads((await handing_out.get_token(world(FakeTokens()), CALL)).body)
     listed: dict[str, Any] = json.loads((await routes.list_tokens(world(DOWN), CALL)).body)["tokens"][0]
     text = section(API, "### `GET /v1/tokens/{name}`")
     members = {row[0].strip("`") for row in rows(text) if len(row) == 2}

@@ -1,0 +1,72 @@
+"""
+What the handlers of the API sockets work with, and what a caller may do and know in it.
+
+Whatever is decided here is decided by the policy in force at that moment; nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from broker.api import problems
+from broker.api.limits import WaitingRoom
+from broker.api.problems import ProblemError
+from broker.api.table import Call
+from broker.events import Emit
+from broker.oauth.reasons import Reason
+from broker.policy.peer import Peer
+from broker.policy.rules import Action, Denied, Policy, decide, may_read_states, tokens_of
+from broker.tokens.ports import TokenSource
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """
+    What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
+
+    Only *policy* is ever replaced (``ApiServer.replace_policy``): handlers read it for each decision.
+    """
+
+    policy: Policy
+    tokens: TokenSource
+    emit: Emit
+    waiting: WaitingRoom
+    sandbox: Callable[[], Sequence[str]] = tuple
+
+
+def permitted(world: World, call: Call) -> tuple[str, str]:
+    """Give the token's name, now known to be a configured one, and the workloads that may have it."""
+    configured = next((name for name in world.tokens.names() if name == call.name), None)
+    decision = decide(world.policy, call.peer, Action.GET, configured)
+    workload = ",".join(decision.workloads)
+    if isinstance(decision, Denied):
+        denied = problems.access_denied(decision.reason, hint_for(world, call.peer))
+        raise ProblemError(denied, token=configured, workload=workload or None)
+    assert configured is not None  # the policy allows nothing with a name that is not configured
+    return configured, workload
+
+
+def visible(world: World, peer: Peer) -> tuple[str, ...]:
+    """Give the tokens whose state *peer* may see, in the order of the configuration."""
+    names = world.tokens.names()
+    if may_read_states(world.policy, peer):
+        return names
+    own = tokens_of(world.policy, peer)
+    return tuple(name for name in names if name in own)
+
+
+def hint_for(world: World, peer: Peer) -> str:
+    """Say what the caller may get, or as whom the broker sees it; names from the configuration only."""
+    own = tokens_of(world.policy, peer, Action.GET)
+    names = [name for name in world.tokens.names() if name in own]
+    if names:
+        return f"this caller may get: {', '.join(names)}"
+    uid = "unknown in the broker's user namespace" if peer.uid is None else str(peer.uid)
+    gid = "unknown" if peer.gid is None else str(peer.gid)
+    return f"no [workload] section lets this caller get a token: listener {peer.listener}, uid {uid}, gid {gid}"
+
+
+def own_words(reason: str | None, hint: str | None) -> str | None:
+    """Leave a hint out that names hosts which a server chose: it is for the log, not for callers."""
+    return None if reason == Reason.ENDPOINT_REFUSED else hint
