@@ -288,6 +288,15 @@ class TokenExpired(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLapsed(Event):
+    """A token that is kept on demand reached its end while nobody asked: the next caller gets another."""
+
+    name: ClassVar[str] = "token_lapsed"
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSuspended(Event):
     """Three suspicions against a client's certificate in a row: it only probes now, every *probe_in* seconds."""
 

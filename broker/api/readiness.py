@@ -16,7 +16,8 @@ from broker.api.problems import ROUTE_UNKNOWN, ErrorCode, Problem, ProblemError,
 from broker.tokens.ports import TokenSource
 from broker.tokens.serving import TokenState, TokenStatus
 
-USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
+USABLE = frozenset({TokenState.FRESH, TokenState.STALE, TokenState.IDLE})
+"""An idle token lacks nothing but a caller: were it not ready, whoever waits for that would never ask for it."""
 
 NOT_READY = Problem(
     status=503,

@@ -23,13 +23,14 @@ STATE_COLUMN = HEADINGS.index("STATE")
 
 NOTHING = "-"
 
-COLORS = {"fresh": "32", "stale": "33", "pending": "36", "unavailable": "31"}
-"""The states' colors, as SGR parameters (ECMA-48): green, yellow, cyan, red."""
+COLORS = {"fresh": "32", "stale": "33", "idle": "36", "pending": "36", "unavailable": "31"}
+"""The states' colors, as SGR parameters (ECMA-48): green, yellow, cyan, cyan, red."""
 
 EPILOG = """\
 states:
   fresh         good
   stale         good, but it should have been refreshed by now
+  idle          none, it is fetched for the next caller
   pending       none yet, the first request is under way
   unavailable   none, and the last request failed: see the reason and the hint
 

@@ -19,6 +19,7 @@ from broker.errors import LocalError
 from broker.oauth.endpoint_urls import is_loopback, parse_url
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.metadata import check_issuer
+from broker.tokens.spec import Refresh
 
 MAX_SOCKET_PATH_BYTES = 107
 """``sun_path`` of unix(7) is 108 bytes, the last of them NUL."""
@@ -39,6 +40,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     for name, client in document.clients.items():
         check_client(name, client, document, findings)
     _check_parameters(document, findings)
+    _check_required(document, findings)
     _check_listeners(document, base, findings)
     _check_workloads(document, findings)
     _check_limits(document, findings)
@@ -77,6 +79,14 @@ def _check_parameters(document: Document, findings: Findings) -> None:
             if parameter in RESERVED_PARAMETERS:
                 hint = f"write {parameter} above, as a key of the token" if parameter in _OWN_KEYS else "remove it"
                 findings.add(place("token", name, "parameters", parameter), "is set by the broker alone", hint)
+
+
+def _check_required(document: Document, findings: Findings) -> None:
+    """Refuse readiness that depends on a token which nobody asks for before the broker is ready."""
+    for name, token in document.tokens.items():
+        if token.required and token.refresh is Refresh.ON_DEMAND:
+            message = 'contradicts refresh = "on_demand": before somebody asks there is no token to be ready'
+            findings.add(place("token", name, "required"), message, 'write refresh = "eager", or remove required')
 
 
 def _check_listeners(document: Document, base: Path, findings: Findings) -> None:

@@ -35,6 +35,7 @@ from broker.config.values import (
 )
 from broker.oauth.client import ClientAuthMethod, ClientSecretEncoding, Discovery, Profile, SenderConstraint
 from broker.policy.rules import Action
+from broker.tokens.spec import Refresh
 
 MAX_LIFETIME_SECONDS = 86_400
 """A day: no access token whose lifetime has to be guessed should be trusted for longer."""
@@ -213,6 +214,8 @@ class TokenSection:
     """Where it may be used, for servers that take ``audience`` instead."""
     parameters: Mapping[ParameterName, FormValue] = attrs.field(factory=dict)
     """Further form fields of the token request that the server asks for."""
+    refresh: Refresh = Refresh.EAGER
+    """Whether it is fetched at the start and kept fresh, or only when somebody asks."""
     required: bool = False
     """True makes readiness depend on it."""
     default_lifetime_seconds: Annotated[int, between(1, MAX_LIFETIME_SECONDS)] = DEFAULT_LIFETIME_SECONDS

@@ -153,6 +153,7 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
         resource=section.resource,
         audience=section.audience,
         parameters=tuple(section.parameters.items()),
+        refresh=section.refresh,
         required=section.required,
         default_lifetime=float(section.default_lifetime_seconds),
     )

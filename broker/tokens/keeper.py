@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 
-from broker.events import Emit, TokenExpired
+from broker.events import Emit, TokenExpired, TokenLapsed
 from broker.oauth.reasons import Reason
 from broker.tokens import state as table
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import Fate, carried
 from broker.tokens.schedule import min_valid_of
 from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
-from broker.tokens.spec import IssuedToken, TokenSpec
+from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
 
 MIN_SERVED = 1.0
 """Seconds: ``expires_in`` is floored, and a token with 0 s left is of no use to anybody."""
@@ -34,7 +34,7 @@ class Keeper:
 
     def __init__(self, spec: TokenSpec, *, clock: Clock, randomness: Randomness, emit: Emit) -> None:
         self.spec = spec
-        self.state: table.State = table.Missing(due_at=clock.boot())
+        self.state: table.State = table.at_rest(table.Missing(due_at=clock.boot()), eager=self._is_eager)
         self.attempts = 0
         self.alarms: set[float] = set()
         self._clock = clock
@@ -48,7 +48,9 @@ class Keeper:
         chance = table.Chance(spread=self._spread, dice=self._randomness.uniform())
         now = self._clock.boot()
         before = self.state
-        self.state, effects = table.step(self.state, event, now=now, chance=chance, next_attempt=self.attempts + 1)
+        self.state, effects = table.step(
+            self.state, event, now=now, chance=chance, next_attempt=self.attempts + 1, eager=self._is_eager
+        )
         begun: int | None = None
         for effect in effects:
             match effect:
@@ -56,6 +58,8 @@ class Keeper:
                     begun = self.attempts = attempt
                 case table.Expired():
                     self._emit(TokenExpired(token=self.spec.name))
+                case table.Lapsed():
+                    self._emit(TokenLapsed(token=self.spec.name))
         if self.state is not before:
             self._announce()
         return begun
@@ -63,8 +67,12 @@ class Keeper:
     def carry(self, spec: TokenSpec, fate: Fate) -> None:
         """Go on as *spec* of another configuration; no attempt that runs is waited for any longer."""
         self.spec = spec
-        self.state = carried(self.state, fate, now=self._clock.boot(), spread=self._spread)
+        self.state = carried(self.state, fate, now=self._clock.boot(), spread=self._spread, eager=self._is_eager)
         self._announce()
+
+    def wake_at(self) -> float | None:
+        """Say when the keeper needs the next ``Tick``, if it does."""
+        return table.wake_at(self.state, eager=self._is_eager)
 
     def servable(self, min_valid: float | None) -> Serving | None:
         """Give the token if it has the validity that a caller needs."""
@@ -96,7 +104,7 @@ class Keeper:
         token = table.token_of(self.state)
         if token is not None and token.expires_at - now >= MIN_SERVED:
             return min(wait, token.expires_at - now - LAST_MOMENT) if self.is_running() else 0.0
-        at = table.wake_at(self.state)
+        at = self.wake_at()
         return wait if self.is_running() or (at is not None and at - now <= wait) else 0.0
 
     async def change(self) -> None:
@@ -111,7 +119,7 @@ class Keeper:
         token = table.token_of(self.state)
         failure = table.failure_of(self.state)
         left = 0.0 if token is None else token.expires_at - now
-        due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Stale) else None
+        due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Idle | table.Stale) else None
         return TokenStatus(
             name=self.spec.name,
             state=self._state_for_callers(left, failure),
@@ -121,6 +129,10 @@ class Keeper:
             hint=None if failure is None else failure.hint,
             retry_in=None if due_at is None or failure is None else max(0, math.ceil(due_at - now)),
         )
+
+    @property
+    def _is_eager(self) -> bool:
+        return self.spec.refresh is Refresh.EAGER
 
     def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
         now = self._clock.boot()
@@ -140,18 +152,20 @@ class Keeper:
                 return self._clock.boot() >= refresh_at
             case table.Stale(refresh_at=refresh_at):
                 return self._clock.boot() >= refresh_at
-            case table.Missing() | table.Fetching():
+            case table.Missing() | table.Idle() | table.Fetching():
                 return False
 
     def _state_for_callers(self, left: float, failure: table.Failure | None) -> TokenState:
         if left >= MIN_SERVED:
             return TokenState.STALE if self._is_stale() else TokenState.FRESH
+        if failure is None and isinstance(self.state, table.Idle):
+            return TokenState.IDLE
         return TokenState.PENDING if failure is None else TokenState.UNAVAILABLE
 
     def _unavailable(self) -> TokenUnavailableError:
         failure = table.failure_of(self.state)
         now = self._clock.boot()
-        due_at = self.state.due_at if isinstance(self.state, table.Missing) else now
+        due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Idle) else now
         code, message = "temporarily_unavailable", "there is no valid token now"
         if (
             failure is not None

@@ -79,7 +79,7 @@ class Registry:
         """Give a token, after a wait if need be: see ``ports.TokenSource``."""
         keeper = self._keepers[name]
         deadline = self._clock.boot() + wait
-        self._handle(keeper, table.Tick())
+        self._handle(keeper, table.Asked())
         while (serving := keeper.servable(min_valid)) is None:
             if self._keepers.get(name) is not keeper:
                 return keeper.last_resort()  # no longer configured
@@ -179,7 +179,7 @@ class Registry:
 
     def _set_alarm(self, keeper: Keeper) -> None:
         """See that an alarm is on the heap that rings when the keeper needs it, or before."""
-        at = table.wake_at(keeper.state)
+        at = keeper.wake_at()
         if at is None or any(pending <= at for pending in keeper.alarms):
             return
         keeper.alarms.add(at)

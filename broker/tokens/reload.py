@@ -59,16 +59,19 @@ def fate_of(before: Terms, after: Terms) -> Fate:
     return Fate.KEPT if same else Fate.RENEWED
 
 
-def carried(state: table.State, fate: Fate, *, now: float, spread: float) -> table.State:
+def carried(state: table.State, fate: Fate, *, now: float, spread: float, eager: bool = True) -> table.State:
     """
     Give the state under the new configuration.
 
     An attempt that runs belongs to the older one: the state no longer waits for it, so that whatever it ends
     in is not taken, and another one is due now. Renewals are spread over ``UNBLOCKED_WITHIN`` by *spread*.
+    Without *eager* the token is on demand from now on; what somebody asked for already is fetched still.
     """
     token = table.token_of(state)
+    if isinstance(state, table.Fetching):
+        return table.Missing(due_at=now, failure=None if fate is Fate.DROPPED else state.failure)
     if fate is Fate.DROPPED or token is None:
-        return _without(state, fate, now)
+        return table.at_rest(_without(state, fate, now), eager=eager)
     soon = now + table.UNBLOCKED_WITHIN * spread
     match state:
         case table.Refreshing():
@@ -87,9 +90,9 @@ def as_served(token: IssuedToken, state: table.State) -> bool:
 
 
 def _without(state: table.State, fate: Fate, now: float) -> table.State:
-    if isinstance(state, table.Missing) and fate is not Fate.DROPPED:
+    if isinstance(state, table.Missing | table.Idle) and fate is not Fate.DROPPED:
         return state
-    return table.Missing(due_at=now, failure=None if fate is Fate.DROPPED else table.failure_of(state))
+    return table.Missing(due_at=now)
 
 
 def _identity(terms: Terms) -> tuple[object, ...]:

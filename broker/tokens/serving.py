@@ -16,6 +16,8 @@ class TokenState(StrEnum):
     """Usable, and its time to be refreshed has not come."""
     STALE = "stale"
     """Usable, past the time when it should have been refreshed."""
+    IDLE = "idle"
+    """None, because nobody asks: it is fetched for the next caller."""
     PENDING = "pending"
     """None yet; the first request is under way or about to be."""
     UNAVAILABLE = "unavailable"
@@ -43,7 +45,7 @@ class TokenStatus:
     How a token stands, without the token.
 
     *expires_in* in whole seconds or None; *reason* is the code of the last failure while it matters;
-    *retry_in* the seconds to the next attempt where one is planned.
+    *retry_in* the seconds to the next attempt, at the earliest where it waits for somebody who asks.
     """
 
     name: str

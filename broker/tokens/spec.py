@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from broker.oauth.secret import AccessToken
 
 DEFAULT_LIFETIME = 300.0
 """Seconds that a token without ``expires_in`` is trusted: the shortest that the servers we know hand out."""
+
+
+class Refresh(StrEnum):
+    """When a token is fetched and refreshed."""
+
+    EAGER = "eager"
+    """From the start and ahead of its end, whether somebody asks or not."""
+    ON_DEMAND = "on_demand"
+    """Only when somebody asks: nobody asking, no request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +27,8 @@ class TokenSpec:
 
     *client* is the name of the ``[client.NAME]`` section; *scope* keeps the order of the configuration;
     *resource* are RFC 8707 resource indicators; *parameters* are further form fields; *required* makes
-    readiness depend on it; *default_lifetime* in seconds stands in for a missing ``expires_in``.
+    readiness depend on it and goes with an eager *refresh* only; *default_lifetime* in seconds stands in for a
+    missing ``expires_in``.
     """
 
     name: str
@@ -27,6 +38,7 @@ class TokenSpec:
     resource: tuple[str, ...] = ()
     audience: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
+    refresh: Refresh = Refresh.EAGER
     required: bool = False
     default_lifetime: float = DEFAULT_LIFETIME
 

@@ -8,6 +8,14 @@ awaits, reads no clock, draws no chance, emits nothing.
     Missing ---due---> Fetching ---succeeded---> Fresh ---due or wanted---> Refreshing ---succeeded---> Fresh
        ^                  |                        |                          |   |
        +-----failed-------+                        +--------expired-----------+   +--failed--> Stale --due--> Refreshing
+
+A token that is kept on demand rests in Idle instead of Missing, where no clock moves it: only a caller does.
+Nor is one in hand refreshed by the clock alone. While its attempts are held back, a caller moves it on to
+Missing: the next attempt is then planned, because somebody wants it.
+
+    Idle ---asked---> Fetching ---succeeded---> Fresh ---due, and asked---> Refreshing ---succeeded---> Fresh
+     ^                   |                        |                             |
+     +-----failed--------+                        +--ended: back to Idle        +--failed--> Stale --due, and asked
 """
 
 from __future__ import annotations
@@ -41,6 +49,14 @@ class Failure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """No token; the next attempt is at *due_at*."""
+
+    due_at: float
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """No token, and none is fetched before somebody asks; nor, then, before *due_at*."""
 
     due_at: float
     failure: Failure | None = None
@@ -82,12 +98,17 @@ class Stale:
     failure: Failure
 
 
-State = Missing | Fetching | Fresh | Refreshing | Stale
+State = Missing | Idle | Fetching | Fresh | Refreshing | Stale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed, perhaps a lot of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A caller asks, content with any token that is good: for a token on demand this is the tick that counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +137,7 @@ class Failed:
     failure: Failure
 
 
-Event = Tick | Wanted | Unblocked | Succeeded | Failed
+Event = Tick | Asked | Wanted | Unblocked | Succeeded | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +153,11 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lapsed:
+    """The token in hand reached its end, and nobody was asking for another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chance:
     """*spread* is drawn once for each token name; *dice* anew for each step; both in [0, 1)."""
 
@@ -139,35 +165,41 @@ class Chance:
     dice: float
 
 
-Effect = Begin | Expired
+Effect = Begin | Expired | Lapsed
 Step = tuple[State, tuple[Effect, ...]]
 
 
-def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt: int) -> Step:
-    """Give the state after *event* and what has to be done; *next_attempt* is the number for a new attempt."""
-    state, effects = _expire(state, now)
+def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt: int, eager: bool = True) -> Step:
+    """
+    Give the state after *event* and what has to be done; *next_attempt* is the number for a new attempt.
+
+    Without *eager* the token is kept on demand.
+    """
+    state, effects = _expire(state, now, eager=eager)
+    due_by_clock = eager or not isinstance(event, Tick)
     match state, event:
-        case Missing(due_at=due_at, failure=failure), Tick() | Wanted() if now >= due_at:
-            return Fetching(attempt=next_attempt, failure=failure), (*effects, Begin(attempt=next_attempt))
-        case Fresh(token=token, refresh_at=refresh_at), Tick() if now >= refresh_at:
+        case Missing(due_at=due_at, failure=failure), Tick() | Asked() | Wanted() if now >= due_at:
+            return _fetch(failure, next_attempt, effects)
+        case Idle(due_at=due_at, failure=failure), Asked() | Wanted():
+            planned = Missing(due_at=due_at, failure=failure), effects
+            return _fetch(failure, next_attempt, effects) if now >= due_at else planned
+        case Fresh(token=token, refresh_at=refresh_at), Tick() | Asked() if due_by_clock and now >= refresh_at:
             return _refresh(token, refresh_at, None, next_attempt, effects)
         case Fresh(token=token, refresh_at=refresh_at), Wanted() if _cooled_down(token, now):
             return _refresh(token, refresh_at, None, next_attempt, effects)
-        case Stale(token=token, refresh_at=refresh_at, due_at=due_at, failure=failure), Tick() | Wanted() if (
-            now >= due_at
+        case Stale(token=token, refresh_at=refresh_at, due_at=due_at, failure=failure), Tick() | Asked() | Wanted() if (
+            due_by_clock and now >= due_at
         ):
             return _refresh(token, refresh_at, failure, next_attempt, effects)
-        case Missing(failure=Failure(pace=Pace.SLOW | Pace.HELD)) | Stale(
-            failure=Failure(pace=Pace.SLOW | Pace.HELD)
-        ), Unblocked():
+        case Missing() | Idle() | Stale(), Unblocked() if _is_held_back(state.failure):
             return replace(state, due_at=min(state.due_at, now + UNBLOCKED_WITHIN * chance.spread)), effects
         case Fetching(attempt=running) | Refreshing(attempt=running), Succeeded(attempt=attempt, token=token) if (
             attempt == running
         ):
-            return _keep(token, now, chance, effects)
+            return _keep(token, now, chance, eager=eager), effects
         case Fetching(attempt=running, failure=before), Failed(attempt=attempt, failure=failure) if attempt == running:
             failure = _counted(failure, before)
-            return Missing(due_at=now + _delay(failure, None, chance), failure=failure), effects
+            return _without(now + _delay(failure, None, chance), failure, eager=eager), effects
         case Refreshing(attempt=running) as held, Failed(attempt=attempt, failure=failure) if attempt == running:
             failure = _counted(failure, held.failure)
             due_at = now + _delay(failure, held.token.expires_at - now, chance)
@@ -177,17 +209,19 @@ def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt
             return state, effects
 
 
-def wake_at(state: State) -> float | None:
-    """Say when the state needs the next ``Tick``; None while only an attempt that runs can change it."""
+def wake_at(state: State, *, eager: bool = True) -> float | None:
+    """Say when the state needs the next ``Tick``; None while only an attempt that runs, or a caller, can change it."""
     match state:
         case Missing(due_at=due_at):
             return due_at
-        case Fetching():
+        case Idle() | Fetching():
             return None
-        case Fresh(token=token, refresh_at=refresh_at):
-            return min(refresh_at, token.expires_at)
         case Refreshing(token=token):
             return token.expires_at
+        case Fresh(token=token) | Stale(token=token) if not eager:
+            return token.expires_at
+        case Fresh(token=token, refresh_at=refresh_at):
+            return min(refresh_at, token.expires_at)
         case Stale(token=token, due_at=due_at):
             return min(due_at, token.expires_at)
 
@@ -197,7 +231,7 @@ def token_of(state: State) -> IssuedToken | None:
     match state:
         case Fresh(token=token) | Refreshing(token=token) | Stale(token=token):
             return token
-        case Missing() | Fetching():
+        case Missing() | Idle() | Fetching():
             return None
 
 
@@ -206,7 +240,25 @@ def failure_of(state: State) -> Failure | None:
     return None if isinstance(state, Fresh) else state.failure
 
 
-def _expire(state: State, now: float) -> Step:
+def at_rest(state: State, *, eager: bool) -> State:
+    """Give the state in which a token without an attempt rests, after *eager* has changed."""
+    match state:
+        case Missing(due_at=due_at, failure=failure) | Idle(due_at=due_at, failure=failure):
+            return _without(due_at, failure, eager=eager)
+        case _:
+            return state
+
+
+def _without(due_at: float, failure: Failure | None, *, eager: bool) -> State:
+    """Give the state without a token: the next attempt is planned, or waits for somebody who asks."""
+    return Missing(due_at=due_at, failure=failure) if eager else Idle(due_at=due_at, failure=failure)
+
+
+def _is_held_back(failure: Failure | None) -> bool:
+    return failure is not None and failure.pace in {Pace.SLOW, Pace.HELD}
+
+
+def _expire(state: State, now: float, *, eager: bool) -> Step:
     """Drop a token that reached its end, before anything else is looked at."""
     token = token_of(state)
     if token is None or now < token.expires_at:
@@ -215,13 +267,18 @@ def _expire(state: State, now: float) -> Step:
         case Refreshing(attempt=attempt, failure=failure):
             return Fetching(attempt=attempt, failure=failure), (Expired(),)
         case Stale(due_at=due_at, failure=failure):
-            return Missing(due_at=due_at, failure=failure), (Expired(),)
+            return _without(due_at, failure, eager=eager), (Expired() if eager else Lapsed(),)
         case _:
-            return Missing(due_at=max(now, token.obtained_at + schedule.FIRST_BACKOFF)), (Expired(),)
+            due_at = max(now, token.obtained_at + schedule.FIRST_BACKOFF)
+            return _without(due_at, None, eager=eager), (Expired() if eager else Lapsed(),)
 
 
 def _cooled_down(token: IssuedToken, now: float) -> bool:
     return now - token.obtained_at >= schedule.REFRESH_COOLDOWN
+
+
+def _fetch(failure: Failure | None, attempt: int, effects: tuple[Effect, ...]) -> Step:
+    return Fetching(attempt=attempt, failure=failure), (*effects, Begin(attempt=attempt))
 
 
 def _refresh(
@@ -231,13 +288,13 @@ def _refresh(
     return refreshing, (*effects, Begin(attempt=attempt))
 
 
-def _keep(token: IssuedToken, now: float, chance: Chance, effects: tuple[Effect, ...]) -> Step:
+def _keep(token: IssuedToken, now: float, chance: Chance, *, eager: bool) -> State:
     """Take a new token into use, unless its answer took longer than the token lives."""
     if now >= token.expires_at:
-        return Missing(due_at=now + schedule.FIRST_BACKOFF), effects
+        return _without(now + schedule.FIRST_BACKOFF, None, eager=eager)
     # However short its life: no loop of successes is tight either.
     refresh_at = max(schedule.refresh_at(token, chance.spread), now + schedule.FIRST_BACKOFF)
-    return Fresh(token=token, refresh_at=refresh_at), effects
+    return Fresh(token=token, refresh_at=refresh_at)
 
 
 def _counted(failure: Failure, before: Failure | None) -> Failure:

@@ -33,6 +33,11 @@ def test_a_required_token_decides(state: TokenState, ready: bool):
     assert found(status("a", state, required=True)).ready is ready
 
 
+def test_a_token_that_nobody_asked_for_is_ready_to_be_asked_for():
+    """A probe that waits for it would otherwise keep away the only thing that fetches it."""
+    assert found(status("a", TokenState.IDLE, required=True)).ready
+
+
 @pytest.mark.parametrize("state", list(TokenState))
 def test_a_token_that_is_not_required_does_not_decide(state: TokenState):
     """A missing consent never keeps a pod from starting."""

@@ -38,6 +38,14 @@ def test_a_good_file_has_nothing_that_contradicts() -> None:
 
 
 TABLE: list[tuple[Edits, str]] = [
+    # tokens
+    (
+        (('scope = ["directory:software"]', 'required = true\nrefresh = "on_demand"'),),
+        (
+            'token.directory.required: contradicts refresh = "on_demand": before somebody asks there is no token '
+            'to be ready; write refresh = "eager", or remove required'
+        ),
+    ),
     # issuers
     (
         ((ISSUER, 'issuer = "http://127.0.0.1:9400"'),),

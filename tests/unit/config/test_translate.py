@@ -9,6 +9,7 @@ import pytest
 from broker.config.settings import AuditSettings, OnAuditFailure, OpsSettings
 from broker.oauth.client import AssertionAudience, ClientAuthMethod, ClientSecretEncoding, Profile, SenderConstraint
 from broker.policy.rules import Action, Workload
+from broker.tokens.spec import Refresh
 from tests.unit.config.files import FakeAccounts, changed, load, problems
 
 
@@ -138,6 +139,14 @@ def test_a_token_keeps_the_order_of_what_was_written(tmp_path: Path) -> None:
     assert token.parameters == (("z", "1"), ("a", "2"))
     assert (token.required, token.default_lifetime) == (True, 60.0)
     assert token.grant_type == "client_credentials"
+    assert token.refresh is Refresh.EAGER
+
+
+def test_a_token_may_be_on_demand(tmp_path: Path) -> None:
+    """Eager is what is meant where nothing is said."""
+    (token,) = load(tmp_path, changed(('scope = ["directory:software"]', 'refresh = "on_demand"'))).tokens
+
+    assert token.refresh is Refresh.ON_DEMAND
 
 
 def test_users_and_groups_become_numbers(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import asyncio
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.events import TokenExpired
+from broker.events import TokenExpired, TokenLapsed
 from broker.tokens.serving import TokenState, TokenUnavailableError
+from broker.tokens.spec import Refresh
 from tests.jumping import advance, loop_time
+from tests.unit.tokens.tokens import spec
 from tests.unit.tokens.world import FakeSession, build, running
 
 DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
@@ -279,3 +281,77 @@ async def test_a_wall_clock_that_jumps_changes_no_lifetime_and_what_is_shown_goe
         assert after.expires_at - world.clock.wall() == pytest.approx(after.expires_in, abs=1)
         assert world.registry.expires_at("directory") == pytest.approx(after.expires_at, abs=1)
         assert len(world.session.requests) == 1
+
+
+LAZY = spec(refresh=Refresh.ON_DEMAND)
+
+
+async def test_on_demand_nobody_asking_no_request_is_sent():
+    """Not at the start, not when the token could be refreshed, not when it ends; and its end is no alarm."""
+    async with running(LAZY) as world:
+        await asyncio.sleep(1_000.0)
+        before, idle = len(world.session.requests), world.registry.status("directory").state
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(1_000.0)
+
+        assert (before, len(world.session.requests)) == (0, 1)
+        assert idle is world.registry.status("directory").state is TokenState.IDLE
+        assert world.registry.status("directory").expires_in is None
+        assert len(world.events.of(TokenLapsed)) == 1
+        assert world.events.of(TokenExpired) == []
+
+
+async def test_on_demand_fifty_callers_at_once_are_one_request():
+    """Single flight, as for a token that is kept fresh."""
+    async with running(LAZY, session=FakeSession(delay=2.0)) as world:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(world.registry.get("directory", min_valid=None, wait=10.0)) for _ in range(50)]
+
+        assert len({task.result().token.etag for task in tasks}) == 1
+        assert len(world.session.requests) == 1
+
+
+async def test_on_demand_a_good_token_is_served_at_once_while_the_next_is_fetched():
+    """Who asks past the time to refresh does not wait for it; who asks afterwards has the next one."""
+    async with running(LAZY, session=FakeSession(delay=5.0)) as world:
+        first = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(230.0)
+        began = loop_time()
+        second = await world.registry.get("directory", min_valid=None, wait=10.0)
+        waited = loop_time() - began
+        await asyncio.sleep(6.0)
+        third = await world.registry.get("directory", min_valid=None, wait=0.0)
+
+        assert (waited, second.token, second.stale) == (0.0, first.token, True)
+        assert third.token is not first.token
+        assert len(world.session.requests) == 2
+
+
+async def test_on_demand_a_caller_that_needs_more_waits_for_the_refresh():
+    """The one in hand lacks the validity it asks for."""
+    async with running(LAZY) as world:
+        first = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(200.0)
+
+        second = await world.registry.get("directory", min_valid=140.0, wait=10.0)
+
+        assert second.token is not first.token
+        assert second.expires_in >= 140
+
+
+async def test_on_demand_callers_do_not_hammer_a_server_that_is_down():
+    """A caller a second for ten minutes: the requests keep the backoff, each refusal says when to come back."""
+    async with running(LAZY, session=FakeSession(default=DOWN), dice=0.5) as world:
+        retry_after: list[int] = []
+        for _ in range(600):
+            with pytest.raises(TokenUnavailableError) as refused:
+                await world.registry.get("directory", min_valid=None, wait=0.0)
+            retry_after.append(refused.value.retry_after)
+            await asyncio.sleep(1.0)
+        busy = len(world.session.requests)
+        await asyncio.sleep(3_600.0)
+
+        assert 10 <= busy <= 40
+        assert all(1 <= seconds <= 60 for seconds in retry_after)
+        assert len(world.session.requests) <= busy + 1  # what the last caller planned, and nothing for nobody
+        assert world.registry.status("directory").state is TokenState.UNAVAILABLE

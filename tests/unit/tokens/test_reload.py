@@ -13,6 +13,7 @@ from broker.tokens.exchange import Exchange
 from broker.tokens.reload import Fate, Terms, as_served, carried, fate_of, terms_of
 from broker.tokens.schedule import Pace
 from broker.tokens.serving import TokenState, TokenUnavailableError
+from broker.tokens.spec import Refresh
 from tests.fakes import Dice, LoopClock
 from tests.unit.tokens.tokens import issued, spec
 from tests.unit.tokens.world import (
@@ -212,3 +213,41 @@ async def test_a_reload_retries_at_once_what_an_operator_has_to_mend(error: str)
 
         assert before == 1
         assert world.registry.status("directory").state is TokenState.FRESH
+
+
+def test_what_somebody_asked_for_is_fetched_though_the_token_is_on_demand_from_now_on():
+    """A planned attempt is not: there is nobody for whom."""
+    fetching, planned = table.Fetching(attempt=7), table.Missing(due_at=9.0, failure=FAILURE)
+
+    assert carried(fetching, Fate.KEPT, now=5.0, spread=0.5, eager=False) == table.Missing(due_at=5.0)
+    assert carried(planned, Fate.KEPT, now=5.0, spread=0.5, eager=False) == table.Idle(due_at=9.0, failure=FAILURE)
+
+
+async def test_a_reload_makes_an_eager_token_one_on_demand_and_back():
+    """The token in hand is kept both times, and what is due for a refresh is fetched when it is eager again."""
+    session = FakeSession()
+    async with running(spec(), session=session) as world:
+        await asyncio.sleep(1.0)
+        world.registry.replace([spec(refresh=Refresh.ON_DEMAND)], {"app": registration(session)})
+        await asyncio.sleep(250.0)
+        on_demand = len(session.requests)
+        world.registry.replace([spec()], {"app": registration(session)})
+        await asyncio.sleep(1.0)
+
+    assert (on_demand, len(session.requests)) == (1, 2)
+    assert count(world, "token_expired") == 0
+
+
+async def test_who_waits_for_a_token_on_demand_is_not_disturbed_by_a_reload():
+    """The attempt that a caller set off is begun anew under the new configuration."""
+    slow, quick = FakeSession(delay=20.0), FakeSession(delay=1.0)
+    lazy = spec(refresh=Refresh.ON_DEMAND)
+    async with running(lazy, session=slow) as world:
+        waiting = asyncio.ensure_future(world.registry.get("directory", min_valid=None, wait=10.0))
+        await asyncio.sleep(1.0)
+        world.registry.replace([lazy], {"app": registration(quick)})
+
+        serving = await waiting
+
+    assert serving.expires_in > 0
+    assert (len(slow.requests), len(quick.requests)) == (1, 1)

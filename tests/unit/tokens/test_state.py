@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from broker.tokens import state as table
 from broker.tokens.schedule import Pace
 from broker.tokens.state import (
+    Asked,
     Begin,
     Chance,
     Effect,
@@ -17,6 +18,8 @@ from broker.tokens.state import (
     Failure,
     Fetching,
     Fresh,
+    Idle,
+    Lapsed,
     Missing,
     Refreshing,
     Stale,
@@ -43,7 +46,7 @@ REFRESHING = Refreshing(token=TOKEN, refresh_at=1_210.0, attempt=6)
 STALE = Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_220.0, failure=FAILURE)
 
 
-@pytest.mark.parametrize("event", [Tick(), Wanted()])
+@pytest.mark.parametrize("event", [Tick(), Asked(), Wanted()])
 def test_a_missing_token_is_fetched_when_it_is_due(event: table.Event):
     """The timer and a caller both start the attempt, and only one."""
     assert step(Missing(due_at=5.0), event, 5.0) == (Fetching(attempt=7), (Begin(attempt=7),))
@@ -211,12 +214,15 @@ class World:
     now: float = 0.0
     attempts: int = 0
     running: int | None = None
+    eager: bool = True
     begun_at: list[float] = field(default_factory=list)
     failed: bool = False
 
     def take(self, event: table.Event, dice: float) -> None:
         chance = Chance(spread=0.5, dice=dice)
-        self.state, effects = table.step(self.state, event, now=self.now, chance=chance, next_attempt=self.attempts + 1)
+        self.state, effects = table.step(
+            self.state, event, now=self.now, chance=chance, next_attempt=self.attempts + 1, eager=self.eager
+        )
         for effect in effects:
             if isinstance(effect, Begin):
                 assert self.running is None, "two attempts at once"
@@ -246,6 +252,30 @@ MOVES = st.lists(
     ),
     max_size=40,
 )
+
+
+DEMAND = st.lists(st.sampled_from(["tick", "asked", "wanted", "succeed", "fail"]), max_size=40)
+
+
+@settings(derandomize=True, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(DEMAND, st.lists(st.tuples(st.floats(0, 400), st.floats(1, 600)), min_size=40, max_size=40))
+def test_on_demand_no_more_attempts_are_begun_than_somebody_asked(moves: list[str], times: list[tuple[float, float]]):
+    """After any story: each attempt has a caller of its own, and no token outlives its end."""
+    world = World(state=Idle(due_at=0.0), eager=False)
+    asked = 0
+    for move, (seconds, lifetime) in zip(moves, times, strict=False):
+        world.now += seconds
+        match move:
+            case "asked" | "wanted":
+                asked += 1
+                world.take(Asked() if move == "asked" else Wanted(), 0.5)
+            case "succeed" | "fail":
+                world.finish(lifetime if move == "succeed" else None, 0.5)
+        world.take(Tick(), 0.5)
+
+        token = table.token_of(world.state)
+        assert len(world.begun_at) <= asked
+        assert token is None or token.expires_at > world.now
 
 
 @settings(derandomize=True, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
@@ -283,3 +313,64 @@ def test_the_last_failure_is_known_until_a_success():
     assert table.failure_of(FRESH) is None
     assert table.failure_of(STALE) == FAILURE
     assert table.failure_of(Fetching(attempt=1, failure=FAILURE)) == FAILURE
+
+
+def on_demand(state: State, event: table.Event, now: float) -> tuple[State, tuple[Effect, ...]]:
+    return table.step(state, event, now=now, chance=CHANCE, next_attempt=7, eager=False)
+
+
+def test_the_clock_alone_fetches_nothing_on_demand():
+    """No token, one that is due for a refresh, one whose refresh failed: all wait for somebody who asks."""
+    for state in (Idle(due_at=0.0), FRESH, STALE):
+        assert on_demand(state, Tick(), 1_250.0) == (state, ())
+        assert on_demand(state, Asked(), 1_250.0)[1] == (Begin(attempt=7),)
+
+
+def test_on_demand_a_caller_in_the_backoff_plans_the_attempt_that_comes_after_it():
+    """It does not shorten the backoff; but when that is over the token is fetched, for whoever waits or comes back."""
+    planned, effects = on_demand(Idle(due_at=1_005.0, failure=FAILURE), Asked(), 1_004.0)
+
+    assert (planned, effects) == (Missing(due_at=1_005.0, failure=FAILURE), ())
+    assert on_demand(planned, Wanted(), 1_004.5) == (planned, ())
+    assert on_demand(planned, Tick(), 1_005.0) == (Fetching(attempt=7, failure=FAILURE), (Begin(attempt=7),))
+
+
+def test_on_demand_a_failure_waits_for_the_next_caller():
+    """One caller is one attempt, and the backoff grows over them."""
+    state, _ = on_demand(Fetching(attempt=6, failure=FAILURE), Failed(attempt=6, failure=FAILURE), 50.0)
+
+    assert isinstance(state, Idle)
+    assert state.failure is not None
+    assert (state.due_at, state.failure.in_a_row) == (51.0, 2)
+    assert table.wake_at(state, eager=False) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(FRESH, Idle(due_at=1_300.0)), (STALE, Idle(due_at=1_220.0, failure=FAILURE))],
+)
+def test_on_demand_a_token_that_nobody_asks_for_lapses_without_an_alarm(state: State, expected: State):
+    """It was nobody's any longer; one for which an attempt runs is missed, and that is said."""
+    assert on_demand(state, Tick(), 1_300.0) == (expected, (Lapsed(),))
+    assert on_demand(REFRESHING, Tick(), 1_300.0) == (Fetching(attempt=6), (Expired(),))
+
+
+def test_on_demand_only_the_end_of_a_token_needs_an_alarm():
+    """Neither its time to refresh nor the end of a backoff does."""
+    assert table.wake_at(FRESH, eager=False) == table.wake_at(STALE, eager=False) == 1_300.0
+    assert table.wake_at(Idle(due_at=5.0), eager=False) is None
+    assert table.wake_at(Missing(due_at=5.0), eager=False) == 5.0
+
+
+def test_on_demand_what_was_held_back_may_be_tried_at_once_when_the_reason_is_gone():
+    """By the next caller, that is."""
+    held = Failure(code="server_refused", pace=Pace.SLOW)
+
+    assert on_demand(Idle(due_at=500.0, failure=held), Unblocked(), 5.0) == (Idle(due_at=5.0, failure=held), ())
+
+
+def test_a_state_comes_to_rest_as_the_configuration_has_it():
+    """A reload makes an eager token one on demand, and the other way round; a token in hand stays."""
+    assert table.at_rest(Missing(due_at=5.0, failure=FAILURE), eager=False) == Idle(due_at=5.0, failure=FAILURE)
+    assert table.at_rest(Idle(due_at=5.0), eager=True) == Missing(due_at=5.0)
+    assert table.at_rest(FRESH, eager=False) is FRESH
