@@ -24,5 +24,6 @@ def explain(error: BrokerError) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line for a person to standard error."""
+    """Write a line for a person to standard error, after all that was printed: both may go to the same file."""
+    sys.stdout.flush()
     print(line, file=sys.stderr)

@@ -168,7 +168,10 @@ def _get(path: Path, target: str, timeout: float) -> tuple[int, bytes]:
         return answer.status, answer.read(MAX_ANSWER)
     except FileNotFoundError as error:
         raise LocalError(
-            "daemon_unreachable", f"there is no socket at {path}", hint="is the daemon running? set TOKEN_BROKER_SOCKET"
+            "daemon_unreachable",
+            f"there is no socket at {path}",
+            hint="start the daemon: token-broker run --config FILE; "
+            "or name its socket with --socket or TOKEN_BROKER_SOCKET",
         ) from error
     except ConnectionRefusedError as error:
         raise LocalError(
