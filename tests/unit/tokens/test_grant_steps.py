@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from broker.oauth.secret import AccessToken, RefreshToken
+from broker.tokens.grant import EndReason, Grant, Phase, Rotation
+from broker.tokens.grant_state import (
+    Begin,
+    Consented,
+    Doubt,
+    Effect,
+    Ended,
+    Event,
+    Failed,
+    Forced,
+    Keep,
+    Over,
+    Quarantined,
+    Refreshing,
+    Replay,
+    Reprieved,
+    Resting,
+    Retried,
+    State,
+    Step,
+    Stored,
+    Succeeded,
+    Terms,
+    Tick,
+    Trouble,
+    Unblocked,
+    Wanted,
+)
+from broker.tokens.grant_steps import NEARLY_SPENT, replay_of, restored, step, wake_at
+from broker.tokens.schedule import Pace
+from broker.tokens.spec import IssuedToken
+from broker.tokens.state import Chance, Expired, Failure
+
+NOW = 1000.0
+CHANCE = Chance(spread=0.5, dice=0.5)
+STRICT, GRACE, NEVER = Terms(replay=Replay.STRICT), Terms(replay=Replay.GRACE), Terms(replay=Replay.NEVER)
+FAILURE = Failure(code="timed_out", pace=Pace.ORDINARY)
+REFUSED = Failure(code="server_refused", pace=Pace.SLOW, server_error="invalid_grant")
+GRANT = Grant(
+    id="g",
+    token="t",
+    owner="app",
+    issuer="https://as.example",
+    client_id="c",
+    created_at=1.0,
+    refresh_token=RefreshToken("rt-2"),
+)
+OPEN = replace(GRANT, phase=Phase.OPEN)
+
+
+def issued(*, obtained_at: float = NOW - 100, lifetime: float = 1000.0) -> IssuedToken:
+    return IssuedToken(
+        access_token=AccessToken("at"),
+        token_type="Bearer",
+        scope=(),
+        issuer="https://as.example",
+        obtained_at=obtained_at,
+        expires_at=obtained_at + lifetime,
+        expires_at_wall=0.0,
+        generation=1,
+        etag="e",
+        fingerprint="f",
+        binding="none",
+        certificate_thumbprint=None,
+    )
+
+
+TOKEN = issued()
+
+
+def take(state: State, event: Event, terms: Terms = STRICT, *, now: float = NOW) -> Step:
+    return step(state, event, terms, now=now, chance=CHANCE, next_attempt=7)
+
+
+def running(doubt: Doubt = Doubt.NONE, **more: object) -> Refreshing:
+    return replace(Refreshing(grant=OPEN, token=TOKEN, refresh_at=NOW, attempt=6, doubt=doubt), **more)  # type: ignore[arg-type]
+
+
+def failed(trouble: Trouble, failure: Failure = FAILURE, *, suspect: bool = False) -> Failed:
+    return Failed(attempt=6, trouble=trouble, failure=failure, suspect=suspect)
+
+
+def rested(step: Step) -> Resting:
+    assert isinstance(step[0], Resting)
+    return step[0]
+
+
+def test_a_due_grant_is_refreshed_and_a_crash_from_then_on_leaves_a_doubt():
+    """The intent is in the state before anything is sent (R2.1)."""
+    state, effects = take(Resting(grant=GRANT, token=TOKEN, due_at=NOW, refresh_at=NOW), Tick())
+
+    assert state == Refreshing(grant=OPEN, token=TOKEN, refresh_at=NOW, attempt=7)
+    assert effects == (Begin(attempt=7),)
+
+
+@pytest.mark.parametrize("event", [Tick(), Wanted(), Forced(), Unblocked()])
+def test_nothing_is_done_before_its_time(event: Event):
+    """A token that was just fetched is not fetched again because somebody asks."""
+    state = Resting(grant=GRANT, token=issued(obtained_at=NOW - 1), due_at=NOW + 500)
+
+    assert take(state, event) == (state, ())
+
+
+@pytest.mark.parametrize("event", [Wanted(), Forced()])
+def test_a_wish_starts_an_attempt_after_the_cooldown(event: Event):
+    """The same cooldown as for tokens that a client gets by itself."""
+    assert take(Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500), event)[1] == (Begin(attempt=7),)
+
+
+@pytest.mark.parametrize("doubt", [Doubt.UNKNOWN, Doubt.REFUSED, Doubt.PREVIOUS])
+@pytest.mark.parametrize("event", [Wanted(), Forced(), Tick(), Unblocked()])
+def test_no_wish_hastens_a_grant_under_doubt(doubt: Doubt, event: Event):
+    """An early replay can end the grant, and callers do not know that (R2.5)."""
+    state = Resting(grant=OPEN, token=TOKEN, due_at=NOW + 1, doubt=doubt, failure=FAILURE)
+
+    assert take(state, event) == (state, ())
+
+
+def test_a_forced_refresh_tries_what_an_operator_may_have_mended():
+    """The slow class is tried at once, but not while a doubt hangs over the grant."""
+    slow = Failure(code="server_refused", pace=Pace.SLOW, server_error="invalid_client")
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500, failure=slow)
+
+    assert take(state, Forced())[1] == (Begin(attempt=7),)
+    assert take(state, Wanted())[1] == ()
+    assert take(replace(state, doubt=Doubt.UNKNOWN), Forced())[1] == ()
+
+
+def test_what_was_held_back_goes_on_soon_when_it_is_let():
+    """Spread, so that not all grants of a client come at one moment."""
+    held = Resting(grant=GRANT, due_at=NOW + 500, failure=Failure(code="x", pace=Pace.HELD))
+
+    assert rested(take(held, Unblocked())).due_at == NOW + 1.0
+
+
+def test_success_settles_everything():
+    """Fresh, no failure, no doubt, whatever was before."""
+    new = issued(obtained_at=NOW - 1)
+    state, effects = take(running(Doubt.UNKNOWN, failure=FAILURE), Succeeded(attempt=6, grant=GRANT, token=new))
+
+    assert state == Resting(grant=GRANT, token=new, refresh_at=NOW - 1 + 750, due_at=NOW - 1 + 750)
+    assert effects == ()
+
+
+def test_an_answer_that_took_longer_than_its_token_lives_brings_no_token():
+    """The grant is well; the next attempt does not come at once."""
+    late = issued(obtained_at=NOW - 10, lifetime=10.0)
+
+    state = rested(take(running(token=None), Succeeded(attempt=6, grant=GRANT, token=late)))
+
+    assert (state.token, state.due_at) == (None, NOW + 1.0)
+
+
+def test_on_demand_a_grant_is_refreshed_often_enough_to_live():
+    """R2.10: an unused grant does not die; grants that were made together are spread."""
+    terms = replace(STRICT, keepalive=86_400.0)
+
+    state = rested(take(running(), Succeeded(attempt=6, grant=GRANT, token=TOKEN), terms))
+
+    assert state.due_at == TOKEN.obtained_at + 86_400.0 * 0.95
+    assert state.refresh_at == TOKEN.obtained_at + 750
+
+
+@pytest.mark.parametrize("event", [Succeeded(attempt=5, grant=GRANT, token=TOKEN), Stored(attempt=5, grant=GRANT)])
+def test_an_attempt_that_nobody_waits_for_changes_nothing(event: Event):
+    """A slow refresh cannot overwrite newer state."""
+    state = running()
+
+    assert take(state, event) == (state, ())
+    assert take(state, replace(failed(Trouble.INVALID_GRANT), attempt=5)) == (state, ())
+
+
+def test_a_refresh_token_that_is_safe_ends_the_doubt():
+    """Whatever else is wrong with the answer, the next attempt is made with the new one."""
+    new = replace(OPEN, refresh_token=RefreshToken("rt-3"))
+
+    state, _ = take(running(Doubt.UNKNOWN), Stored(attempt=6, grant=new))
+    after = rested(take(state, failed(Trouble.CHECK_FAILED, Failure(code="wrong_binding", pace=Pace.ORDINARY))))
+
+    assert after.grant == replace(new, phase=Phase.QUARANTINED, reason="wrong_binding")
+    assert after.doubt is Doubt.NONE
+
+
+def test_a_failed_check_quarantines_and_the_old_token_is_served_on():
+    """R2.3: the refresh token stays; what is in hand passed its own checks."""
+    state, effects = take(running(), failed(Trouble.CHECK_FAILED))
+
+    assert state.token is TOKEN
+    assert effects == (Keep(), Quarantined(reason="timed_out"))
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NOT_SENT, Trouble.REFUSED])
+@pytest.mark.parametrize(("reason", "phase"), [(None, Phase.SETTLED), ("wrong_binding", Phase.QUARANTINED)])
+def test_what_was_not_processed_leaves_no_doubt(trouble: Trouble, reason: str | None, phase: Phase):
+    """R1: the intent is cleared; the grant is what it was before."""
+    state, effects = take(running(grant=replace(OPEN, reason=reason)), failed(trouble))
+
+    assert state.grant == replace(GRANT, phase=phase, reason=reason)
+    assert rested((state, effects)).doubt is Doubt.NONE
+    assert effects == (Keep(),)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.NOT_SENT, Trouble.REFUSED])
+def test_a_retry_that_was_not_processed_does_not_take_an_older_doubt_away(trouble: Trouble):
+    """The request before it may still have been processed."""
+    state, effects = take(running(Doubt.UNKNOWN), failed(trouble))
+
+    assert (state.grant.phase, rested((state, effects)).doubt) == (Phase.OPEN, Doubt.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("terms", "waits"),
+    [(NEVER, 1.5), (GRACE, 2.0), (STRICT, TOKEN.expires_at - NOW - NEARLY_SPENT)],
+    ids=["never", "grace", "strict"],
+)
+def test_a_lost_answer_is_replayed_as_the_server_bears_it(terms: Terms, waits: float):
+    """R2.5: never: ordinary backoff; grace: soon; strict: when the token in hand has done its work."""
+    state = rested(take(running(), failed(Trouble.UNKNOWN), terms))
+
+    assert state.due_at == NOW + waits
+    assert state.doubt is Doubt.UNKNOWN
+    assert state.grant.phase is Phase.OPEN
+
+
+@pytest.mark.parametrize("terms", [NEVER, GRACE, STRICT])
+def test_tries_never_run_out(terms: Terms):
+    """Neither time nor counts of failures end a grant (R2.6): a two-hour outage is two hours of backoff."""
+    state: State = replace(running(), token=None)
+    for _ in range(200):
+        state = rested(take(state, failed(Trouble.UNKNOWN), terms))
+        assert state.due_at - NOW <= 60.0
+        state = replace(running(state.doubt), token=None, failure=state.failure)
+
+    assert isinstance(take(state, Succeeded(attempt=6, grant=GRANT, token=TOKEN))[0], Resting)
+
+
+@pytest.mark.parametrize("terms", [NEVER, GRACE, STRICT])
+def test_invalid_grant_after_a_lost_answer_is_definite_and_the_token_is_served_on(terms: Terms):
+    """R2.6: the answer that was lost had the successor; the access token in hand is not ended by that."""
+    state, effects = take(running(Doubt.UNKNOWN), failed(Trouble.INVALID_GRANT, REFUSED), terms)
+
+    assert state == Over(grant=replace(GRANT, phase=Phase.ENDED, reason="lost_answer"), token=TOKEN)
+    assert effects == (Keep(), Ended(reason=EndReason.LOST_ANSWER))
+
+
+def test_invalid_grant_is_asked_for_twice():
+    """Some servers say it when a proof or a certificate is missing; once is no verdict (R2.6)."""
+    first, effects = take(running(), failed(Trouble.INVALID_GRANT, REFUSED))
+    assert rested((first, effects)).doubt is Doubt.REFUSED
+    assert 1.0 <= rested((first, effects)).due_at - NOW <= 3.0
+    assert effects == (Keep(),)
+
+    again, _ = take(first, Tick(), now=NOW + 3)
+    assert isinstance(again, Refreshing)
+    second = take(again, Failed(attempt=7, trouble=Trouble.INVALID_GRANT, failure=REFUSED), now=NOW + 3)
+
+    assert second[0] == Over(grant=replace(GRANT, phase=Phase.ENDED, reason="invalid_grant"))
+    assert second[1] == (Keep(), Ended(reason=EndReason.INVALID_GRANT))
+
+
+def test_the_token_of_an_ended_grant_is_served_where_the_configuration_says_so():
+    """``on_grant_lost``: the server may have ended the person's consent, so by default it is not."""
+    terms = replace(STRICT, serve_to_expiry=True)
+
+    assert take(running(Doubt.REFUSED), failed(Trouble.INVALID_GRANT, REFUSED), terms)[0].token is TOKEN
+
+
+def test_the_previous_refresh_token_is_tried_before_the_end():
+    """R2.4: a server that lost its newest state knows only the previous one."""
+    grant = replace(OPEN, previous_refresh_token=RefreshToken("rt-1"))
+    state = rested(take(running(Doubt.REFUSED, grant=grant), failed(Trouble.INVALID_GRANT, REFUSED)))
+    assert state.doubt is Doubt.PREVIOUS
+
+    begun = take(state, Tick(), now=state.due_at)
+    assert begun[1] == (Begin(attempt=7, previous=True),)
+
+    over = take(begun[0], Failed(attempt=7, trouble=Trouble.INVALID_GRANT, failure=REFUSED))
+    assert isinstance(over[0], Over)
+    assert over[0].grant.refresh_token == RefreshToken("rt-2")
+
+
+@pytest.mark.parametrize("doubt", [Doubt.REFUSED, Doubt.PREVIOUS])
+def test_a_confirmation_that_was_not_answered_confirms_nothing(doubt: Doubt):
+    """It is asked again, and is still a confirmation."""
+    assert rested(take(running(doubt), failed(Trouble.UNKNOWN))).doubt is doubt
+
+
+@pytest.mark.parametrize("doubt", list(Doubt))
+def test_a_suspect_client_costs_no_grant(doubt: Doubt):
+    """R2.7: the fault is the client's or the server's; grants wait."""
+    held = Failure(code="client_suspect", pace=Pace.HELD, retry_after=120.0)
+
+    state = rested(take(running(doubt), failed(Trouble.INVALID_GRANT, held, suspect=True)))
+
+    assert state.doubt is doubt
+    assert state.due_at == NOW + 120.0
+    assert state.failure
+    assert state.failure.in_a_row == 0
+
+
+def test_a_verdict_is_taken_back():
+    """What was ended in the minute in which the client became suspect lives again, and waits."""
+    over = Over(grant=replace(GRANT, phase=Phase.ENDED, reason="invalid_grant"))
+
+    state, effects = take(over, Reprieved(wait=120.0))
+
+    assert state.grant == GRANT
+    assert rested((state, effects)).due_at == NOW + 120.0
+    assert effects == (Keep(),)
+
+
+def test_an_operator_can_have_an_ended_grant_tried_again():
+    """R2.8: a verdict never deletes the refresh token."""
+    over = Over(grant=replace(GRANT, phase=Phase.ENDED, reason="lost_answer"), token=TOKEN)
+
+    state, effects = take(over, Retried())
+
+    assert (state.grant, state.token, rested((state, effects)).due_at) == (GRANT, TOKEN, NOW)
+    assert effects == (Keep(),)
+    nothing = Over(grant=replace(GRANT, refresh_token=None))
+    assert take(nothing, Retried()) == (nothing, ())
+
+
+@pytest.mark.parametrize("event", [Tick(), Wanted(), Forced(), Unblocked(), failed(Trouble.UNKNOWN)])
+def test_nothing_else_brings_an_ended_grant_back(event: Event):
+    """The server said so twice: it is not asked for ever."""
+    over = Over(grant=replace(GRANT, phase=Phase.ENDED, reason="invalid_grant"))
+
+    assert take(over, event) == (over, ())
+
+
+@pytest.mark.parametrize(
+    "state", [Over(grant=GRANT), running(), Resting(grant=GRANT, due_at=NOW + 9, doubt=Doubt.UNKNOWN)]
+)
+def test_a_new_consent_replaces_whatever_was(state: State):
+    """The same id, another refresh token; what ran is not waited for."""
+    new = replace(GRANT, refresh_token=RefreshToken("new"))
+    token = issued(obtained_at=NOW)
+
+    after, effects = take(state, Consented(grant=new, token=token))
+
+    assert after == Resting(grant=new, token=token, refresh_at=NOW + 750, due_at=NOW + 750)
+    assert effects == ()
+    assert take(after, failed(Trouble.INVALID_GRANT, REFUSED)) == (after, ())
+    assert take(state, Consented(grant=new, token=None))[0] == Resting(grant=new, due_at=NOW)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Resting(grant=GRANT, token=TOKEN, due_at=NOW + 9999),
+        running(),
+        Over(grant=GRANT, token=TOKEN),
+    ],
+)
+def test_no_state_keeps_a_token_past_its_end(state: State):
+    """Whatever the grant is doing."""
+    after, effects = take(state, Tick(), now=TOKEN.expires_at)
+
+    assert after.token is None
+    assert Expired() in effects
+
+
+def test_a_grant_without_a_refresh_token_is_served_to_its_end_and_needs_consent_then():
+    """R2.10; until then nothing is sent, however often a caller wants it."""
+    state: State = Resting(grant=replace(GRANT, refresh_token=None), token=TOKEN, due_at=NOW)
+    state, effects = take(state, Tick())
+    assert effects == ()
+    assert rested((state, effects)).due_at == math.inf
+    assert wake_at(state) == TOKEN.expires_at
+
+    after, ended = take(state, Tick(), now=TOKEN.expires_at)
+
+    assert after.grant.reason == "no_refresh_token"
+    assert ended == (Expired(), Keep(), Ended(reason=EndReason.NO_REFRESH_TOKEN))
+
+
+@pytest.mark.parametrize(
+    ("state", "at"),
+    [
+        (Resting(grant=GRANT, due_at=NOW + 5), NOW + 5),
+        (Resting(grant=GRANT, token=TOKEN, due_at=NOW + 5), NOW + 5),
+        (Resting(grant=GRANT, token=TOKEN, due_at=math.inf), TOKEN.expires_at),
+        (running(), TOKEN.expires_at),
+        (running(token=None), None),
+        (Over(grant=GRANT), None),
+        (Over(grant=GRANT, token=TOKEN), TOKEN.expires_at),
+    ],
+)
+def test_each_state_says_when_it_has_to_be_looked_at(state: State, at: float | None):
+    """None where only an attempt or a person can change it."""
+    assert wake_at(state) == at
+
+
+@pytest.mark.parametrize(
+    ("setting", "rotation", "replay"),
+    [
+        ("observe", Rotation.UNKNOWN, Replay.STRICT),
+        ("observe", Rotation.ROTATES, Replay.STRICT),
+        ("observe", Rotation.KEEPS, Replay.NEVER),
+        ("never", Rotation.ROTATES, Replay.NEVER),
+        ("grace", Rotation.UNKNOWN, Replay.GRACE),
+        ("strict", Rotation.KEEPS, Replay.STRICT),
+    ],
+)
+def test_what_the_server_does_is_configured_or_learned(setting: str, rotation: Rotation, replay: Replay):
+    """R2.5: strict until something is known."""
+    assert replay_of(setting, rotation) is replay
+
+
+def at_start(grant: Grant, token: IssuedToken | None, terms: Terms = STRICT) -> State:
+    return restored(grant, token, terms, now=NOW, chance=CHANCE)
+
+
+def test_a_restart_spends_nothing():
+    """R2.11: a token that is good is served on, and refreshed when its time comes."""
+    assert at_start(GRANT, TOKEN) == Resting(grant=GRANT, token=TOKEN, refresh_at=NOW + 650, due_at=NOW + 650)
+
+
+def test_after_a_crash_with_an_open_intent_the_outcome_is_unknown():
+    """R1, and R2.5 for how to go on."""
+    strict, without = at_start(OPEN, TOKEN), at_start(OPEN, None)
+
+    assert isinstance(strict, Resting)
+    assert strict.doubt is Doubt.UNKNOWN
+    assert strict.due_at == TOKEN.expires_at - NEARLY_SPENT
+    assert isinstance(without, Resting)
+    assert without.doubt is Doubt.UNKNOWN
+    assert without.due_at <= NOW + 2.0
+
+
+def test_an_ended_grant_is_still_ended_after_a_restart():
+    """With its token only where it would have been served before."""
+    lost = replace(GRANT, phase=Phase.ENDED, reason="lost_answer")
+    refused = replace(GRANT, phase=Phase.ENDED, reason="invalid_grant")
+
+    assert at_start(lost, TOKEN) == Over(grant=lost, token=TOKEN)
+    assert at_start(refused, TOKEN) == Over(grant=refused)
+    assert at_start(refused, TOKEN, replace(STRICT, serve_to_expiry=True)) == Over(grant=refused, token=TOKEN)
+
+
+def test_every_effect_is_known():
+    """A new one needs somebody who carries it out."""
+    assert Effect == Begin | Expired | Keep | Ended | Quarantined
