@@ -8,12 +8,14 @@ same desk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-from broker.api import guard, problems
+from broker.api import bodies, guard, problems
 from broker.api.answers import Answer, problem_answer
+from broker.api.bodies import BodyRules
+from broker.api.conditions import read_if_none_match
 from broker.api.guard import Incoming
 from broker.api.negotiation import prefers_plain_text
 from broker.api.problems import Problem, ProblemError
@@ -25,11 +27,19 @@ from broker.tokens.ports import Clock, Randomness
 
 W = TypeVar("W")
 
+ReadBody = Callable[[], Awaitable[bytes]]
+"""Reads the body of a request to its end, under the caps of guard and limits. Raises ProblemError."""
+
 UNROUTED = "unrouted"
 """The route of a request that was refused before its path was looked at, or has none."""
 
 INCIDENT_BYTES = 6
 """48 random bits: enough to find one line in a log."""
+
+
+async def no_body() -> bytes:
+    """Read the body of a request that has none."""
+    return b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +70,14 @@ class Desk(Generic[W]):
         self._clock = clock
         self._randomness = randomness
 
-    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
-        """Answer a request; never raises."""
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body) -> Answer:
+        """Answer a request; never raises. Its body is read only where the route takes one."""
         started = self._clock.boot()
         route = UNROUTED
         try:
             found, query = self._find(incoming)
             route = found[0][0].template
-            call_route, call = self._admit(incoming, peer, found, query)
+            call_route, call = await self._admit(incoming, peer, found, query, read_body)
             answer = await call_route.handler(self._world, call)
         except ProblemError as refused:
             answer = self._refused(refused, peer, route)
@@ -99,17 +109,26 @@ class Desk(Generic[W]):
         path, query = guard.split_target(incoming.target)
         return routes_at(self._routes, path), query
 
-    def _admit(
-        self, incoming: Incoming, peer: Peer, found: Sequence[tuple[Route[W], str]], query: str
+    async def _admit(
+        self,
+        incoming: Incoming,
+        peer: Peer,
+        found: Sequence[tuple[Route[W], str]],
+        query: str,
+        read_body: ReadBody,
     ) -> tuple[Route[W], Call]:
         route, name = route_for(found, incoming.method)
-        guard.check_no_body(incoming)
-        return route, Call(
+        guard.check_body(incoming, takes_body=route.body is not None)
+        call = Call(
             peer=peer,
             name=name,
             query=guard.read_query(query, route.parameters),
             plain_text=prefers_plain_text(incoming.values("accept")),
+            known=read_if_none_match(incoming.values("if-none-match")) if route.conditional else None,
         )
+        if route.body is None or not incoming.has_body:
+            return route, call
+        return route, replace(call, body=await _members(incoming, route.body, read_body))
 
     def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:
         problem = refused.problem
@@ -131,3 +150,14 @@ class Desk(Generic[W]):
 
     def _answered(self, route: str, answer: Answer, started: float) -> None:
         self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))
+
+
+async def _members(incoming: Incoming, rules: BodyRules, read_body: ReadBody) -> Mapping[str, Any]:
+    """Read the members of a body; one that turns out to be empty is none."""
+    if incoming.content_length is not None:
+        bodies.check_media_type(incoming)  # a body is not waited for in vain
+    body = await read_body()
+    if not body:
+        return {}  # it came in chunks, and there was none
+    bodies.check_media_type(incoming)
+    return bodies.read_body(body, rules)

@@ -107,11 +107,11 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-def check_no_body(incoming: Incoming) -> None:
-    """Refuse a body; one of length 0 is none."""
+def check_body(incoming: Incoming, *, takes_body: bool) -> None:
+    """Refuse a body that is too long, or that the route does not take; one of length 0 is none."""
     if incoming.content_length is not None and incoming.content_length > MAX_BODY:
         raise ProblemError(problems.BODY_TOO_LARGE)
-    if incoming.has_body or incoming.values("transfer-encoding"):
+    if not takes_body and (incoming.has_body or incoming.values("transfer-encoding")):
         raise ProblemError(problems.BODY_NOT_ALLOWED)
 
 

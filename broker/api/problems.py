@@ -52,7 +52,13 @@ class RefusalReason(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     """The body is above 64 KiB."""
     BODY_NOT_ALLOWED = "body_not_allowed"
-    """A GET with a body."""
+    """A body, for a route that takes none."""
+    BODY_REFUSED = "body_refused"
+    """The body is not the JSON object that the route takes."""
+    MEDIA_TYPE_REFUSED = "media_type_refused"
+    """The body does not say to be JSON, or is encoded."""
+    CONDITION_REFUSED = "condition_refused"
+    """``If-None-Match`` is not a list of entity tags."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
     TOO_SLOW = "too_slow"
@@ -149,6 +155,22 @@ TARGET_REFUSED = _invalid(
 
 BODY_TOO_LARGE = _invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
 
+MEDIA_TYPE_REFUSED = _invalid(
+    415,
+    RefusalReason.MEDIA_TYPE_REFUSED,
+    "the body does not say to be JSON, or is encoded",
+    hint="send 'Content-Type: application/json' and no Content-Encoding",
+    close=True,
+)
+
+CONDITION_REFUSED = _invalid(
+    400,
+    RefusalReason.CONDITION_REFUSED,
+    "If-None-Match is not a list of entity tags",
+    hint="send the ETag of an earlier answer as it was, with its W/ and its quotes",
+    close=False,
+)
+
 BODY_NOT_ALLOWED = _invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
 
 TOO_SLOW = _invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
@@ -179,7 +201,7 @@ CONNECTION_DROPPED = replace(TOO_MANY_CONNECTIONS, reason=RefusalReason.CONNECTI
 TOO_MANY_WAITING = Problem(
     status=429,
     error=ErrorCode.SLOW_DOWN,
-    description="there is no token yet, and too many requests wait for one",
+    description="the request would have to wait, and too many wait already",
     reason=RefusalReason.TOO_MANY_WAITING,
     headers=(RETRY_CONNECTING,),
 )
@@ -216,6 +238,17 @@ def query_refused(hint: str) -> Problem:
         "a query parameter is unknown, repeated or out of range",
         hint=hint,
         close=False,
+    )
+
+
+def body_refused(hint: str) -> Problem:
+    """Say what the route takes; *hint* is made of the route's own names."""
+    return _invalid(
+        400,
+        RefusalReason.BODY_REFUSED,
+        "the body is not the JSON object that the route takes",
+        hint=hint,
+        close=True,
     )
 
 

@@ -12,21 +12,23 @@ import asyncio
 import sys
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 
 from broker.api import problems
 from broker.api.activity import Activity
 from broker.api.answers import Answer, last_words
-from broker.api.guard import MAX_HEAD, Incoming
+from broker.api.desk import ReadBody
+from broker.api.guard import MAX_BODY, MAX_HEAD, Incoming
 from broker.api.limits import Admission, Limits, Stay
 from broker.api.metering import HeadMeter
-from broker.api.problems import Problem
+from broker.api.problems import Problem, ProblemError
 from broker.policy.peer import Peer
 
 REFUSED_TIMEOUT = 2.0
@@ -45,7 +47,7 @@ MAX_HEADERS = 4_096
 class Front(Protocol):
     """What a connection needs of a desk, whatever world the desk works with."""
 
-    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
         """Answer a request; never raises."""
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
@@ -172,10 +174,12 @@ class Connection(web.RequestHandler):
         if self._cut_off:
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
         self._phase = Phase.ANSWERING
+        ends_at = self._loop.time() if self._alarm is None else self._alarm.when()
         self._stop_alarm()
         self._has_body = request.body_exists
         if self._stay.admission is Admission.ADMITTED:
-            answer = await self._desk.answer(_incoming(request, self.spoken), self.peer)
+            read = partial(_read_body, request.content, ends_at)
+            answer = await self._desk.answer(_incoming(request, self.spoken), self.peer, read)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
@@ -326,6 +330,22 @@ def _incoming(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
         has_body=request.body_exists,
         content_length=request.content_length,
     )
+
+
+async def _read_body(content: StreamReader, ends_at: float) -> bytes:
+    """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout_at(ends_at):
+            while piece := await content.readany():
+                body += piece
+                if len(body) > MAX_BODY:
+                    raise ProblemError(problems.BODY_TOO_LARGE)
+    except TimeoutError:
+        raise ProblemError(problems.TOO_SLOW) from None
+    except (HttpProcessingError, web.RequestPayloadError):
+        raise ProblemError(problems.MALFORMED) from None
+    return bytes(body)
 
 
 def _response(answer: Answer, *, close: bool) -> web.Response:

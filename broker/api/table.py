@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from broker.api import problems
 from broker.api.answers import Answer
+from broker.api.bodies import BodyRules
+from broker.api.conditions import Known
 from broker.api.problems import ProblemError
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
@@ -22,12 +24,19 @@ W = TypeVar("W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that passed the guard: *name* fills the template, *query* is read, *plain_text* was asked for."""
+    """
+    A request that passed the guard: *name* fills the template, *query* is read, *plain_text* was asked for.
+
+    *known* is what the caller has already, by its ``If-None-Match``, None without one; *body* are the members
+    of the body, none where there was none.
+    """
 
     peer: Peer
     name: str = ""
     query: Mapping[str, int] = field(default_factory=dict)
     plain_text: bool = False
+    known: Known | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,8 @@ class Route(Generic[W]):
     A row of the table: *handler* works with a world of type *W*.
 
     *action* is what the policy is asked about, None where it is not; *parameters* are the names of the query
-    with the numbers that each may have.
+    with the numbers that each may have; *body* says what it takes as a body, None: it takes none;
+    *conditional*: it looks at ``If-None-Match``.
     """
 
     method: str
@@ -45,6 +55,8 @@ class Route(Generic[W]):
     summary: str
     action: Action | None = None
     parameters: Mapping[str, range] = field(default_factory=dict)
+    body: BodyRules | None = None
+    conditional: bool = False
 
 
 def fill(template: str, path: str) -> str | None:

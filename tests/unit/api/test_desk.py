@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from broker.api import problems
-from broker.api.answers import Answer
-from broker.api.desk import UNROUTED, Desk, HeaderRules
+from broker.api.answers import JSON, Answer
+from broker.api.bodies import BodyRules
+from broker.api.conditions import Known
+from broker.api.desk import UNROUTED, Desk, HeaderRules, ReadBody, no_body
 from broker.api.guard import Incoming
 from broker.api.problems import ProblemError
 from broker.api.table import Call, Route
@@ -40,6 +42,8 @@ async def handle(world: World, call: Call) -> Answer:
 ROUTES = (
     Route(method="GET", template="/things/{name}", handler=handle, summary="", parameters={"wait": range(61)}),
     Route(method="GET", template="/health", handler=handle, summary=""),
+    Route(method="GET", template="/poll", handler=handle, summary="", conditional=True),
+    Route(method="POST", template="/form", handler=handle, summary="", body=BodyRules(members={"name": str})),
 )
 
 
@@ -50,10 +54,28 @@ class Bench:
         self.clock = HandClock()
         self.world = World(self.clock)
         self.events = Events()
+        self.read = 0
         rules = None if without_rules else header_rules or HeaderRules()
         self.desk = Desk(ROUTES, self.world, header_rules=rules, emit=self.events, clock=self.clock, randomness=Dice())
 
-    async def answer(self, target: str = "/things/a", *headers: tuple[str, str], **changes: Any) -> Answer:
+    async def post(self, body: bytes | ProblemError, *, chunked: bool = False, media_type: str = JSON) -> Answer:
+        async def read() -> bytes:
+            self.read += 1
+            if isinstance(body, ProblemError):
+                raise body
+            return body
+
+        length = None if chunked or isinstance(body, ProblemError) else len(body)
+        changes = {"method": "POST", "has_body": length != 0, "content_length": length}
+        return await self.answer("/form", ("Content-Type", media_type), read_body=read, **changes)
+
+    async def answer(
+        self,
+        target: str = "/things/a",
+        *headers: tuple[str, str],
+        read_body: ReadBody = no_body,
+        **changes: Any,
+    ) -> Answer:
         members: dict[str, Any] = {
             "method": "GET",
             "target": target,
@@ -63,7 +85,7 @@ class Bench:
             "has_body": False,
             "content_length": None,
         }
-        return await self.desk.answer(Incoming(**{**members, **changes}), PEER)
+        return await self.desk.answer(Incoming(**{**members, **changes}), PEER, read_body)
 
 
 async def test_a_good_request_reaches_its_handler():
@@ -214,3 +236,70 @@ async def test_nothing_that_was_sent_comes_back_or_is_reported(target: str, chan
     assert CANARY not in answer.body.decode()
     assert CANARY not in repr(answer.headers)
     assert CANARY not in repr(bench.events.seen)
+
+
+async def test_what_a_caller_has_already_is_read_where_the_route_looks_at_it():
+    """All lines of the header are one list; other routes do not care, whatever it is."""
+    bench = Bench()
+
+    await bench.answer("/poll", ("If-None-Match", 'W/"a"'), ("if-none-match", '"b"'))
+    await bench.answer("/poll")
+    await bench.answer("/health", ("If-None-Match", CANARY))
+
+    assert [call.known for call in bench.world.calls] == [Known(tags=frozenset({"a", "b"})), None, None]
+
+
+async def test_a_condition_that_cannot_be_read_is_refused():
+    """It is not taken for none, or the caller would never learn of its mistake."""
+    bench = Bench()
+
+    answer = await bench.answer("/poll", ("If-None-Match", CANARY))
+
+    assert (answer.status, bench.world.calls) == (400, [])
+    assert CANARY.encode() not in answer.body
+    assert bench.events.of(RequestRefused)[0].reason == "condition_refused"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_the_body_of_a_route_that_takes_one_reaches_its_handler(chunked: bool):
+    """Read once."""
+    bench = Bench()
+
+    answer = await bench.post(b'{"name":"x"}', chunked=chunked)
+
+    assert (answer.status, bench.read) == (200, 1)
+    assert bench.world.calls == [Call(peer=PEER, body={"name": "x"})]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_need_not_be_there(chunked: bool):
+    """One of no bytes is none, whatever it says to be."""
+    bench = Bench()
+
+    answer = await bench.post(b"", chunked=chunked, media_type="application/x-www-form-urlencoded")
+
+    assert answer.status == 200
+    assert bench.world.calls == [Call(peer=PEER)]
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "status", "reason", "read"),
+    [
+        (b'{"name":1}', {}, 400, "body_refused", 1),
+        (b"{", {"chunked": True}, 400, "body_refused", 1),
+        (b"{}", {"media_type": "text/plain"}, 415, "media_type_refused", 0),
+        (b"{}", {"media_type": "text/plain", "chunked": True}, 415, "media_type_refused", 1),
+        (b"{" * 70_000, {}, 413, "body_too_large", 0),
+        (ProblemError(problems.TOO_SLOW), {}, 408, "too_slow", 1),
+    ],
+)
+async def test_a_body_that_is_refused_reaches_no_handler(
+    body: bytes | ProblemError, options: dict[str, Any], status: int, reason: str, read: int
+):
+    """And is not read where its announcement is enough."""
+    bench = Bench()
+
+    answer = await bench.post(body, **options)
+
+    assert (answer.status, bench.read, bench.world.calls) == (status, read, [])
+    assert bench.events.of(RequestRefused)[0].reason == reason

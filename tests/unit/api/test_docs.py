@@ -33,6 +33,7 @@ PROBLEMS = [
     *(value for value in vars(problems).values() if isinstance(value, Problem)),
     problems.method_not_allowed(("GET",)),
     problems.query_refused(""),
+    problems.body_refused(""),
     problems.access_denied("", ""),
     problems.unexpected(""),
     readiness.NOT_READY,

@@ -13,9 +13,9 @@ from broker.api.guard import (
     MAX_BODY,
     MAX_HEAD,
     Incoming,
+    check_body,
     check_head,
     check_headers,
-    check_no_body,
     read_query,
     split_target,
 )
@@ -47,7 +47,7 @@ def test_a_plain_request_passes():
 
     check_head(plain)
     check_headers(plain, frozenset())
-    check_no_body(plain)
+    check_body(plain, takes_body=False)
 
     assert split_target("/v1/tokens/directory?wait=3") == ("/v1/tokens/directory", "wait=3")
 
@@ -233,14 +233,14 @@ def test_an_escaped_text_passes_exactly_if_it_hides_nothing(text: str):
 def test_a_body_is_refused(changes: dict[str, Any], reason: RefusalReason):
     """A GET has none, and one that is too large is called so."""
     with pytest.raises(ProblemError) as refused:
-        check_no_body(incoming(**changes))
+        check_body(incoming(**changes), takes_body=False)
 
     assert refused.value.problem.reason is reason
 
 
 def test_a_body_of_no_bytes_is_none():
     """Some clients always send a Content-Length."""
-    check_no_body(incoming(content_length=0))
+    check_body(incoming(content_length=0), takes_body=False)
 
 
 RANGES = {"min_valid": range(86_401), "wait": range(61)}

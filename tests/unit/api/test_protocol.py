@@ -13,6 +13,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from broker.api.answers import Answer, problem_answer
+from broker.api.desk import ReadBody
 from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.limits import ConnectionLedger, Limits
 from broker.api.problems import Problem
@@ -531,7 +532,7 @@ class BrokenDesk:
         self.error = error
         self.bugs: list[tuple[str, str]] = []
 
-    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
         raise self.error
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:

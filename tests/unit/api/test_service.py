@@ -15,6 +15,7 @@ import pytest
 
 from broker.api import problems
 from broker.api.answers import Answer, problem_answer
+from broker.api.desk import ReadBody
 from broker.api.guard import Incoming
 from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
 from broker.api.problems import Problem
@@ -37,7 +38,7 @@ class FakeDesk:
         self.asked = 0
         self.cancelled = 0
 
-    async def answer(self, incoming: Incoming, peer: Peer) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
         self.asked += 1
         if self.held is not None:
             try:
