@@ -106,6 +106,18 @@ class ConfigurationLoaded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationDoubted(Event):
+    """What is in force looks like a mistake: *problems* are all warnings, one on a line, *found* how many."""
+
+    name: ClassVar[str] = "configuration_doubted"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    path: str
+    problems: str
+    found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationRefused(Event):
     """A reload changed nothing: *problems* are all that is wrong, one on a line, *found* how many."""
 
@@ -416,6 +428,18 @@ class AuditOpened(Event):
     path: str
     seq: int
     authenticated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReopenFailed(Event):
+    """The audit log was rotated, but the file at *path* cannot be opened (*reason*): the old one is gone on with."""
+
+    name: ClassVar[str] = "audit_reopen_failed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    path: str
+    reason: str
+    hint: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

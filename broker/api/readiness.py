@@ -47,12 +47,13 @@ def readiness(tokens: TokenSource, sandbox: Sequence[str]) -> Readiness:
     return Readiness(tokens=tuple(tokens.status(name) for name in tokens.names()), sandbox=tuple(sandbox))
 
 
-def readiness_answer(found: Readiness, visible: Container[str]) -> Answer:
-    """Answer 200 or 503, naming the tokens among *visible*."""
+def readiness_answer(found: Readiness, visible: Container[str], restart: Sequence[str] = ()) -> Answer:
+    """Answer 200 or 503, naming the tokens among *visible*, and the sections in *restart*, which wait for one."""
     members: dict[str, Any] = {
         "status": "ready" if found.ready else "not_ready",
         "tokens": {status.name: _shown(status) for status in found.tokens if status.name in visible},
         "sandbox": list(found.sandbox) or None,
+        "restart": list(restart) or None,
     }
     return json_answer(members) if found.ready else problem_answer(NOT_READY, members)
 

@@ -20,7 +20,8 @@ async def live(_world: object, _call: Call) -> Answer:
 
 async def ready(world: World, call: Call) -> Answer:
     """Say whether the required tokens are there; names go only to those who may know them."""
-    return readiness_answer(readiness(world.tokens, world.sandbox()), visible(world, call.peer))
+    restart = world.restart() if may_read_states(world.policy, call.peer) else ()
+    return readiness_answer(readiness(world.tokens, world.sandbox()), visible(world, call.peer), restart)
 
 
 async def ready_one(world: World, call: Call) -> Answer:

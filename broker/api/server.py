@@ -43,18 +43,21 @@ class ApiServer:
         limits: Limits | None = None,
         hosts: frozenset[str] = frozenset(),
         sandbox: Callable[[], Sequence[str]] = tuple,
+        restart: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
 
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
-        the sandbox issuers in use, for readiness.
+        the sandbox issuers in use, *restart* those of the sections that wait for a restart, for readiness.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
         self._waiting = WaitingRoom(self._limits)
         self._emit = emit
-        self._world = World(policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox)
+        self._world = World(
+            policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox, restart=restart
+        )
         self._desk = Desk(
             API_ROUTES,
             self._world,

@@ -24,6 +24,7 @@ from broker.tokens.ports import TokenSource
 class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
+    *restart* gives the sections of the configuration that wait for a restart.
 
     Only *policy* is ever replaced (``ApiServer.replace_policy``): handlers read it for each decision.
     """
@@ -33,6 +34,7 @@ class World:
     emit: Emit
     waiting: WaitingRoom
     sandbox: Callable[[], Sequence[str]] = tuple
+    restart: Callable[[], Sequence[str]] = tuple
 
 
 def permitted(world: World, call: Call) -> tuple[str, str]:

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode
 
 from broker.errors import LocalError, Outcome, RemoteError
 
-MAX_ANSWER = 1 << 20
-"""Bytes: far above any answer of the local API."""
+MAX_ANSWER = 1 << 26
+"""Bytes: far above any answer of the local API; the states of 10,000 tokens are some megabytes."""
 
 TIMEOUT_MARGIN = 5.0
 """Seconds beyond the wait that the request itself asks the daemon for."""
@@ -94,11 +94,17 @@ class TokenState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What the daemon says of itself: *tokens* are those that the caller may see, *ready* is about all."""
+    """
+    What the daemon says of itself: *tokens* are those that the caller may see, *ready* is about all.
+
+    *restart* names the sections of its configuration whose changes wait for a restart; it is told only to root
+    and to the user of the daemon.
+    """
 
     ready: bool
     tokens: tuple[TokenState, ...]
     sandboxes: tuple[str, ...]
+    restart: tuple[str, ...] = ()
 
 
 def get_status(path: Path) -> Status:
@@ -116,6 +122,7 @@ def get_status(path: Path) -> Status:
             ready=status == http.client.OK and readiness["status"] == "ready",
             tokens=tuple(_token_state(entry, known.get(entry["name"], {})) for entry in listed["tokens"]),
             sandboxes=tuple(str(name) for name in readiness.get("sandbox", ())),
+            restart=tuple(str(name) for name in readiness.get("restart", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _not_a_broker(path) from None

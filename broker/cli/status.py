@@ -92,7 +92,13 @@ def as_json(status: Status) -> str:
         }
         for token in status.tokens
     ]
-    return json.dumps({"ready": status.ready, "tokens": tokens, "sandbox": list(status.sandboxes)}, indent=2)
+    members = {
+        "ready": status.ready,
+        "tokens": tokens,
+        "sandbox": list(status.sandboxes),
+        "restart": list(status.restart),
+    }
+    return json.dumps(members, indent=2)
 
 
 def as_table(status: Status, *, colors: bool) -> str:
@@ -105,6 +111,8 @@ def as_table(status: Status, *, colors: bool) -> str:
         lines = ["no token that you may see"]
     if status.sandboxes:
         lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(_plain, status.sandboxes))}")
+    if status.restart:
+        lines.append(f"restart pending: changes of {', '.join(map(_plain, status.restart))} wait for one")
     lines.append("ready" if status.ready else "NOT READY")
     return "\n".join(lines)
 

@@ -130,8 +130,8 @@ def _stop_signals(parts: Parts, hangups: asyncio.Event) -> asyncio.Queue[str]:
         loop.add_signal_handler(number, signals.put_nowait, number.name)
 
     def hang_up() -> None:
-        parts.reopen_logs()
         hangups.set()
+        parts.reopen_logs()
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)  # what came while we started is dealt with now

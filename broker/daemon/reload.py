@@ -9,7 +9,7 @@ was, and the event of the load names it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +19,7 @@ from broker.config.settings import Settings
 from broker.errors import LocalError, frames_of
 from broker.events import (
     CertificateLoaded,
+    ConfigurationDoubted,
     ConfigurationLoaded,
     ConfigurationRefused,
     Emit,
@@ -56,6 +57,7 @@ class Reloader:
         self._parts = parts
         self._load = load
         self._older: list[Means] = []
+        self._audit_key = parts.identities.audit_key
         self.generation = 1
 
     async def run(self, asked: asyncio.Event) -> NoReturn:
@@ -92,9 +94,9 @@ class Reloader:
             )
             return
         self.generation += 1
-        waiting = ",".join(_changed(parts.settings, settings))
+        waiting = self._waiting(settings, means.identities)
         older, settings = parts.means, _with_fixed(settings, parts.settings)
-        under_way = parts.adopt(settings, means)
+        under_way = parts.adopt(settings, means, restart=waiting)
         announce(parts.emit, settings, means.identities, generation=self.generation, restart=waiting)
         self._older.append(older)
         group.create_task(self._retire(older, under_way), name="retire")
@@ -112,6 +114,17 @@ class Reloader:
             raise _RefusedError(error.code, tuple(map(str, error.problems)) or (_said(error),)) from None
         except LocalError as error:
             raise _RefusedError(error.code, (_said(error),)) from None
+
+    def _waiting(self, settings: Settings, identities: Identities) -> tuple[str, ...]:
+        """Name the sections whose changes wait for a restart; a file of another content is a change, too."""
+        is_other_key = identities.audit_key != self._audit_key
+        before = self._parts.settings
+        changed = (
+            name
+            for name in FIXED
+            if getattr(before, name) != getattr(settings, name) or (name == "audit" and is_other_key)
+        )
+        return tuple(SECTIONS.get(name, name) for name in changed)
 
     def _next(self, identities: Identities) -> Identities:
         """Count the generations of certificates on: one whose content is the same is the same generation."""
@@ -132,9 +145,15 @@ class Reloader:
         self._older.remove(means)
 
 
-def announce(emit: Emit, settings: Settings, identities: Identities, *, generation: int, restart: str = "") -> None:
-    """Report a configuration that is in force now, with its certificates and keys."""
-    emit(ConfigurationLoaded(path=str(settings.path), sha256=settings.sha256, generation=generation, restart=restart))
+def announce(
+    emit: Emit, settings: Settings, identities: Identities, *, generation: int, restart: Sequence[str] = ()
+) -> None:
+    """Report a configuration that is in force now, with what looks wrong in it, and its certificates and keys."""
+    path, waiting = str(settings.path), ",".join(restart)
+    emit(ConfigurationLoaded(path=path, sha256=settings.sha256, generation=generation, restart=waiting))
+    if settings.warnings:
+        said = SEPARATOR.join(map(str, settings.warnings))
+        emit(ConfigurationDoubted(path=path, problems=said, found=len(settings.warnings)))
     for certificate in identities.certificates.values():
         emit(
             CertificateLoaded(
@@ -146,11 +165,6 @@ def announce(emit: Emit, settings: Settings, identities: Identities, *, generati
         )
     for key in identities.keys.values():
         emit(SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after))
-
-
-def _changed(before: Settings, after: Settings) -> list[str]:
-    """Name the sections whose changes wait for a restart."""
-    return [SECTIONS.get(name, name) for name in FIXED if getattr(before, name) != getattr(after, name)]
 
 
 def _with_fixed(after: Settings, before: Settings) -> Settings:

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from broker.errors import LocalError
-from broker.events import AuditGap, AuditOpened, AuditRecovered, AuditUnavailableError, Emit, Event, TokenServed
+from broker.events import (
+    AuditGap,
+    AuditOpened,
+    AuditRecovered,
+    AuditReopenFailed,
+    AuditUnavailableError,
+    Emit,
+    Event,
+    TokenServed,
+)
 from broker.telemetry.audit_file import AppendFailedError, AuditFile, Disk, SystemDisk, open_file
 from broker.telemetry.audit_format import (
     CHECKPOINT_EVERY,
@@ -94,6 +103,7 @@ class AuditLog:
         self._recovery: _Recovery | None = None
         self._removed = False
         self._elsewhere = False
+        self._stuck = False
         self._look_at_path_after = clock.boot() + PATH_LOOK_INTERVAL
         self._closed = False
 
@@ -151,11 +161,11 @@ class AuditLog:
         """
         Go on in a new file if the path no longer leads to the old one (logrotate), else only write a checkpoint.
 
-        Raises LocalError if the new file cannot be opened; the old one is then written to as before.
+        If the new file cannot be opened that is reported, and the old one is written to as before.
         """
         self.checkpoint()
-        if not self._file.is_current():
-            self._replace_file()
+        self._stuck = False  # whoever asks is told, again if need be
+        if not self._file.is_current() and self._go_on_at_path():
             self.checkpoint()
 
     def close(self) -> None:
@@ -281,7 +291,7 @@ class AuditLog:
         """
         Go on in a new file when the path has led elsewhere for a while, as if SIGHUP had not been forgotten.
 
-        Raises AppendFailedError if that is not possible.
+        Raises AppendFailedError if the old file cannot be sealed.
         """
         if self._clock.boot() < self._look_at_path_after:
             return
@@ -293,7 +303,7 @@ class AuditLog:
         else:
             self._elsewhere = False
             self._seal()
-            self._replace_removed()
+            self._go_on_at_path()
 
     def _adopt(self) -> None:
         """Go on in a file with contents that are not what we wrote: under our own numbers, with a new chain."""
@@ -301,6 +311,17 @@ class AuditLog:
             tail, _ = self._file.tail()
             self._file.fragment = tail.rpartition(b"\n")[2]
             self._owe_recovery(self._file.fragment, 0, restarted=True)
+
+    def _go_on_at_path(self) -> bool:
+        """Leave the old file for the one at the path, or go on in the old one and say why, once an outage."""
+        try:
+            self._replace_file()
+        except LocalError as error:
+            if not self._stuck:
+                self._stuck = True
+                self._emit(AuditReopenFailed(path=str(self._file.path), reason=error.code, hint=error.hint))
+            return False
+        return True
 
     def _replace_removed(self) -> None:
         try:
@@ -312,7 +333,7 @@ class AuditLog:
         """Open the path anew and leave the old file. Raises LocalError, and then nothing has changed."""
         new = open_file(self._file.path, disk=self._file.disk)
         self._retire_file()
-        self._file, self._removed, self._count = new, False, 0
+        self._file, self._removed, self._stuck, self._count = new, False, False, 0
         self._adopt()
         self._emit(AuditOpened(path=str(new.path), seq=self._seq, authenticated=self._keys is not None))
 

@@ -46,13 +46,14 @@ FINGERPRINT_LENGTH = 16
 
 @dataclass(slots=True, kw_only=True)
 class _Serving:
-    """What both servers are made of; *settings* are those in force."""
+    """What both servers are made of; *settings* are those in force, *restart* the sections that wait for one."""
 
     settings: Settings
     tokens: Registry
     clock: Clock
     randomness: Randomness
     emit: Emit
+    restart: tuple[str, ...] = ()
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
@@ -81,6 +82,7 @@ class _Serving:
             limits=limits.within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             hosts=daemon.hosts,
             sandbox=self.sandboxes,
+            restart=lambda: self.restart,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -123,15 +125,18 @@ class Parts:
         known = {issuer: self.means.metadata[name] for name, issuer in self.settings.issuers.items()}
         return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
 
-    def adopt(self, settings: Settings, means: Means) -> tuple[asyncio.Task[None], ...]:
+    def adopt(
+        self, settings: Settings, means: Means, *, restart: tuple[str, ...] = ()
+    ) -> tuple[asyncio.Task[None], ...]:
         """
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
-        To be called on the loop. Listeners and what the daemon is started with stay as they are.
+        To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
+        the sections whose changes wait for that.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
-        self.serving.settings = settings
+        self.serving.settings, self.serving.restart = settings, restart
         for metadata, session in means.renewals:
             metadata.renew(session)
         self.api.replace_policy(_policy(settings))

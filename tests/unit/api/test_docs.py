@@ -119,7 +119,9 @@ async def test_every_member_of_a_token_is_documented():
 
 async def test_every_member_of_readiness_is_documented():
     """And every state is on the page."""
-    members = json.loads((await routes.ready(world(DOWN), CALL)).body)
+    asking = world(DOWN)
+    asking.restart = lambda: ("listener",)
+    members = json.loads((await routes.ready(asking, Call(peer=Peer(listener="app", uid=1)))).body)
 
     assert first_cells(section(API, "### `GET /readyz`")) == set(members)
     assert all(f"`{state.value}`" in section(API, "### `GET /v1/tokens`") for state in TokenState)

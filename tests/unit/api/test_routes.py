@@ -109,6 +109,19 @@ async def test_the_readiness_of_one_token_is_for_those_who_may_know_of_it(peer: 
         assert caught.value.problem == problems.ROUTE_UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("peer", "shown"), [(ROOT, ["listener", "audit"]), (PEER, None), (STRANGER, None)], ids=["root", "app", "stranger"]
+)
+async def test_what_waits_for_a_restart_is_shown_to_whoever_can_restart(peer: Peer, shown: list[str] | None):
+    """The sections of the configuration are nothing for a workload."""
+    changed = world()
+    changed.restart = lambda: ("listener", "audit")
+
+    members = json.loads((await ready(changed, call(peer=peer))).body)
+
+    assert members.get("restart") == shown
+
+
 async def test_readiness_shows_sandbox_issuers():
     """They come from whoever keeps the metadata."""
     assert json.loads((await ready(world(), call())).body)["sandbox"] == ["play"]

@@ -188,3 +188,25 @@ def test_times_have_the_units_that_matter(seconds: int | None, text: str):
     row = as_table(status(token(expires_in=seconds)), colors=False).splitlines()[1]
 
     assert f"  {text}  " in row
+
+
+def test_ten_thousand_tokens_are_ten_thousand_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As many as a broker is meant for."""
+    names = [f"{'a-long-name-of-a-token-' * 2}{number}" for number in range(10_000)]
+    listed = {"tokens": [{"name": name, "state": "unavailable", "hint": "what to do " * 9} for name in names]}
+    with daemon(tmp_path / "s", {"/v1/tokens": answer(listed), "/readyz": answer(READY)}):
+        main(["status", "--socket", str(tmp_path / "s")])
+
+    assert capsys.readouterr().out.count("unavailable") == len(names)
+
+
+def test_what_waits_for_a_restart_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """To those whom the daemon tells it."""
+    answers = {"/v1/tokens": answer(LISTED), "/readyz": answer({**READY, "restart": ["listener", "audit"]})}
+    with daemon(tmp_path / "s", answers):
+        main(["status", "--socket", str(tmp_path / "s")])
+        main(["status", "--json", "--socket", str(tmp_path / "s")])
+
+    told = capsys.readouterr().out
+    assert "restart pending: changes of listener, audit wait for one" in told.splitlines()
+    assert '"restart": [\n    "listener",\n    "audit"\n  ]' in told

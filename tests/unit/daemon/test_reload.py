@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from broker.config.load import load_settings
 from broker.config.settings import Settings
 from broker.daemon.reload import Reloader
 from broker.errors import LocalError
+from broker.telemetry.audit_verify import verify
 from broker.wiring import Parts, build
 from tests.unit.daemon.test_process import CONFIG, events, identities
 
@@ -82,3 +84,38 @@ async def test_a_moved_listener_recognizes_nobody_until_a_restart(tmp_path: Path
     assert parts.settings.workloads == ()
     assert '"restart":"listener"' in log.getvalue()
     assert '"generation":2' in log.getvalue()
+
+
+async def test_another_audit_key_in_the_same_file_waits_for_a_restart(tmp_path: Path):
+    """The log goes on with the key that it was opened with, and whoever replaced the file is told so."""
+    log, text = io.StringIO(), CONFIG.replace('file = "audit.log"', 'file = "audit.log"\nkey = { file = "audit.key" }')
+    key_file = tmp_path / "audit.key"
+    key_file.write_bytes(b"a" * 32)
+    key_file.chmod(0o600)
+    settings = settings_of(tmp_path, text)
+    parts = build(settings, replace(identities(tmp_path), audit_key=b"a" * 32), log_stream=log)
+    key_file.write_bytes(b"b" * 32)
+
+    await reloaded(parts, lambda _: settings, log, "configuration_loaded")
+
+    assert '"restart":"audit"' in log.getvalue()
+    assert parts.serving.restart == ("audit",)
+    assert verify([("log", [settings.audit.file.read_bytes()])], key=b"a" * 32).intact  # type: ignore[union-attr]
+
+
+async def test_what_looks_wrong_is_said_again_at_a_reload(tmp_path: Path):
+    """Who changed the file sees what it brought, not only who started the daemon."""
+    log = io.StringIO()
+    parts = build(settings_of(tmp_path), identities(tmp_path), log_stream=log)
+
+    await reloaded(
+        parts,
+        lambda _: settings_of(tmp_path, CONFIG.replace('tokens = ["t"]', "tokens = []")),
+        log,
+        "configuration_doubted",
+    )
+
+    (doubted,) = [line for line in log.getvalue().splitlines() if "configuration_doubted" in line]
+    assert "workload.w.tokens" in doubted
+    assert "token.t" in doubted
+    assert '"level":"warning"' in doubted

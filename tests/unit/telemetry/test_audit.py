@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from broker.errors import LocalError
-from broker.events import AuditGap, AuditOpened, AuditRecovered, AuditUnavailableError, DaemonStopped
+from broker.events import (
+    AuditGap,
+    AuditOpened,
+    AuditRecovered,
+    AuditReopenFailed,
+    AuditUnavailableError,
+    DaemonStopped,
+)
 from broker.telemetry.audit import AuditLog
 from broker.telemetry.audit_chain import Damage
 from broker.telemetry.audit_format import CHECKPOINT_EVERY
@@ -461,18 +468,21 @@ def test_a_new_file_that_logrotate_made_is_taken(path: Path):
 
 
 def test_if_the_new_file_cannot_be_opened_the_old_one_is_written_to(path: Path):
-    """Nothing is lost, and whoever asked for the rotation is told why not."""
-    log = open_log(path)
+    """Nothing is lost, and whoever asked for the rotation is told why not, each time."""
+    events = Events()
+    log = open_log(path, emit=events)
     old = rotate(path, 1)
     path.touch()
     path.chmod(0o666)
 
-    with pytest.raises(LocalError) as caught:
-        log.reopen()
+    log.reopen()
+    log.reopen()
     write_served(log, 2)
     log.close()
 
-    assert caught.value.code == "audit_permissions"
+    told = events.of(AuditReopenFailed)
+    assert [event.reason for event in told] == ["audit_permissions"] * 2
+    assert "chmod go-w" in str(told[0].hint)
     assert log.healthy
     assert names(old) == ["opened", "checkpoint", "token_served", "token_served", "checkpoint"]
 
@@ -543,6 +553,33 @@ def test_a_path_that_leads_elsewhere_for_long_is_followed(path: Path):
 
     assert names(path) == ["opened", "checkpoint", "token_served", "checkpoint"]
     assert check(path.with_name("old"), path).intact
+
+
+def test_a_path_that_cannot_be_followed_is_told_once_and_tokens_are_served(path: Path):
+    """The old file is still as good as it was; when the path is mended the log goes on there."""
+    clock, events = HandClock(), Events()
+    log = open_log(path, clock=clock, emit=events)
+    old = rotate(path, 1)
+    path.touch()
+    path.chmod(0o666)
+    for _ in range(40):
+        clock.now += 1
+        write_served(log, 1)
+        log.checkpoint()
+    told = len(events.of(AuditReopenFailed))
+
+    path.chmod(0o600)
+    for _ in range(12):
+        clock.now += 1
+        log.checkpoint()
+    write_served(log, 1)
+    log.close()
+
+    assert told == 1
+    assert events.of(AuditGap) == []
+    assert names(old).count("token_served") == 40
+    assert names(path) == ["opened", "checkpoint", "token_served", "checkpoint"]
+    assert check(old, path).intact
 
 
 def test_a_removed_file_that_cannot_be_replaced_refuses_tokens(tmp_path: Path):
