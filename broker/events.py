@@ -142,6 +142,26 @@ class ListenerOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped(Event):
+    """The wall clock was set *by* so many seconds, forward or (negative) backward. No deadline moved with it."""
+
+    name: ClassVar[str] = "clock_jumped"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    by: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineResumed(Event):
+    """The machine was suspended, *asleep* for so many seconds: deadlines went on meanwhile."""
+
+    name: ClassVar[str] = "machine_resumed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    asleep: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnexpectedFailure(Event):
     """A bug: an exception nobody expected. *incident* is in the answer, if there was one; *count* alike are meant."""
 

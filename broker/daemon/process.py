@@ -26,6 +26,8 @@ from broker.events import (
     DaemonStopping,
     UnexpectedFailure,
 )
+from broker.hostenv.clock import SYSTEM_CLOCK
+from broker.hostenv.clock_watch import Clocks
 from broker.hostenv.state_dir import held
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
 from broker.wiring import Identities, Parts, build
@@ -35,12 +37,17 @@ FAILED = 1
 
 HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
-TELEMETRY_INTERVAL = 1.0
-"""Seconds between checkpoints of the audit log (rules.md R9)."""
+TICK = 1.0
+"""Seconds between checkpoints of the audit log (rules.md R9), and between looks at the clocks."""
 
 
 def run_daemon(
-    settings: Settings, identities: Identities, *, log_stream: TextIO, credentials_directory: Path | None = None
+    settings: Settings,
+    identities: Identities,
+    *,
+    log_stream: TextIO,
+    credentials_directory: Path | None = None,
+    clock: Clocks = SYSTEM_CLOCK,
 ) -> int:
     """
     Run until SIGTERM or SIGINT; give the exit code.
@@ -52,7 +59,7 @@ def run_daemon(
     """
     with held(settings.daemon.state_dir), asyncio.Runner() as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
-        return runner.run(run(build(settings, identities, log_stream=log_stream), load))
+        return runner.run(run(build(settings, identities, log_stream=log_stream, clock=clock), load))
 
 
 def hold_signals() -> None:
@@ -99,7 +106,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(parts.registry.run(), name="tokens"),
-            group.create_task(_tick(parts), name="telemetry"),
+            group.create_task(_tick(parts), name="tick"),
             group.create_task(parts.api.run(), name="api"),
         ]
         reloading = group.create_task(reloader.run(hangups), name="reload")
@@ -140,8 +147,10 @@ def _stop_signals(parts: Parts, hangups: asyncio.Event) -> asyncio.Queue[str]:
 
 async def _tick(parts: Parts) -> NoReturn:
     while True:
-        await asyncio.sleep(TELEMETRY_INTERVAL)
+        await asyncio.sleep(TICK)
         parts.telemetry.tick()
+        if parts.clock_watch.look():
+            parts.registry.reconsider()
 
 
 def _report(parts: Parts, group: BaseExceptionGroup[BaseException]) -> None:

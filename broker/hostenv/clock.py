@@ -18,9 +18,17 @@ class SystemClock:
         """Give CLOCK_BOOTTIME in seconds: it goes on while the machine sleeps."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def awake(self) -> float:
+        """Give CLOCK_MONOTONIC in seconds: it stands still while the machine sleeps, as timers of the loop do."""
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
     def wall(self) -> float:
         """Give Unix time in seconds."""
         return time.clock_gettime(time.CLOCK_REALTIME)
+
+
+SYSTEM_CLOCK = SystemClock()
+"""There is but one."""
 
 
 class SystemRandomness:

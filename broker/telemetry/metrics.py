@@ -87,6 +87,8 @@ class Metrics:
             events.ClientSuspended: self._client_suspended,
             events.ClientResumed: self._client_resumed,
             events.UnexpectedFailure: self._unexpected,
+            events.ClockJumped: lambda _event: self._jumps.inc(),
+            events.MachineResumed: lambda _event: self._resumes.inc(),
             events.AuditOpened: self._audit_opened,
             events.AuditGap: self._audit_gap,
         }
@@ -123,6 +125,10 @@ class Metrics:
             "token_broker_unexpected_failures_total",
             "Bugs that reached a boundary; each has a log line.",
             registry=registry,
+        )
+        self._jumps = Counter("token_broker_clock_jumps_total", "Times that the wall clock was set.", registry=registry)
+        self._resumes = Counter(
+            "token_broker_machine_resumes_total", "Times that the machine woke up from suspension.", registry=registry
         )
         self._gaps = Counter(
             "token_broker_audit_gaps_total", "Times that audit records could not be written.", registry=registry

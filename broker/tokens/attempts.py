@@ -80,12 +80,16 @@ class Attempts:
 
     def replace(self, registrations: Mapping[str, Registration]) -> None:
         """Make attempts with *registrations* from now on; a suspended client may probe at once."""
-        now = self._clock.boot()
-        kept = {name: self._breakers.get(name, breakers.Closed()) for name in registrations}
         self._registrations = dict(registrations)
-        self._breakers |= {
+        self._breakers |= {name: self._breakers.get(name, breakers.Closed()) for name in registrations}
+        self.reconsider()
+
+    def reconsider(self) -> None:
+        """Let suspended clients probe at once: what spoke against their certificates may be gone."""
+        now = self._clock.boot()
+        self._breakers = {
             name: breakers.Open(probe_at=now) if isinstance(breaker, breakers.Open) else breaker
-            for name, breaker in kept.items()
+            for name, breaker in self._breakers.items()
         }
 
     async def make(self, keeper: Keeper, number: int) -> None:

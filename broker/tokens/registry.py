@@ -137,6 +137,18 @@ class Registry:
             before[name].carry(before[name].spec, Fate.DROPPED)
         return under_way
 
+    def reconsider(self) -> None:
+        """
+        Look at every token again at once, after a clock was set or the machine slept.
+
+        What the server or a certificate's dates refused by the old clock may be tried again; nothing else is
+        asked for that is not due.
+        """
+        self._attempts.reconsider()
+        for keeper in self._keepers.values():
+            self._handle(keeper, table.Unblocked())
+            self._handle(keeper, table.Tick())
+
     async def _sleep(self) -> None:
         """Wait for the next alarm, for at most MAX_ALARM, or until somebody sets an earlier one."""
         self._woken.clear()

@@ -25,7 +25,8 @@ from broker.config.settings import (
     Settings,
 )
 from broker.events import Emit, Event
-from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
+from broker.hostenv.clock_watch import Clocks, ClockWatch
 from broker.policy.rules import Policy
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
@@ -116,6 +117,7 @@ class Parts:
     means: Means
     serving: _Serving
     metrics: Metrics
+    clock_watch: ClockWatch
     clock: Clock
     randomness: Randomness
     emit: Emit = field(repr=False)
@@ -148,9 +150,9 @@ class Parts:
             self.audit.reopen()
 
 
-def build(settings: Settings, identities: Identities, *, log_stream: TextIO) -> Parts:
+def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clock: Clocks = SYSTEM_CLOCK) -> Parts:
     """Build a daemon's parts; opens the audit log. Raises LocalError when it cannot be opened safely."""
-    clock, randomness = SystemClock(), SystemRandomness()
+    randomness = SystemRandomness()
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
     means = means_of(settings, identities, clock, randomness, emit)
@@ -176,6 +178,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO) -> 
         means=means,
         serving=serving,
         metrics=metrics,
+        clock_watch=ClockWatch(clock, emit),
         clock=clock,
         randomness=randomness,
         emit=emit,

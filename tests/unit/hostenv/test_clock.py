@@ -18,6 +18,15 @@ def test_the_boot_clock_is_that_of_the_kernel() -> None:
     assert before <= read <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def test_the_awake_clock_is_the_one_that_timers_follow() -> None:
+    """It is behind the boot clock by the time that the machine slept."""
+    before = time.monotonic()
+
+    read = SystemClock().awake()
+
+    assert before <= read <= time.monotonic()
+
+
 def test_the_wall_clock_gives_unix_seconds() -> None:
     """Not milliseconds, not local time."""
     before = dt.datetime.now(dt.UTC).timestamp()

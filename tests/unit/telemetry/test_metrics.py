@@ -163,6 +163,17 @@ def test_a_refused_reload_is_shown_until_a_good_one():
     assert [value(metrics, name) for name in names] == [0, 1]
 
 
+def test_clocks_that_were_set_and_machines_that_slept_are_counted():
+    """What else went wrong at that time may have to do with it."""
+    metrics = Metrics()
+
+    metrics.count(events.ClockJumped(by=7_200.0))
+    metrics.count(events.MachineResumed(asleep=60.0))
+
+    assert value(metrics, "token_broker_clock_jumps_total") == 1
+    assert value(metrics, "token_broker_machine_resumes_total") == 1
+
+
 def test_suspended_clients_and_sandbox_issuers_are_shown():
     """As states, so that an alert lasts as long as they do."""
     metrics = expecting()

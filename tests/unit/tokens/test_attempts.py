@@ -11,7 +11,9 @@ from broker.oauth.messages import Request, Response
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.serving import TokenState
+from broker.tokens.spec import Refresh
 from tests.fakes import Dice
+from tests.jumping import advance, loop_time
 from tests.unit.tokens.tokens import spec
 from tests.unit.tokens.world import CLIENT, ISSUER, FakeSession, json_response, running
 
@@ -102,6 +104,55 @@ async def test_clients_that_share_a_certificate_have_a_breaker_each():
         await asyncio.sleep(240.0)
 
         assert [event.token for event in world.events.of(TokenRefreshed)] == ["b", "b"]
+
+
+async def test_what_a_wrong_clock_spoiled_is_tried_again_when_it_is_put_right():
+    """An assertion from the future is refused, which is retried slowly; once the clock is right, within 2 s."""
+    refused = json_response({"error": "invalid_client"}, status=401)
+    async with running(session=FakeSession(script=[refused])) as world:
+        await asyncio.sleep(200.0)
+        before = len(world.session.requests)
+        world.registry.reconsider()
+        await asyncio.sleep(2.5)
+
+        assert before == 1
+        assert world.registry.status("directory").state is TokenState.FRESH
+
+
+async def test_a_client_that_was_suspended_by_a_wrong_clock_probes_at_once():
+    """Its certificate seemed to have ended; a quarter of an hour later is too late."""
+    session = FakeSession(default=SUSPECTED)
+    async with running(spec("a"), spec("b"), spec("c"), spec("d"), session=session) as world:
+        await asyncio.sleep(20.0)
+        session.default = None
+        world.registry.reconsider()
+        await asyncio.sleep(10.0)
+
+        assert {world.registry.status(name).state for name in "abcd"} == {TokenState.FRESH}
+
+
+async def test_a_clock_that_was_set_costs_no_request():
+    """A token in hand is kept, one that is not due is not fetched, and one that nobody asked for neither."""
+    async with running(spec("a"), spec("b", refresh=Refresh.ON_DEMAND)) as world:
+        await asyncio.sleep(10.0)
+        world.clock.wall_offset = 7_200.0
+        world.registry.reconsider()
+        await asyncio.sleep(10.0)
+
+        assert len(world.session.requests) == 1
+        assert (await world.registry.get("a", min_valid=None, wait=0.0)).expires_in >= 279
+
+
+async def test_after_a_sleep_what_ended_is_fetched_at_once():
+    """Whoever looks at the clocks does not wait for the alarm."""
+    async with running() as world:
+        await asyncio.sleep(10.0)
+        advance(3_600.0)
+        world.registry.reconsider()
+        at = loop_time()
+        await asyncio.sleep(0.5)
+
+        assert world.session.at[1:] == [at]
 
 
 async def test_a_bug_in_an_attempt_costs_that_attempt_only():
