@@ -2,13 +2,15 @@
 Keeps one token: holds its state, takes events through the table in ``state`` and reports what came of it.
 
 A keeper starts no task and sets no timer; the registry does, when ``handle`` says so. Callers that have to
-wait share one future, which every change of state resolves.
+wait share one future, which every change of state resolves; those that wait for news share another, which
+only a change resolves that they can see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 from broker.events import Emit, TokenExpired, TokenLapsed
 from broker.oauth.reasons import Reason
@@ -16,7 +18,7 @@ from broker.tokens import state as table
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import Fate, carried
 from broker.tokens.schedule import min_valid_of
-from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
+from broker.tokens.serving import Serving, Standing, TokenState, TokenStatus, TokenUnavailableError
 from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
 
 MIN_SERVED = 1.0
@@ -34,6 +36,7 @@ class Keeper:
 
     def __init__(self, spec: TokenSpec, *, clock: Clock, randomness: Randomness, emit: Emit) -> None:
         self.spec = spec
+        self.watchers = 0  # callers that wait for news: as long as there are some, somebody asks
         self.state: table.State = table.at_rest(table.Missing(due_at=clock.boot()), eager=self._is_eager)
         self.attempts = 0
         self.alarms: set[float] = set()
@@ -42,12 +45,13 @@ class Keeper:
         self._emit = emit
         self._spread = randomness.uniform()
         self._changed: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[None] | None = None
 
     def handle(self, event: table.Event) -> int | None:
         """Take *event* through the table; give the number of an attempt that has to be started, or None."""
         chance = table.Chance(spread=self._spread, dice=self._randomness.uniform())
         now = self._clock.boot()
-        before = self.state
+        before, stood = self.state, self.standing()
         self.state, effects = table.step(
             self.state, event, now=now, chance=chance, next_attempt=self.attempts + 1, eager=self._is_eager
         )
@@ -61,14 +65,14 @@ class Keeper:
                 case table.Lapsed():
                     self._emit(TokenLapsed(token=self.spec.name))
         if self.state is not before:
-            self._announce()
+            self._announce(news=self.standing() != stood)
         return begun
 
     def carry(self, spec: TokenSpec, fate: Fate) -> None:
         """Go on as *spec* of another configuration; no attempt that runs is waited for any longer."""
         self.spec = spec
         self.state = carried(self.state, fate, now=self._clock.boot(), spread=self._spread, eager=self._is_eager)
-        self._announce()
+        self._announce(news=True)
 
     def wake_at(self) -> float | None:
         """Say when the keeper needs the next ``Tick``, if it does."""
@@ -87,7 +91,23 @@ class Keeper:
         serving = None if token is None else self._serve(token, MIN_SERVED)
         if serving is None:
             raise self._unavailable()
-        return serving
+        return replace(serving, enough=False)
+
+    def has_other_than(self, etag: str | None) -> bool:
+        """Say whether there is a good token, and it is not the one of *etag*."""
+        serving = self.servable(0.0)
+        return serving is not None and serving.token.etag != etag
+
+    def standing(self) -> Standing:
+        """Give what callers can see of the token."""
+        token = table.token_of(self.state)
+        return Standing(etag=None if token is None else token.etag, failing=table.failure_of(self.state) is not None)
+
+    def news(self) -> asyncio.Future[None]:
+        """Give what is resolved when the standing changes, or the configuration. Shared: not to be cancelled."""
+        if self._news is None:
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
 
     def is_running(self) -> bool:
         """Say whether an attempt is under way."""
@@ -132,7 +152,7 @@ class Keeper:
 
     @property
     def _is_eager(self) -> bool:
-        return self.spec.refresh is Refresh.EAGER
+        return self.spec.refresh is Refresh.EAGER or self.watchers > 0
 
     def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
         now = self._clock.boot()
@@ -182,7 +202,9 @@ class Keeper:
             hint=None if failure is None else failure.hint,
         )
 
-    def _announce(self) -> None:
+    def _announce(self, *, news: bool) -> None:
         changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        told, self._news = (self._news, None) if news else (None, self._news)
+        for future in (changed, told):
+            if future is not None and not future.done():
+                future.set_result(None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer
-from broker.tokens.serving import Serving, TokenStatus
+from broker.tokens.serving import Serving, Standing, TokenStatus
 
 
 class Clock(Protocol):
@@ -71,6 +74,19 @@ class MetadataSource(Protocol):
         """Take in that a request failed which the metadata led to: it may have changed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """
+    What a caller that waits for news of a token looks at.
+
+    *news* is resolved when the standing changes or the configuration is replaced; it is shared and must not be
+    cancelled. *standing* gives how the token stands now.
+    """
+
+    news: asyncio.Future[None]
+    standing: Callable[[], Standing]
+
+
 class TokenSource(Protocol):
     """What the local API needs: implemented by ``tokens.registry.Registry``."""
 
@@ -81,6 +97,18 @@ class TokenSource(Protocol):
         Waits at most *wait* seconds for a refresh. Raises TokenUnavailableError; KeyError for a name that is
         not configured.
         """
+
+    async def refresh(self, name: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        """
+        Fetch another token now, and give it.
+
+        Gives the one in hand if it is not the *rejected* one (an ETag), was fetched within the cooldown, or is
+        still good when the attempt failed or took longer than *wait* seconds. Callers share an attempt; whose
+        call begins one has *begun* called. Raises as ``get``.
+        """
+
+    def watch(self, name: str) -> AbstractContextManager[Watch]:
+        """Take in that a caller waits for news of the token *name*, while the block runs. Raises KeyError."""
 
     def status(self, name: str) -> TokenStatus:
         """Say how the token *name* stands. Raises KeyError."""

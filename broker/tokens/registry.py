@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import NoReturn
@@ -18,7 +19,7 @@ from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.attempts import Attempts
 from broker.tokens.keeper import Keeper
-from broker.tokens.ports import Clock, Randomness
+from broker.tokens.ports import Clock, Randomness, Watch
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
 from broker.tokens.spec import TokenSpec
@@ -81,22 +82,35 @@ class Registry:
         deadline = self._clock.boot() + wait
         self._handle(keeper, table.Asked())
         while (serving := keeper.servable(min_valid)) is None:
-            if self._keepers.get(name) is not keeper:
-                return keeper.last_resort()  # no longer configured
             self._handle(keeper, table.Wanted())
-            self._attempts.hasten(keeper)
-            running = keeper.is_running()
-            left = keeper.patience(deadline - self._clock.boot())
-            if left <= 0:
+            if not await self._next(keeper, deadline):
                 return keeper.last_resort()
-            try:
-                async with asyncio.timeout(left):
-                    await keeper.change()
-            except TimeoutError:
-                return keeper.last_resort()
-            if running and not keeper.is_running() and not isinstance(keeper.state, table.Fresh):
-                return keeper.last_resort()  # the attempt it waited for failed: the next one is not its own
         return serving
+
+    async def refresh(self, name: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        """Give another token than the one in hand, as far as there is one: see ``ports.TokenSource``."""
+        keeper = self._keepers[name]
+        deadline = self._clock.boot() + wait
+        self._handle(keeper, table.Asked())
+        if rejected is None or not keeper.has_other_than(rejected):
+            before, attempts = keeper.standing().etag, keeper.attempts
+            self._handle(keeper, table.Forced())
+            if keeper.attempts != attempts:
+                begun()
+            while not keeper.has_other_than(before) and await self._next(keeper, deadline):
+                pass
+        return keeper.last_resort()
+
+    @contextmanager
+    def watch(self, name: str) -> Iterator[Watch]:
+        """Let a caller wait for news of the token *name*: see ``ports.TokenSource``."""
+        keeper = self._keepers[name]
+        keeper.watchers += 1
+        try:
+            self._set_alarm(keeper)
+            yield Watch(news=keeper.news(), standing=keeper.standing)
+        finally:
+            keeper.watchers -= 1
 
     async def run(self) -> NoReturn:
         """Keep every token, until cancelled; the attempts that run then are cancelled, too."""
@@ -136,6 +150,23 @@ class Registry:
         for name in before.keys() - self._keepers.keys():
             before[name].carry(before[name].spec, Fate.DROPPED)
         return under_way
+
+    async def _next(self, keeper: Keeper, deadline: float) -> bool:
+        """Wait, in haste, for the attempt that runs or comes in time; gives whether that may have helped."""
+        if self._keepers.get(keeper.spec.name) is not keeper:
+            return False  # no longer configured
+        self._attempts.hasten(keeper)
+        running = keeper.is_running()
+        left = keeper.patience(deadline - self._clock.boot())
+        if left <= 0:
+            return False
+        try:
+            async with asyncio.timeout(left):
+                await keeper.change()
+        except TimeoutError:
+            return False
+        # When the attempt that was waited for has failed, the next one is not the caller's own.
+        return not running or keeper.is_running() or isinstance(keeper.state, table.Fresh)
 
     def reconsider(self) -> None:
         """

@@ -30,13 +30,27 @@ class Serving:
     A token for one answer.
 
     *expires_in* are whole seconds left and *expires_at* Unix seconds, both computed now, whatever happened to
-    the wall clock; *stale*: past its refresh time.
+    the wall clock; *stale*: past its refresh time; *enough*: it has the validity that was asked for, and is
+    not merely the best there is.
     """
 
     token: IssuedToken
     expires_in: int
     expires_at: int
     stale: bool
+    enough: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """
+    What callers can see of a token, but for the passing of time: which one it is, and whether its refresh fails.
+
+    That a refresh began is nothing to be seen, nor is that it failed once more.
+    """
+
+    etag: str | None
+    failing: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ awaits, reads no clock, draws no chance, emits nothing.
        ^                  |                        |                          |   |
        +-----failed-------+                        +--------expired-----------+   +--failed--> Stale --due--> Refreshing
 
+A caller whose token was rejected forces what is not due yet: at most once in a cooldown.
+
 A token that is kept on demand rests in Idle instead of Missing, where no clock moves it: only a caller does.
 Nor is one in hand refreshed by the clock alone. While its attempts are held back, a caller moves it on to
 Missing: the next attempt is then planned, because somebody wants it.
@@ -35,7 +37,8 @@ class Failure:
     """
     Why the last attempt brought nothing. *code* is a reason; *in_a_row* counts failures since the last success.
 
-    *server_error* is a registered OAuth code or ``unrecognized``; *retry_after* what the server asked for.
+    *server_error* is a registered OAuth code or ``unrecognized``; *retry_after* what the server asked for;
+    *forced_at* is when a caller last forced an attempt since the last success.
     """
 
     code: str
@@ -44,6 +47,7 @@ class Failure:
     server_error: str | None = None
     hint: str | None = None
     retry_after: float | None = None
+    forced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +68,11 @@ class Idle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetching:
-    """No token; *attempt* runs."""
+    """No token; *attempt* runs. *forced_at* is when a caller forced it, if one did."""
 
     attempt: int
     failure: Failure | None = None
+    forced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +85,13 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshing:
-    """A token in hand and *attempt* running for the next one."""
+    """A token in hand and *attempt* running for the next one. *forced_at* is when a caller forced it, if one did."""
 
     token: IssuedToken
     refresh_at: float
     attempt: int
     failure: Failure | None = None
+    forced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +123,11 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forced:
+    """A caller needs another token, however good the one in hand looks: it was rejected somewhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unblocked:
     """What held attempts back is gone: the client is answered again, or a key, certificate or setting is new."""
 
@@ -137,7 +148,7 @@ class Failed:
     failure: Failure
 
 
-Event = Tick | Asked | Wanted | Unblocked | Succeeded | Failed
+Event = Tick | Asked | Wanted | Forced | Unblocked | Succeeded | Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,20 +202,16 @@ def step(state: State, event: Event, *, now: float, chance: Chance, next_attempt
             due_by_clock and now >= due_at
         ):
             return _refresh(token, refresh_at, failure, next_attempt, effects)
+        case _, Forced():
+            return _force(state, now, next_attempt, effects)
         case Missing() | Idle() | Stale(), Unblocked() if _is_held_back(state.failure):
             return replace(state, due_at=min(state.due_at, now + UNBLOCKED_WITHIN * chance.spread)), effects
         case Fetching(attempt=running) | Refreshing(attempt=running), Succeeded(attempt=attempt, token=token) if (
             attempt == running
         ):
             return _keep(token, now, chance, eager=eager), effects
-        case Fetching(attempt=running, failure=before), Failed(attempt=attempt, failure=failure) if attempt == running:
-            failure = _counted(failure, before)
-            return _without(now + _delay(failure, None, chance), failure, eager=eager), effects
-        case Refreshing(attempt=running) as held, Failed(attempt=attempt, failure=failure) if attempt == running:
-            failure = _counted(failure, held.failure)
-            due_at = now + _delay(failure, held.token.expires_at - now, chance)
-            stale = Stale(token=held.token, refresh_at=held.refresh_at, due_at=due_at, failure=failure)
-            return stale, effects
+        case Fetching() | Refreshing(), Failed(attempt=attempt, failure=failure) if attempt == state.attempt:
+            return _fail(state, failure, now, chance, eager=eager), effects
         case _:
             return state, effects
 
@@ -264,8 +271,8 @@ def _expire(state: State, now: float, *, eager: bool) -> Step:
     if token is None or now < token.expires_at:
         return state, ()
     match state:
-        case Refreshing(attempt=attempt, failure=failure):
-            return Fetching(attempt=attempt, failure=failure), (Expired(),)
+        case Refreshing(attempt=attempt, failure=failure, forced_at=forced_at):
+            return Fetching(attempt=attempt, failure=failure, forced_at=forced_at), (Expired(),)
         case Stale(due_at=due_at, failure=failure):
             return _without(due_at, failure, eager=eager), (Expired() if eager else Lapsed(),)
         case _:
@@ -275,6 +282,37 @@ def _expire(state: State, now: float, *, eager: bool) -> Step:
 
 def _cooled_down(token: IssuedToken, now: float) -> bool:
     return now - token.obtained_at >= schedule.REFRESH_COOLDOWN
+
+
+def _force(state: State, now: float, attempt: int, effects: tuple[Effect, ...]) -> Step:
+    """
+    Begin an attempt that a caller asks for whatever is in hand; one that runs already is shared.
+
+    It shortens no backoff but that of an error which somebody has to mend: perhaps somebody just did. Then,
+    too, one comes in a cooldown at most, and none before the server wants it. The token in hand is past its
+    time from then on.
+    """
+    match state:
+        case Missing() | Idle() if now >= state.due_at or _may_be_mended(state.failure, now):
+            return Fetching(attempt=attempt, failure=state.failure, forced_at=now), (*effects, Begin(attempt=attempt))
+        case Idle(due_at=due_at, failure=failure):
+            return Missing(due_at=due_at, failure=failure), effects
+        case Fresh() if _cooled_down(state.token, now):
+            failure = None
+        case Stale() if now >= state.due_at or (_cooled_down(state.token, now) and _may_be_mended(state.failure, now)):
+            failure = state.failure
+        case _:
+            return state, effects
+    at = min(state.refresh_at, now)
+    forced = Refreshing(token=state.token, refresh_at=at, attempt=attempt, failure=failure, forced_at=now)
+    return forced, (*effects, Begin(attempt=attempt))
+
+
+def _may_be_mended(failure: Failure | None, now: float) -> bool:
+    """Say whether a caller may have an error tried again ahead of its time."""
+    if failure is None or failure.pace is not Pace.SLOW or failure.retry_after is not None:
+        return False
+    return failure.forced_at is None or now - failure.forced_at >= schedule.REFRESH_COOLDOWN
 
 
 def _fetch(failure: Failure | None, attempt: int, effects: tuple[Effect, ...]) -> Step:
@@ -297,10 +335,21 @@ def _keep(token: IssuedToken, now: float, chance: Chance, *, eager: bool) -> Sta
     return Fresh(token=token, refresh_at=refresh_at)
 
 
-def _counted(failure: Failure, before: Failure | None) -> Failure:
-    """Count failures in a row; what was not tried is none."""
+def _fail(state: Fetching | Refreshing, failure: Failure, now: float, chance: Chance, *, eager: bool) -> State:
+    """Plan the next attempt; a token in hand stays."""
+    failure = _counted(failure, state.failure, state.forced_at)
+    if isinstance(state, Fetching):
+        return _without(now + _delay(failure, None, chance), failure, eager=eager)
+    due_at = now + _delay(failure, state.token.expires_at - now, chance)
+    return Stale(token=state.token, refresh_at=state.refresh_at, due_at=due_at, failure=failure)
+
+
+def _counted(failure: Failure, before: Failure | None, forced_at: float | None) -> Failure:
+    """Count failures in a row, and remember when one was forced; what was not tried is no failure."""
+    if forced_at is None and before is not None:
+        forced_at = before.forced_at
     tried = 0 if failure.pace is Pace.HELD else 1
-    return replace(failure, in_a_row=tried + (0 if before is None else before.in_a_row))
+    return replace(failure, in_a_row=tried + (0 if before is None else before.in_a_row), forced_at=forced_at)
 
 
 def _delay(failure: Failure, remaining: float | None, chance: Chance) -> float:

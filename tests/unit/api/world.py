@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from broker.api.listeners import UnixListener
 from broker.api.server import ApiServer
 from broker.oauth.secret import AccessToken
 from broker.policy.rules import Policy, Workload
-from broker.tokens.serving import Serving, TokenState, TokenStatus, TokenUnavailableError
+from broker.tokens.ports import Watch
+from broker.tokens.serving import Serving, Standing, TokenState, TokenStatus, TokenUnavailableError
 from broker.tokens.spec import IssuedToken
 from tests.fakes import Dice, Events, LoopClock
 
@@ -74,7 +75,9 @@ class FakeTokens:
     """
     Answers ``get`` with what *answers* holds: a serving, or an exception to raise.
 
-    While *held* is set, ``get`` waits for it, or for as long as the caller may; *asked* are its arguments.
+    While *held* is set, ``get`` waits for it, or for as long as the caller may; *asked* are its arguments,
+    *forced* those of ``refresh``, which says that it *begins* an attempt, or does not. Who watches is woken by
+    ``tell``; *watched* counts them.
     """
 
     answers: dict[str, Serving | Exception] = field(default_factory=lambda: {"directory": serving()})
@@ -82,6 +85,38 @@ class FakeTokens:
     held: asyncio.Event | None = None
     asked: list[tuple[str, float | None, float]] = field(default_factory=list)
     cancelled: int = 0
+    begins: bool = True
+    forced: list[tuple[str, str | None, float]] = field(default_factory=list)
+    standings: dict[str, Standing] = field(default_factory=dict)
+    futures: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    watched: int = 0
+
+    async def refresh(self, name: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        self.forced.append((name, rejected, wait))
+        if self.begins:
+            begun()
+        answer = await self.get(name, min_valid=None, wait=wait)
+        self.asked.pop()
+        return answer
+
+    @contextlib.contextmanager
+    def watch(self, name: str) -> Iterator[Watch]:
+        if name not in self.futures:
+            self.futures[name] = asyncio.get_running_loop().create_future()
+        self.watched += 1
+        try:
+            yield Watch(news=self.futures[name], standing=lambda: self.standing(name))
+        finally:
+            self.watched -= 1
+
+    def standing(self, name: str) -> Standing:
+        answer = self.answers.get(name)
+        etag = answer.token.etag if isinstance(answer, Serving) else None
+        return self.standings.get(name, Standing(etag=etag, failing=etag is None))
+
+    def tell(self, name: str = "directory") -> None:
+        """Wake who waits for news."""
+        self.futures.pop(name).set_result(None)
 
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         self.asked.append((name, min_valid, wait))

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from broker.errors import Outcome, RemoteError
 from broker.events import TokenExpired, TokenLapsed
-from broker.tokens.serving import TokenState, TokenUnavailableError
+from broker.tokens.serving import Serving, Standing, TokenState, TokenUnavailableError
 from broker.tokens.spec import Refresh
 from tests.jumping import advance, loop_time
 from tests.unit.tokens.tokens import spec
-from tests.unit.tokens.world import FakeSession, build, running
+from tests.unit.tokens.world import FakeSession, World, build, json_response, running
 
 DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
 
@@ -355,3 +357,219 @@ async def test_on_demand_callers_do_not_hammer_a_server_that_is_down():
         assert all(1 <= seconds <= 60 for seconds in retry_after)
         assert len(world.session.requests) <= busy + 1  # what the last caller planned, and nothing for nobody
         assert world.registry.status("directory").state is TokenState.UNAVAILABLE
+
+
+REFUSED = json_response({"error": "invalid_client"}, 401)
+
+
+async def forced(world: World, *, rejected: str | None = None, wait: float = 10.0) -> tuple[Serving, int]:
+    """Force a refresh; gives how many attempts it began, too."""
+    begun: list[bool] = []
+    serving = await world.registry.refresh("directory", rejected=rejected, wait=wait, begun=lambda: begun.append(True))
+    return serving, len(begun)
+
+
+async def test_a_forced_refresh_brings_another_token():
+    """Long before its time, and it is served to all from then on."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+
+        after, begun = await forced(world, rejected=before.token.etag)
+
+        assert after.token.etag != before.token.etag
+        assert (begun, after.stale, len(world.session.requests)) == (1, False, 2)
+        assert (await world.registry.get("directory", min_valid=None, wait=0.0)).token is after.token
+
+
+async def test_a_token_that_was_replaced_already_is_given_at_once():
+    """Whoever was late to notice causes no request."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(100.0)
+
+        serving, begun = await forced(world, rejected="another")
+
+        assert (serving.token.generation, begun, len(world.session.requests)) == (1, 0, 1)
+
+
+async def test_within_the_cooldown_the_token_in_hand_is_given():
+    """Rejected or not: it is a minute old at most, and another one would be no better."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(59.0)
+        asked_at = loop_time()
+
+        serving, begun = await forced(world, rejected=before.token.etag)
+
+        assert (serving.token, begun, len(world.session.requests)) == (before.token, 0, 1)
+        assert loop_time() == asked_at
+
+
+async def test_fifty_callers_that_force_share_one_attempt():
+    """One of them began it; all get its token."""
+    async with running(session=FakeSession(expires_in=3_600, delay=2.0)) as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(forced(world, rejected=before.token.etag)) for _ in range(50)]
+
+        assert {task.result()[0].token.generation for task in tasks} == {2}
+        assert sum(task.result()[1] for task in tasks) == 1
+        assert len(world.session.requests) == 2
+
+
+@pytest.mark.parametrize("failure", [DOWN, REFUSED])
+async def test_when_a_forced_refresh_fails_the_token_in_hand_is_given_and_says_that_it_is_stale(failure: Any):
+    """At once, not when the next attempt has failed, too."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+        world.session.default = failure
+        asked_at = loop_time()
+
+        serving, _ = await forced(world, rejected=before.token.etag)
+
+        assert (serving.token, serving.stale) == (before.token, True)
+        assert loop_time() == asked_at
+
+
+async def test_when_a_forced_refresh_takes_too_long_the_token_in_hand_is_given():
+    """The attempt goes on."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        before = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+        world.session.delay = 15.0
+
+        serving, _ = await forced(world)
+        await asyncio.sleep(10.0)
+
+        assert serving.token is before.token
+        assert (await world.registry.get("directory", min_valid=None, wait=0.0)).token.generation == 2
+
+
+async def test_without_a_token_a_forced_refresh_fails_as_the_server_does():
+    """And what somebody has mended is tried at once."""
+    async with running(session=FakeSession(default=REFUSED)) as world:
+        await asyncio.sleep(10.0)
+        with pytest.raises(TokenUnavailableError) as refused:
+            await forced(world)
+        world.session.default = None
+        with pytest.raises(TokenUnavailableError):
+            await forced(world)
+        await asyncio.sleep(60.0)
+        serving, begun = await forced(world)
+
+        assert refused.value.server_error == "invalid_client"
+        assert (serving.token.generation, begun, len(world.session.requests)) == (3, 1, 3)
+
+
+async def test_a_caller_that_loops_on_a_failing_forced_refresh_is_bounded():
+    """Five hundred times in five minutes, against a server that refuses the client: one attempt a minute."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+        world.session.default = REFUSED
+        for _ in range(500):
+            await forced(world)
+            await asyncio.sleep(0.6)
+
+        assert len(world.session.requests) <= 1 + 5 + 1
+
+
+async def test_a_token_that_is_dropped_while_it_is_forced_is_not_served():
+    """Its configuration went."""
+    async with running(session=FakeSession(expires_in=3_600)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(60.0)
+        world.session.delay = 5.0
+        began = loop_time()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(refusal(forced(world)))
+            await asyncio.sleep(1.0)
+            world.registry.replace([], {})
+
+        assert waiting.result().code == "temporarily_unavailable"
+        assert loop_time() - began == pytest.approx(1.0)
+
+
+async def refusal(asked: Coroutine[Any, Any, object]) -> TokenUnavailableError:
+    with pytest.raises(TokenUnavailableError) as refused:
+        await asked
+    return refused.value
+
+
+async def test_a_new_token_is_news():
+    """Told once it is there, and not when its refresh begins."""
+    async with running(session=FakeSession(expires_in=300, delay=3.0)) as world:
+        began = loop_time()
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        with world.registry.watch("directory") as watch:
+            before = watch.standing()
+            await asyncio.wait([watch.news])
+
+            assert loop_time() - began == pytest.approx(3.0 + 210.0)
+            assert watch.standing() != before
+            assert not watch.standing().failing
+
+
+async def test_that_refreshing_fails_is_news_and_that_it_goes_on_failing_is_none():
+    """Nobody is woken by each attempt of an outage; the next news is the end of the token."""
+    async with running(session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        began = loop_time()
+        world.session.default = DOWN
+        with world.registry.watch("directory") as watch:
+            await asyncio.wait([watch.news])
+            failed_at, standing = loop_time(), watch.standing()
+        with world.registry.watch("directory") as watch:
+            await asyncio.wait([watch.news])
+
+            assert [failed_at - began, loop_time() - began] == pytest.approx([210.0, 300.0])
+            assert (standing.failing, standing.etag is None) == (True, False)
+            assert watch.standing() == Standing(etag=None, failing=True)
+            assert len(world.session.requests) > 5
+
+
+async def test_five_hundred_callers_wait_for_news_as_one():
+    """They share one future, and one request brings them all the next token."""
+    async with running(session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        began = loop_time()
+        woken: list[float] = []
+
+        async def wait() -> None:
+            with world.registry.watch("directory") as watch:
+                await asyncio.wait([watch.news])
+                woken.append(loop_time())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(500):
+                group.create_task(wait())
+
+        assert set(woken) == {began + 210.0}
+        assert len(world.session.requests) == 2
+
+
+async def test_on_demand_who_waits_for_news_is_somebody_who_asks():
+    """The token is refreshed in time while somebody waits, and not once nobody does."""
+    async with running(spec(refresh=Refresh.ON_DEMAND), session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        began = loop_time()
+        with world.registry.watch("directory") as watch:
+            await asyncio.wait([watch.news])
+            first = loop_time() - began
+        await asyncio.sleep(1_000.0)
+
+        assert first == pytest.approx(210.0)
+        assert len(world.session.requests) == 2
+
+
+async def test_an_unknown_name_cannot_be_watched_nor_forced():
+    """As with get, that is a bug of the caller."""
+    async with running() as world:
+        with pytest.raises(KeyError), world.registry.watch("nothing"):
+            pass
+        with pytest.raises(KeyError):
+            await world.registry.refresh("nothing", rejected=None, wait=0.0, begun=lambda: None)

@@ -251,3 +251,15 @@ async def test_who_waits_for_a_token_on_demand_is_not_disturbed_by_a_reload():
 
     assert serving.expires_in > 0
     assert (len(slow.requests), len(quick.requests)) == (1, 1)
+
+
+async def test_a_reload_is_news_whatever_it_changes():
+    """Who waits asks again what it may have."""
+    async with running(session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        with world.registry.watch("directory") as watch:
+            before = watch.standing()
+            world.registry.replace([spec()], {"app": registration(world.session)})
+
+            assert watch.news.done()
+            assert watch.standing() == before

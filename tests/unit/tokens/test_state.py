@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +18,7 @@ from broker.tokens.state import (
     Failed,
     Failure,
     Fetching,
+    Forced,
     Fresh,
     Idle,
     Lapsed,
@@ -245,7 +247,7 @@ class World:
 
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["tick", "wanted", "succeed", "fail", "stray"]),
+        st.sampled_from(["tick", "wanted", "forced", "succeed", "fail", "stray"]),
         st.floats(0, 400),
         st.floats(1, 600),
         st.floats(0, 0.999),
@@ -292,6 +294,8 @@ def test_whatever_happens_a_next_attempt_comes_and_no_token_outlives_its_end(
                 world.take(Tick(), dice)
             case "wanted":
                 world.take(Wanted(), dice)
+            case "forced":
+                world.take(Forced(), dice)
             case "succeed":
                 world.finish(lifetime, dice)
             case "fail":
@@ -374,3 +378,115 @@ def test_a_state_comes_to_rest_as_the_configuration_has_it():
     assert table.at_rest(Missing(due_at=5.0, failure=FAILURE), eager=False) == Idle(due_at=5.0, failure=FAILURE)
     assert table.at_rest(Idle(due_at=5.0), eager=True) == Missing(due_at=5.0)
     assert table.at_rest(FRESH, eager=False) is FRESH
+
+
+SLOW = Failure(code="server_refused", pace=Pace.SLOW, server_error="invalid_client")
+HELD = Failure(code="client_suspended", pace=Pace.HELD)
+
+
+def test_a_forced_refresh_comes_whatever_is_left_of_the_token():
+    """Not within the cooldown. From then on the token in hand is past its time."""
+    assert step(FRESH, Forced(), 1_059.9) == (FRESH, ())
+    assert step(FRESH, Forced(), 1_060.0) == (
+        Refreshing(token=TOKEN, refresh_at=1_060.0, attempt=7, forced_at=1_060.0),
+        (Begin(attempt=7),),
+    )
+    assert step(FRESH, Forced(), 1_250.0)[0] == Refreshing(
+        token=TOKEN, refresh_at=1_210.0, attempt=7, forced_at=1_250.0
+    )
+
+
+@pytest.mark.parametrize("state", [Fetching(attempt=6), REFRESHING])
+def test_callers_that_force_share_the_attempt_that_runs(state: State):
+    """Whoever began it."""
+    assert step(state, Forced(), 1_215.0) == (state, ())
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Missing(due_at=1_250.0, failure=FAILURE),
+        Missing(due_at=1_250.0, failure=HELD),
+        Missing(due_at=1_250.0),
+        STALE,
+        Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_220.0, failure=HELD),
+        Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_220.0, failure=replace(SLOW, retry_after=30.0)),
+    ],
+)
+def test_a_forced_refresh_shortens_no_backoff(state: State):
+    """Neither that of an outage, nor the probes of a suspended client, nor what the server asked for."""
+    assert step(state, Forced(), 1_219.0) == (state, ())
+
+
+def test_a_forced_refresh_comes_when_an_attempt_is_due():
+    """With a token in hand and without one."""
+    assert step(STALE, Forced(), 1_220.0) == (
+        Refreshing(token=TOKEN, refresh_at=1_210.0, attempt=7, failure=FAILURE, forced_at=1_220.0),
+        (Begin(attempt=7),),
+    )
+    assert step(Missing(due_at=5.0, failure=FAILURE), Forced(), 5.0) == (
+        Fetching(attempt=7, failure=FAILURE, forced_at=5.0),
+        (Begin(attempt=7),),
+    )
+
+
+def test_an_error_that_somebody_has_to_mend_is_tried_at_once_when_a_caller_forces_it():
+    """Perhaps somebody did."""
+    stale = Stale(token=TOKEN, refresh_at=1_210.0, due_at=1_290.0, failure=SLOW)
+
+    assert step(stale, Forced(), 1_219.0)[1] == (Begin(attempt=7),)
+    assert step(Missing(due_at=1_900.0, failure=SLOW), Forced(), 1_400.0)[1] == (Begin(attempt=7),)
+    assert step(Idle(due_at=1_900.0, failure=SLOW), Forced(), 1_400.0)[1] == (Begin(attempt=7),)
+
+
+def test_a_new_token_that_fails_early_is_not_forced_either():
+    """Within the cooldown there is no other attempt than those that are planned."""
+    young = Stale(token=NEXT, refresh_at=1_220.0, due_at=1_900.0, failure=SLOW)
+
+    assert step(young, Forced(), 1_269.0) == (young, ())
+    assert step(young, Forced(), 1_270.0)[1] == (Begin(attempt=7),)
+
+
+@pytest.mark.parametrize("failure", [FAILURE, SLOW])
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_a_caller_that_forces_all_the_time_is_bounded_by_the_cooldown(token: object, failure: Failure):
+    """Every tenth of a second for ten minutes, against a server that refuses: one attempt a minute and no more."""
+    state: State = FRESH if token else Missing(due_at=1_000.0)
+    forced_at: list[float] = []
+    for tenth in range(6_000):
+        now = 1_000.0 + tenth / 10.0
+        chance = Chance(spread=0.0, dice=0.999)
+        state, effects = table.step(state, Forced(), now=now, chance=chance, next_attempt=tenth)
+        if any(isinstance(effect, Begin) for effect in effects):
+            forced_at.append(now)
+            state, _ = table.step(state, Failed(attempt=tenth, failure=failure), now=now, chance=chance, next_attempt=0)
+
+    if failure is SLOW:
+        assert 8 <= len(forced_at) <= 11
+        # Before the token in hand ends one attempt is due in any case.
+        assert sum(after - before < 60.0 for before, after in pairwise(forced_at)) <= (1 if token else 0)
+    else:  # no more than the timer makes by itself
+        assert len(forced_at) <= 6 + 600 / 59
+
+
+def test_that_an_attempt_was_forced_is_known_until_a_success():
+    """Through other failures, and through the end of the token."""
+    forced, _ = step(FRESH, Forced(), 1_100.0)
+    ended, _ = step(forced, Tick(), 1_300.0)
+    failed, _ = step(ended, Failed(attempt=7, failure=SLOW), 1_301.0)
+    again, _ = step(failed, Tick(), 9_000.0)
+    twice, _ = step(again, Failed(attempt=7, failure=SLOW), 9_001.0)
+
+    assert isinstance(ended, Fetching)
+    assert ended.forced_at == 1_100.0
+    assert isinstance(twice, Missing)
+    assert twice.failure is not None
+    assert (twice.failure.forced_at, twice.failure.in_a_row) == (1_100.0, 2)
+
+
+def test_on_demand_a_caller_that_forces_is_one_that_asks():
+    """The next attempt is planned for it where it may not come at once."""
+    state, effects = on_demand(Idle(due_at=50.0, failure=FAILURE), Forced(), 5.0)
+
+    assert (state, effects) == (Missing(due_at=50.0, failure=FAILURE), ())
+    assert on_demand(Idle(due_at=5.0), Forced(), 5.0)[1] == (Begin(attempt=7),)
