@@ -124,8 +124,9 @@ def _tell_summary(report: Report) -> None:
     print(f"{report.records} record(s), {report.checkpoints} checkpoint(s), last number {report.last_seq or 'none'}")
     if report.tail_bytes:
         torn = f", {report.torn_bytes} of them an unfinished last line" if report.torn_bytes else ""
-        begin = "from the beginning" if report.covered_seq is None else f"after number {report.covered_seq}"
-        print(f"unprotected tail: {report.tail_records} record(s), {report.tail_bytes} byte(s){torn}, {begin}")
+        where = "from the beginning" if report.covered_seq is None else f"after number {report.covered_seq}"
+        end = f", up to number {report.last_seq}" if report.tail_records else ""
+        print(f"unprotected tail: {report.tail_records} record(s), {report.tail_bytes} byte(s){torn}, {where}{end}")
     if report.recovered:
         print(f"taken over unprotected at a start: {report.recovered} record(s)")
     if report.lost:
