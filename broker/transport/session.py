@@ -105,6 +105,8 @@ class Session:
         self._resolver = Resolver(lookup=lookup)
         self._sockets = Sockets()
         self._client: aiohttp.ClientSession | None = None
+        self._opened_at = 0.0
+        self._retired: list[aiohttp.ClientSession] = []
         self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -147,6 +149,7 @@ class Session:
         await turns_until(lambda: not self._under_way)
         if self._client is not None:
             await self._client.close()
+        await self._end_retired()
         await self._resolver.close()
         await self._sockets.end()
 
@@ -163,7 +166,8 @@ class Session:
         return progress
 
     async def _exchange(self, request: Request, progress: Progress) -> Response:
-        answer = await self._opened().request(
+        client = await self._opened()
+        answer = await client.request(
             request.method,
             URL(request.url, encoded=True),  # as it is: an endpoint is called exactly as the server wrote it
             headers=_headers(request),
@@ -212,8 +216,20 @@ class Session:
         expired = self._not_after is not None and self._not_after <= self._clock.wall()
         return translate(error, progress, certificate_expired=expired)
 
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _opened(self) -> aiohttp.ClientSession:
+        """
+        Give the client, and never one with connections from before the machine slept.
+
+        The loop's clock stood still meanwhile, so that aiohttp takes them for fresh; their peers do not.
+        """
+        asleep = self._clock.boot() - asyncio.get_running_loop().time()  # since some day, that is: compared only
+        if self._client is not None and asleep - self._opened_at > KEEPALIVE:
+            self._retired.append(self._client)
+            self._client = None
+        if len(self._under_way) <= 1:  # this call alone: nothing is under way on the others
+            await self._end_retired()
         if self._client is None:
+            self._opened_at = asleep
             self._client = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     ssl=self._ssl_context,
@@ -234,6 +250,15 @@ class Session:
                 trace_configs=[watch()],
             )
         return self._client
+
+
+    async def _end_retired(self) -> None:
+        """End clients without a good-bye, which nobody would hear."""
+        while self._retired:
+            client = self._retired.pop()
+            if client.connector is not None:
+                await client.connector.close(abort_ssl=True)
+            await client.close()
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -15,6 +15,7 @@ from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, RefreshToken
 from broker.transport.session import _OrderlyRequest, _read_piece
+from tests.fakes import HandClock
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
 
@@ -173,6 +174,44 @@ async def test_a_connection_serves_several_calls():
 
         assert len(server.heard) == 3
         assert server.connections == 1
+
+
+async def test_a_connection_from_before_the_machine_slept_is_not_used_again():
+    """Its peer, or a firewall between, has forgotten it long ago; one that is busy is left to its call."""
+    clock = HandClock()
+    async with serving(answers_ok, server_context()) as server, session(clock=clock) as connections:
+        await connections.send(post(server.url(scheme="https")))
+        await connections.send(post(server.url(scheme="https")))
+        before = server.connections
+        clock.now += 3_600.0
+        await asyncio.gather(*(connections.send(post(server.url(scheme="https"))) for _ in range(2)))
+        clock.now += 3_600.0
+        await connections.send(post(server.url(scheme="https")))
+
+        assert before == 1
+        assert server.connections == 4
+        assert len(connections._sockets.open()) == 1
+
+
+async def test_a_call_that_is_under_way_when_the_machine_sleeps_goes_on():
+    """Another one does not end it, and what it used is closed with the session."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.hear()
+        await asyncio.sleep(0.3)
+        await connection.say(OK)
+
+    clock = HandClock()
+    async with serving(handler, server_context()) as server, session(clock=clock) as connections:
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(connections.send(post(server.url(scheme="https"))))
+            await asyncio.sleep(0.1)
+            clock.now += 3_600.0
+            second = group.create_task(connections.send(post(server.url(scheme="https"))))
+
+        assert (first.result().status, second.result().status) == (200, 200)
+        assert server.connections == 2
+    assert connections._sockets.open() == []
 
 
 @pytest.mark.parametrize("request_of", [post, get])
