@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import SimpleNamespace
 
 import aiohttp
@@ -63,12 +64,19 @@ SERVER_CERTIFICATE_HINTS = {
 }
 """By OpenSSL's verification result (``X509_V_ERR_*``)."""
 
+PROXY_ADDRESS_HINT = "the proxy is at an address that is never dialed: correct proxy of [issuer.NAME], or the DNS"
+
 UNKNOWN_CA_HINT = "the server's certificate is not from a trusted CA: name its CA with ca_file of [issuer.NAME]"
 
 HINTS = {
     Reason.DNS_FAILED: "see that the name in the URL is right and that this host's name servers answer",
     Reason.ADDRESS_REFUSED: "the name leads to an address that is never dialed: correct the URL, or the DNS",
     Reason.CONNECT_FAILED: "see that the server is up, and that nothing between drops the connection",
+    Reason.PROXY_UNREACHABLE: "see that proxy of [issuer.NAME] is right and that the proxy is up",
+    Reason.PROXY_CREDENTIALS_REFUSED: "set proxy_credentials of [issuer.NAME], or correct the file that it names",
+    Reason.PROXY_REFUSED: "have the server's host and port allowed at the proxy",
+    Reason.PROXY_FAILED: "the proxy may not be able to resolve the server's name or to reach it: look at its log",
+    Reason.PROXY_TIMED_OUT: "see that the proxy is up and that the server can be reached from it",
     Reason.TLS_FAILED: "the server offers no acceptable TLS, or asks for a client certificate where there is none",
     Reason.CERTIFICATE_EXPIRED: "the client's certificate has expired: renew it",
     Reason.CERTIFICATE_SUSPECTED: "the server may refuse the client's certificate: compare it with its registration, "
@@ -79,6 +87,11 @@ MESSAGES = {
     Reason.DNS_FAILED: "the host's name could not be resolved",
     Reason.ADDRESS_REFUSED: "the host is at an address that is never dialed",
     Reason.CONNECT_FAILED: "no connection to the server",
+    Reason.PROXY_UNREACHABLE: "no connection to the proxy",
+    Reason.PROXY_CREDENTIALS_REFUSED: "the proxy does not accept the credentials, or wants some",
+    Reason.PROXY_REFUSED: "the proxy does not let us through to the server",
+    Reason.PROXY_FAILED: "the proxy made no tunnel to the server",
+    Reason.PROXY_TIMED_OUT: "no tunnel through the proxy in time",
     Reason.SERVER_CERTIFICATE_REFUSED: "the server's certificate is refused",
     Reason.TLS_FAILED: "the TLS handshake failed",
     Reason.CERTIFICATE_SUSPECTED: "the server broke off, as servers do that refuse a client certificate",
@@ -101,13 +114,14 @@ class Progress:
     """
     How far one call has come; aiohttp's trace signals keep it up to date.
 
-    *secured*: over TLS. *presents_certificate*: with a client certificate. *connected*: the TLS handshake
-    is complete too. *reused*: on a connection that has served a call before. *written*: a byte may be on
-    its way. *status*: of the answer, once its head is here.
+    *secured*: over TLS. *presents_certificate*: with a client certificate. *proxied*: through a proxy.
+    *connected*: the TLS handshake is complete too. *reused*: on a connection that has served a call before.
+    *written*: a byte of the request may be on its way. *status*: of the answer, once its head is here.
     """
 
     secured: bool
     presents_certificate: bool
+    proxied: bool = False
     connected: bool = False
     reused: bool = False
     written: bool = False
@@ -183,9 +197,11 @@ def _verdict(error: Exception, progress: Progress) -> tuple[Reason, str | None]:
     if alert is not None:
         return _verdict_on_alert(alert, progress)
     if any(isinstance(link, AddressRefusedError) for link in _chain(error)):
-        return Reason.ADDRESS_REFUSED, None
+        return Reason.ADDRESS_REFUSED, PROXY_ADDRESS_HINT if progress.proxied else None
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Reason.SERVER_CERTIFICATE_REFUSED, _server_certificate_hint(error.certificate_error)
+    if progress.proxied and not progress.connected and not _is_of_the_handshake(error):
+        return _verdict_on_tunnel(error)
     for kind, reason in REASONS:
         if isinstance(error, kind):
             return reason, None
@@ -203,6 +219,28 @@ def _verdict_on_alert(alert: str, progress: Progress) -> tuple[Reason, str | Non
     if alert in ALERTS_ABOUT_OTHER_THINGS:
         return Reason.TLS_FAILED, None
     return Reason.CERTIFICATE_SUSPECTED, f"{said}: {HINTS[Reason.CERTIFICATE_SUSPECTED]}" if said else None
+
+
+def _is_of_the_handshake(error: Exception) -> bool:
+    """Say whether the tunnel was there: aiohttp has errors of their own for the way to the proxy."""
+    to_the_proxy = aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError
+    return isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, to_the_proxy)
+
+
+def _verdict_on_tunnel(error: Exception) -> tuple[Reason, str | None]:
+    """Judge what ended a tunnel before it was there; the name that was not resolved here is the proxy's."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        reason = _reason_of_status(error.status)
+        return reason, f"it answered CONNECT with {error.status}: {HINTS[reason]}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError):
+        return Reason.PROXY_UNREACHABLE, None
+    return Reason.PROXY_TIMED_OUT if isinstance(error, TimeoutError) else Reason.PROXY_FAILED, None
+
+
+def _reason_of_status(status: int) -> Reason:
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return Reason.PROXY_CREDENTIALS_REFUSED
+    return Reason.PROXY_REFUSED if 400 <= status < 500 else Reason.PROXY_FAILED
 
 
 def _verdict_on_connecting(error: Exception, progress: Progress) -> Reason:

@@ -27,9 +27,18 @@ BUDGET = 1.5
 """Seconds after which no further try is begun: what fails slowly (a time-out) is not tried again here."""
 
 TRANSIENT = frozenset(
-    {Reason.DNS_FAILED, Reason.CONNECT_FAILED, Reason.TLS_FAILED, Reason.CONNECTION_LOST, Reason.TIMED_OUT}
+    {
+        Reason.DNS_FAILED,
+        Reason.CONNECT_FAILED,
+        Reason.PROXY_UNREACHABLE,
+        Reason.PROXY_FAILED,
+        Reason.PROXY_TIMED_OUT,
+        Reason.TLS_FAILED,
+        Reason.CONNECTION_LOST,
+        Reason.TIMED_OUT,
+    }
 )
-"""Failures that may be over the next moment; a refused certificate, for one, is not."""
+"""Failures that may be over the next moment; a refused certificate, or a proxy that refuses, is not."""
 
 Sleep = Callable[[float], Awaitable[None]]
 

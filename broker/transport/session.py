@@ -24,7 +24,16 @@ from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, p
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.tokens.ports import Clock
-from broker.transport.failures import FOREIGN, Progress, UnaskedAnswerError, refusal, translate, watch
+from broker.transport.failures import (
+    FOREIGN,
+    PROXY_ADDRESS_HINT,
+    Progress,
+    UnaskedAnswerError,
+    refusal,
+    translate,
+    watch,
+)
+from broker.transport.proxy import Proxy
 from broker.transport.resolver import Lookup, Resolver, look_up
 from broker.transport.sockets import Sockets, turns_until
 
@@ -56,6 +65,8 @@ MAX_CONNECTIONS = 16
 READ_SIZE = 64 * 1024
 """Bytes read at a time; also bounds what aiohttp buffers before it stops reading from the socket."""
 
+USER_AGENT = f"token-broker/{__version__}"
+
 FINAL_STATUSES = range(200, 600)
 """RFC 9110 section 15; 101 among others would be an answer to something that we never ask."""
 
@@ -81,8 +92,8 @@ class Session:
     Implements ``tokens.ports.Session`` with aiohttp.
 
     *thumbprint* and *not_after* describe the certificate in *ssl_context*, if it presents one. *deadline*
-    is in seconds, *max_body* in bytes; *lookup* asks for addresses. Everything of aiohttp is made at the
-    first ``send``, in its loop.
+    is in seconds, *max_body* in bytes; *lookup* asks for addresses. With a *proxy* every connection goes
+    through it, and no plain request at all. Everything of aiohttp is made at the first ``send``, in its loop.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class Session:
         clock: Clock,
         deadline: float = DEADLINE,
         max_body: int = MAX_BODY,
+        proxy: Proxy | None = None,
         lookup: Lookup = look_up,
     ) -> None:
         self._ssl_context = ssl_context
@@ -102,6 +114,7 @@ class Session:
         self._clock = clock
         self._deadline = deadline
         self._max_body = max_body
+        self._proxy = proxy
         self._resolver = Resolver(lookup=lookup)
         self._sockets = Sockets()
         self._client: aiohttp.ClientSession | None = None
@@ -160,10 +173,23 @@ class Session:
         except NotAnEndpointUrlError:
             raise refusal(Reason.ENDPOINT_REFUSED, Progress(secured=False, presents_certificate=False)) from None
         secured = target.scheme == "https"
-        progress = Progress(secured=secured, presents_certificate=secured and self._thumbprint is not None)
+        progress = Progress(
+            secured=secured,
+            presents_certificate=secured and self._thumbprint is not None,
+            proxied=self._proxy is not None,
+        )
         if is_never_dialed(target.host):
             raise refusal(Reason.ADDRESS_REFUSED, progress)
+        if self._proxy is not None:
+            self._check_way(self._proxy, progress)
         return progress
+
+    def _check_way(self, proxy: Proxy, progress: Progress) -> None:
+        """Refuse to show a proxy a plain request, and a proxy whose address is one that is never dialed."""
+        if not progress.secured:
+            raise refusal(Reason.ENDPOINT_REFUSED, progress, hint="what goes through a proxy must be https")
+        if is_never_dialed(parse_url(proxy.url).host):
+            raise refusal(Reason.ADDRESS_REFUSED, progress, hint=PROXY_ADDRESS_HINT)
 
     async def _exchange(self, request: Request, progress: Progress) -> Response:
         client = await self._opened()
@@ -173,6 +199,8 @@ class Session:
             headers=_headers(request),
             data=_form(request),
             allow_redirects=False,
+            proxy=self._proxy.url if self._proxy is not None else None,
+            proxy_headers=self._proxy.headers(USER_AGENT) if self._proxy is not None else None,
             trace_request_ctx=progress,
             middlewares=(self._once(progress),),
         )
@@ -251,7 +279,6 @@ class Session:
             )
         return self._client
 
-
     async def _end_retired(self) -> None:
         """End clients without a good-bye, which nobody would hear."""
         while self._retired:
@@ -263,7 +290,7 @@ class Session:
 
 def _headers(request: Request) -> dict[str, str]:
     """Give the headers that go out beside Host and Content-Length; those of transport cannot be overridden."""
-    headers = {"accept": "application/json", "user-agent": f"token-broker/{__version__}"}
+    headers = {"accept": "application/json", "user-agent": USER_AGENT}
     headers.update((name.lower(), value) for name, value in request.headers.items())
     headers.update(credential_headers(request.credential))
     headers["accept-encoding"] = "identity"

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from broker.tokens.ports import Clock
+from broker.transport.proxy import Proxy
 from broker.transport.resolver import Lookup, look_up
 from broker.transport.session import Session
 from tests.fakes import HandClock
@@ -116,6 +117,7 @@ async def session(
     clock: Clock | None = None,
     deadline: float = 5.0,
     max_body: int = 64 * 1024,
+    proxy: Proxy | None = None,
     lookup: Lookup = look_up,
 ) -> AsyncIterator[Session]:
     """A session that is closed in the end; with *thumbprint* it says that *tls* presents a certificate."""
@@ -126,6 +128,7 @@ async def session(
         clock=clock or HandClock(),
         deadline=deadline,
         max_body=max_body,
+        proxy=proxy,
         lookup=lookup,
     )
     try:
