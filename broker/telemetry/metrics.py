@@ -91,6 +91,8 @@ class Metrics:
             events.MachineResumed: lambda _event: self._resumes.inc(),
             events.AuditOpened: self._audit_opened,
             events.AuditGap: self._audit_gap,
+            events.StoreDegraded: self._store_degraded,
+            events.StoreRecovered: self._store_recovered,
         }
 
     def _counters(self) -> None:
@@ -168,6 +170,11 @@ class Metrics:
         self._pending = Gauge(
             "token_broker_configuration_restart_pending",
             "1 while the configuration has changes that wait for a restart.",
+            registry=registry,
+        )
+        self._store = Gauge(
+            "token_broker_store_degraded",
+            "1 while the store cannot be written, and what changes is kept in memory alone.",
             registry=registry,
         )
         self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
@@ -276,6 +283,12 @@ class Metrics:
 
     def _unexpected(self, event: events.UnexpectedFailure) -> None:
         self._failures.inc(event.count)
+
+    def _store_degraded(self, _: events.StoreDegraded) -> None:
+        self._store.set(1)
+
+    def _store_recovered(self, _: events.StoreRecovered) -> None:
+        self._store.set(0)
 
     def _audit_opened(self, _: events.AuditOpened) -> None:
         if self._watched.audit_healthy is None:
