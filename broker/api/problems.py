@@ -59,6 +59,8 @@ class RefusalReason(StrEnum):
     """The body does not say to be JSON, or is encoded."""
     CONDITION_REFUSED = "condition_refused"
     """``If-None-Match`` is not a list of entity tags."""
+    CLIENT_NOT_VISIBLE = "client_not_visible"
+    """There is no such client, or the caller has no token of it."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
     TOO_SLOW = "too_slow"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.api import problems
 from broker.api.answers import Answer, json_answer
+from broker.api.jwks import get_jwks
 from broker.api.problems import ProblemError
 from broker.api.readiness import one_answer, readiness, readiness_answer
 from broker.api.serving import MIN_VALID_RANGE, WAIT_RANGE, get_token
@@ -63,6 +64,12 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A usable access token.",
         action=Action.GET,
         parameters={"min_valid": MIN_VALID_RANGE, "wait": WAIT_RANGE},
+    ),
+    Route(
+        method="GET",
+        template="/v1/jwks/{client}",
+        handler=get_jwks,
+        summary="The public keys of a client, to register.",
     ),
     Route(method="GET", template="/livez", handler=live, summary="The socket is serving."),
     Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),

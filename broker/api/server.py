@@ -10,7 +10,7 @@ The API sockets of the daemon, from opening to drain.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
@@ -20,7 +20,7 @@ from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
 from broker.api.routes import API_ROUTES
 from broker.api.service import Listening, Service
-from broker.api.world import World
+from broker.api.world import PublicKeys, World
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
@@ -44,19 +44,27 @@ class ApiServer:
         hosts: frozenset[str] = frozenset(),
         sandbox: Callable[[], Sequence[str]] = tuple,
         restart: Callable[[], Sequence[str]] = tuple,
+        clients: Callable[[], Mapping[str, PublicKeys]] = dict,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
 
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
-        the sandbox issuers in use, *restart* those of the sections that wait for a restart, for readiness.
+        the sandbox issuers in use, *restart* those of the sections that wait for a restart, for readiness;
+        *clients* the public keys of each client.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
         self._waiting = WaitingRoom(self._limits)
         self._emit = emit
         self._world = World(
-            policy=policy, tokens=tokens, emit=emit, waiting=self._waiting, sandbox=sandbox, restart=restart
+            policy=policy,
+            tokens=tokens,
+            emit=emit,
+            waiting=self._waiting,
+            sandbox=sandbox,
+            restart=restart,
+            clients=clients,
         )
         self._desk = Desk(
             API_ROUTES,

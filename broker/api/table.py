@@ -1,12 +1,13 @@
 """
 What a route is, and how a path finds it.
 
-A route's path is matched against the raw bytes of the request line. ``{name}`` is one segment, compared as
-it stands: an escaped letter is another name. This module knows no HTTP library.
+A route's path is matched against the raw bytes of the request line. A placeholder, ``{name}`` or another, is
+one segment, compared as it stands: an escaped letter is another name. This module knows no HTTP library.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -20,6 +21,9 @@ from broker.policy.peer import Peer
 from broker.policy.rules import Action
 
 W = TypeVar("W")
+
+PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
+"""In a template; there is at most one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,11 @@ class Route(Generic[W]):
 
 
 def fill(template: str, path: str) -> str | None:
-    """Give what *path* has in place of ``{name}`` ("" where the template has none), or None if it is another path."""
-    before, placeholder, after = template.partition("{name}")
-    if not placeholder:
+    """Give what *path* has in place of the placeholder ("" where there is none), or None if it is another path."""
+    placeholder = PLACEHOLDER.search(template)
+    if placeholder is None:
         return "" if path == template else None
+    before, after = template[: placeholder.start()], template[placeholder.end() :]
     name = path[len(before) : len(path) - len(after)]
     return name if name and "/" not in name and path == before + name + after else None
 

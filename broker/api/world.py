@@ -6,8 +6,9 @@ Whatever is decided here is decided by the policy in force at that moment; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from broker.api import problems
 from broker.api.limits import WaitingRoom
@@ -20,11 +21,20 @@ from broker.policy.rules import Action, Denied, Policy, decide, may_read_states,
 from broker.tokens.ports import TokenSource
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKeys:
+    """What can be registered of a client: its public *keys* as JWKs, and the names of the *tokens* it is used for."""
+
+    keys: tuple[Mapping[str, Any], ...] = ()
+    tokens: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True, kw_only=True)
 class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
-    *restart* gives the sections of the configuration that wait for a restart.
+    *restart* gives the sections of the configuration that wait for a restart, *clients* the public keys of
+    each client by its name.
 
     Only *policy* is ever replaced (``ApiServer.replace_policy``): handlers read it for each decision.
     """
@@ -35,6 +45,7 @@ class World:
     waiting: WaitingRoom
     sandbox: Callable[[], Sequence[str]] = tuple
     restart: Callable[[], Sequence[str]] = tuple
+    clients: Callable[[], Mapping[str, PublicKeys]] = dict
 
 
 def permitted(world: World, call: Call) -> tuple[str, str]:

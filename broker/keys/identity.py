@@ -9,9 +9,11 @@ certificate is a new generation with new contexts.
 
 from __future__ import annotations
 
+import base64
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -29,6 +31,7 @@ from broker.keys.certificates import (
     thumbprint,
 )
 from broker.keys.files import read_private
+from broker.keys.jwk import public_members, wrap
 from broker.keys.memory import load_pair
 from broker.keys.private_keys import PrivateKey, parse_pem, same_key
 
@@ -57,6 +60,16 @@ class TransportCertificate:
     not_after: float
     subject: str
     _pair: _Pair = field(repr=False, compare=False)
+
+    def public_jwk(self) -> dict[str, Any]:
+        """
+        Give the certificate as a JWK with its chain, to register (RFC 7517 section 4.7, RFC 8705 section 2.2.2).
+
+        It says neither ``use`` nor ``alg``: the key signs nothing but handshakes.
+        """
+        key = wrap(self._pair.key)
+        chain = [base64.b64encode(one.public_bytes(Encoding.DER)).decode() for one in self._pair.chain]
+        return {**public_members(key), "kid": key.thumbprint(), "x5c": chain, "x5t#S256": self.thumbprint}
 
     def client_context(self, ca_file: Path | None) -> ssl.SSLContext:
         """

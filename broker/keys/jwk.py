@@ -16,6 +16,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
@@ -27,6 +28,9 @@ from broker.oauth.strict_json import NotStrictJsonError, loads
 KINDS: Mapping[str, type[RSAKey | ECKey | OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 """``kty`` (RFC 7518 section 6.1, RFC 8037 section 2) of the keys that sign."""
 
+PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
+"""All that describes a public key (RFC 7518 section 6, RFC 8037 section 2); none of them is ever private."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jwk:
@@ -36,6 +40,23 @@ class Jwk:
     kid: str | None = None
     alg: str | None = None
     not_after: float | None = None
+
+
+def wrap(key: PrivateKey) -> RSAKey | ECKey | OKPKey:
+    """Give *key* as joserfc has it."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return RSAKey.import_key(key)
+        case ec.EllipticCurvePrivateKey():
+            return ECKey.import_key(key)
+        case _:
+            return OKPKey.import_key(key)
+
+
+def public_members(key: RSAKey | ECKey | OKPKey) -> dict[str, Any]:
+    """Give the public half of *key*, and nothing that says what it is for."""
+    everything = key.as_dict(private=False)
+    return {name: everything[name] for name in PUBLIC_MEMBERS if name in everything}
 
 
 def parse_jwk(text: bytes, path: Path) -> Jwk:

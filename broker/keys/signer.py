@@ -17,11 +17,10 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from broker.errors import LocalError
 from broker.keys.files import read_private
-from broker.keys.jwk import Jwk, parse_jwk
+from broker.keys.jwk import Jwk, parse_jwk, public_members, wrap
 from broker.keys.private_keys import PrivateKey, parse_pem
 
 ALGORITHMS = ("PS256", "ES256", "EdDSA", "RS256")
@@ -29,9 +28,6 @@ ALGORITHMS = ("PS256", "ES256", "EdDSA", "RS256")
 
 _SAME_ALGORITHM = {"Ed25519": "EdDSA"}
 """RFC 9864 section 2.2 gives EdDSA with this curve a name of its own; servers know the one of RFC 8037."""
-
-_PUBLIC_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
-"""All that describes a public key (RFC 7518 section 6, RFC 8037 section 2); none of them is ever private."""
 
 
 class _FixedAlgorithms(jws.JWSRegistry):
@@ -55,7 +51,7 @@ class SigningKey:
     def __init__(self, *, name: str, alg: str, kid: str | None, not_after: float | None, key: PrivateKey) -> None:
         self._name = name
         self._alg = alg
-        self._key = _wrap(key)
+        self._key = wrap(key)
         self._kid = self._key.thumbprint() if kid is None else kid or None
         self._not_after = not_after
         self._registry = _FixedAlgorithms(algorithms=[alg])
@@ -95,9 +91,7 @@ class SigningKey:
 
     def public_jwk(self) -> dict[str, Any]:
         """Give the public key as a JWK (RFC 7517) to register."""
-        everything = self._key.as_dict(private=False)
-        public = {name: everything[name] for name in _PUBLIC_MEMBERS if name in everything}
-        public |= {"use": "sig", "alg": self._alg}
+        public = {**public_members(self._key), "use": "sig", "alg": self._alg}
         return public if self._kid is None else public | {"kid": self._kid}
 
     def close(self) -> None:
@@ -179,13 +173,3 @@ def _fitting(key: PrivateKey) -> tuple[str, tuple[str, ...]]:
             return "a P-256 key", ("ES256",)
         case _:
             return "a key on another curve than P-256", ()
-
-
-def _wrap(key: PrivateKey) -> RSAKey | ECKey | OKPKey:
-    match key:
-        case rsa.RSAPrivateKey():
-            return RSAKey.import_key(key)
-        case ec.EllipticCurvePrivateKey():
-            return ECKey.import_key(key)
-        case _:
-            return OKPKey.import_key(key)

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -20,6 +21,7 @@ from broker.api.listeners import UnixListener
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
+from broker.api.world import PublicKeys
 from broker.config.settings import (
     AuditSettings,
     Settings,
@@ -37,6 +39,7 @@ from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
 from broker.wiring.identities import Identities
 from broker.wiring.means import Means, means_of
+from broker.wiring.public_keys import public_keys
 
 PROCESS_KEY_BYTES = 32
 """Random bytes under which tokens are fingerprinted when there is no audit log to do it."""
@@ -47,13 +50,18 @@ FINGERPRINT_LENGTH = 16
 
 @dataclass(slots=True, kw_only=True)
 class _Serving:
-    """What both servers are made of; *settings* are those in force, *restart* the sections that wait for one."""
+    """
+    What both servers are made of.
+
+    *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one.
+    """
 
     settings: Settings
     tokens: Registry
     clock: Clock
     randomness: Randomness
     emit: Emit
+    public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
 
     def sandboxes(self) -> tuple[str, ...]:
@@ -84,6 +92,7 @@ class _Serving:
             hosts=daemon.hosts,
             sandbox=self.sandboxes,
             restart=lambda: self.restart,
+            clients=lambda: self.public,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -139,6 +148,7 @@ class Parts:
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
         self.serving.settings, self.serving.restart = settings, restart
+        self.serving.public = public_keys(settings, means.identities)
         for metadata, session in means.renewals:
             metadata.renew(session)
         self.api.replace_policy(_policy(settings))
@@ -166,7 +176,14 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         emit=emit,
     )
     metrics.watch_tokens(lambda: _expiries(registry))
-    serving = _Serving(settings=settings, tokens=registry, clock=clock, randomness=randomness, emit=emit)
+    serving = _Serving(
+        settings=settings,
+        tokens=registry,
+        clock=clock,
+        randomness=randomness,
+        emit=emit,
+        public=public_keys(settings, identities),
+    )
     return Parts(
         settings=settings,
         identities=identities,

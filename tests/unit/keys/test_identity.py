@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pickle
 import ssl
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
+from joserfc.jwk import import_key as jwk_of
 
 from broker.keys.identity import TransportCertificate, load_transport_certificate
 from broker.keys.private_keys import PrivateKey
@@ -273,3 +275,17 @@ def test_generations_of_one_certificate_differ(tmp_path: Path) -> None:
 
     assert loaded == replace(loaded)
     assert loaded != replace(loaded, generation=4)
+
+
+def test_the_public_jwk_is_the_certificate_with_its_chain_and_nothing_private(tmp_path: Path):
+    """As RFC 8705 section 2.2.2 has it: the first of x5c is the certificate of the very key that is beside it."""
+    pair, above = client(), intermediate()
+
+    jwk = load(tmp_path, pair, above).public_jwk()
+
+    assert [base64.b64decode(one) for one in jwk["x5c"]] == [der(pair), der(above)]
+    assert set(jwk) <= {"kty", "crv", "x", "y", "n", "e", "kid", "x5c", "x5t#S256"}
+    assert jwk["x5t#S256"] == load(tmp_path, pair, above).thumbprint
+    key = jwk_of({name: jwk[name] for name in jwk if not name.startswith("x5")})
+    assert key.thumbprint() == jwk["kid"]
+    assert key.raw_value == pair.certificate.public_key()
