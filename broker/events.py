@@ -386,6 +386,21 @@ class TokenServed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshForced(Event):
+    """A caller had a token refreshed ahead of its time: an attempt begins that would not have come now."""
+
+    name: ClassVar[str] = "token_refresh_forced"
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused(Event):
     """
     A caller did not get what it asked for.

@@ -109,6 +109,7 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ClientSuspended: _layout("client", "reason", "probe_in"),
         events.ClientResumed: _layout("client"),
         events.TokenServed: _layout(*_CALLER, "fingerprint", "generation", "stale"),
+        events.TokenRefreshForced: _layout(*_CALLER),
         events.RequestRefused: _layout(*_CALLER, "route", "status", "count", "reason", outcome="error"),
     }
 )

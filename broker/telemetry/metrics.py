@@ -37,6 +37,7 @@ REFRESH_OUTCOMES = frozenset({SUCCESS, *map(str, Reason)})
 REQUEST_OUTCOMES = frozenset(
     {
         "ok",
+        "not_modified",
         "invalid_request",
         "grant_required",
         "invalid_token",
@@ -51,7 +52,7 @@ REQUEST_OUTCOMES = frozenset(
         "upstream_timeout",
     }
 )
-"""``outcome`` of a request to the local API: ``ok`` or the error code of the answer."""
+"""``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer."""
 
 REFRESH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a token endpoint answers in 50 ms to some seconds, and the deadline ends everything."""
@@ -112,7 +113,7 @@ class Metrics:
         )
         self._requests = Counter(
             "token_broker_requests_total",
-            "Requests to the broker, by outcome: ok or the error code of the answer.",
+            "Requests to the broker, by outcome: ok, not_modified or the error code of the answer.",
             ("route", "outcome"),
             registry=registry,
         )
