@@ -80,6 +80,43 @@ class AssertionAudience(StrEnum):
     """The exact URL that is dialed."""
 
 
+class RefreshRotation(StrEnum):
+    """What an issuer does with refresh tokens that were used (rules.md R2.5)."""
+
+    OBSERVE = "observe"
+    """Learned for each grant, and taken for strict until something is known."""
+    NEVER = "never"
+    GRACE = "grace"
+    STRICT = "strict"
+
+
+class RequestObjectUse(StrEnum):
+    """When an authorization request is a signed object (RFC 9101)."""
+
+    AUTO = "auto"
+    """Where the server demands it or the profile does."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class ResponseMode(StrEnum):
+    """``response_mode`` of an authorization request; the first one is not sent, because it is the default."""
+
+    QUERY = "query"
+    FORM_POST = "form_post"
+    JWT = "jwt"
+    """JARM: signed by the server."""
+
+
+class Parameters(StrEnum):
+    """What the browser's URL says beside ``client_id`` and ``request_uri``, for servers that want it again."""
+
+    NONE = "none"
+    """Nothing more (RFC 9126 section 4, PAR-03)."""
+    SCOPE = "scope"
+    """``response_type`` and ``scope``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """
@@ -99,6 +136,7 @@ class Issuer:
     assertion_audience: AssertionAudience = AssertionAudience.ISSUER
     sandbox: bool = False
     allow_insecure_loopback: bool = False
+    refresh_rotation: RefreshRotation = RefreshRotation.OBSERVE
     max_concurrent_requests: int = 8
     max_requests_per_second: int = 20
 
@@ -110,7 +148,11 @@ class Client:
 
     *issuer* is the name of the ``[issuer.NAME]`` section; *presents_certificate* says that mutual TLS is
     used, so that ``mtls_endpoint_aliases`` apply (RFC 8705 section 5); *signing_alg* is the algorithm of
-    its client assertions, *client_secret_encoding* matters to ``client_secret_basic`` alone.
+    its client assertions and request objects, *client_secret_encoding* matters to ``client_secret_basic`` alone.
+
+    The rest is about people: *redirect_uris* are registered ones, *id_token_signed_response_alg* (and the same
+    for JARM, *authorization_signed_response_alg*) is pinned, *front_channel_params* and *scope_on_token* are for
+    servers that want in the browser's URL, or at the token endpoint, what they were told before.
     """
 
     name: str
@@ -121,3 +163,11 @@ class Client:
     presents_certificate: bool
     signing_alg: str | None = None
     client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
+    redirect_uris: tuple[str, ...] = ()
+    request_object: RequestObjectUse = RequestObjectUse.AUTO
+    request_object_typ: str | None = "oauth-authz-req+jwt"
+    response_mode: ResponseMode = ResponseMode.QUERY
+    id_token_signed_response_alg: str = "PS256"  # noqa: S105 - an algorithm
+    authorization_signed_response_alg: str = "PS256"
+    front_channel_params: Parameters = Parameters.NONE
+    scope_on_token: bool = False

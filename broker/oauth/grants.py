@@ -12,6 +12,7 @@ from broker.oauth.client import Client, Issuer
 from broker.oauth.client_auth import authenticate
 from broker.oauth.messages import Draft
 from broker.oauth.metadata import AuthorizationServer, endpoint
+from broker.oauth.secret import AuthorizationCode, CodeVerifier, RefreshToken
 
 RESERVED_PARAMETERS = frozenset({
     # the request itself, and what has a key of its own in the configuration
@@ -59,3 +60,58 @@ def client_credentials_draft(
         *authentication,
     )
     return Draft(url=url, form=form, credential=credential)
+
+
+def code_draft(
+    server: AuthorizationServer,
+    issuer: Issuer,
+    client: Client,
+    *,
+    code: AuthorizationCode,
+    code_verifier: CodeVerifier,
+    redirect_uri: str,
+    scope: tuple[str, ...],
+    resource: tuple[str, ...],
+) -> Draft:
+    """
+    Draft the exchange of a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5), which is sent once (AC-07).
+
+    *scope* is sent only to servers that the configuration says want it.
+    """
+    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    authentication, credential = authenticate(client, issuer, server, url)
+    form = (
+        ("grant_type", "authorization_code"),
+        ("redirect_uri", redirect_uri),
+        *_scope_where_wanted(client, scope),
+        *(("resource", value) for value in resource),
+        *authentication,
+    )
+    return Draft(
+        url=url, form=form, credential=credential, secret_fields=(("code", code), ("code_verifier", code_verifier))
+    )
+
+
+def refresh_draft(
+    server: AuthorizationServer,
+    issuer: Issuer,
+    client: Client,
+    *,
+    refresh_token: RefreshToken,
+    scope: tuple[str, ...],
+    resource: tuple[str, ...],
+) -> Draft:
+    """Draft a refresh (RFC 6749 section 6). Without *scope* on the wire the server goes on with what was granted."""
+    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    authentication, credential = authenticate(client, issuer, server, url)
+    form = (
+        ("grant_type", "refresh_token"),
+        *_scope_where_wanted(client, scope),
+        *(("resource", value) for value in resource),
+        *authentication,
+    )
+    return Draft(url=url, form=form, credential=credential, secret_fields=(("refresh_token", refresh_token),))
+
+
+def _scope_where_wanted(client: Client, scope: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return (("scope", " ".join(scope)),) if client.scope_on_token and scope else ()

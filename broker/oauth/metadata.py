@@ -33,6 +33,7 @@ EndpointName = Literal[
     "revocation_endpoint",
     "userinfo_endpoint",
     "introspection_endpoint",
+    "end_session_endpoint",
 ]
 """The members of the metadata that we may ever dial or send a browser to."""
 
@@ -44,8 +45,9 @@ _ENDPOINTS: tuple[EndpointName, ...] = (
     "revocation_endpoint",
     "userinfo_endpoint",
     "introspection_endpoint",
+    "end_session_endpoint",
 )
-_NEVER_ALIASED = frozenset({"jwks_uri", "authorization_endpoint"})
+_NEVER_ALIASED = frozenset({"jwks_uri", "authorization_endpoint", "end_session_endpoint"})
 """RFC 8705 section 5 speaks of endpoints that clients authenticate to; a browser has no client certificate."""
 
 _MAX_HINTED_HOSTS = 8
@@ -70,12 +72,16 @@ class AuthorizationServer:
     revocation_endpoint: str | None = None
     userinfo_endpoint: str | None = None
     introspection_endpoint: str | None = None
+    end_session_endpoint: str | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = None
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = None
     grant_types_supported: tuple[str, ...] | None = None
     tls_client_certificate_bound_access_tokens: bool | None = None
     require_pushed_authorization_requests: bool = False
     require_signed_request_object: bool = False
+    authorization_response_iss_parameter_supported: bool = False
+    code_challenge_methods_supported: tuple[str, ...] | None = None
+    response_modes_supported: tuple[str, ...] | None = None
     sandbox: bool = False
 
 
@@ -151,15 +157,21 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
         revocation_endpoint=urls.get("revocation_endpoint"),
         userinfo_endpoint=urls.get("userinfo_endpoint"),
         introspection_endpoint=urls.get("introspection_endpoint"),
+        end_session_endpoint=urls.get("end_session_endpoint"),
         token_endpoint_auth_methods_supported=_strings(document, "token_endpoint_auth_methods_supported"),
         token_endpoint_auth_signing_alg_values_supported=_strings(
             document, "token_endpoint_auth_signing_alg_values_supported"
         ),
         grant_types_supported=_strings(document, "grant_types_supported"),
         tls_client_certificate_bound_access_tokens=_flag(document, "tls_client_certificate_bound_access_tokens"),
-        # These two serve to tell an operator: what a server writes wrongly here is no reason to do without tokens.
+        # These ask for more, or serve to tell an operator: what is wrong here is no reason to do without tokens.
         require_pushed_authorization_requests=document.get("require_pushed_authorization_requests") is True,
         require_signed_request_object=document.get("require_signed_request_object") is True,
+        authorization_response_iss_parameter_supported=(
+            document.get("authorization_response_iss_parameter_supported") is True
+        ),
+        code_challenge_methods_supported=_strings(document, "code_challenge_methods_supported"),
+        response_modes_supported=_strings(document, "response_modes_supported"),
         sandbox=_is_sandbox(document),
     )
 

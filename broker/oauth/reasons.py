@@ -83,6 +83,18 @@ class Reason(StrEnum):
     SANDBOX_REFUSED = "sandbox_refused"
     """The server is a sandbox, and the configuration does not say ``sandbox = true``."""
 
+    # A person's consent.
+    AUTHORIZATION_RESPONSE_INVALID = "authorization_response_invalid"
+    """What came back with the person's browser failed a check; the event names the check."""
+    AUTHORIZATION_REFUSED = "authorization_refused"
+    """The server, or the person there, said no."""
+    ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - the name of a reason
+    """The ID token failed a check; the event names the check."""
+    USERINFO_INVALID = "userinfo_invalid"
+    """The answer of the userinfo endpoint is about somebody else, or about nobody."""
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    """The server's public keys cannot be had, so that what it signed cannot be checked."""
+
     # Ourselves.
     SIGNING_FAILED = "signing_failed"
     """The signing key could not sign."""

@@ -2,8 +2,9 @@
 The answer of the token endpoint (RFC 6749 sections 5.1 and 5.2; TE-01 to TE-06, MT-01).
 
 Only an answer that passes every check becomes a ``TokenResponse``; everything else is a RemoteError with the
-outcome of rules.md R1. A ``refresh_token`` is not looked at: the client credentials grant has none to give
-(RFC 6749 section 4.4.3), and what is not read is not kept.
+outcome of rules.md R1. A ``refresh_token`` is read before and apart from everything else, because it has to
+be safe whatever else is wrong (R2.2), and only where a person gave a grant: client credentials have none to
+give (RFC 6749 section 4.4.3), and what is not read is not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from broker.oauth.client import Client, SenderConstraint
 from broker.oauth.jose import MAX_TOKEN
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import AccessToken
+from broker.oauth.secret import AccessToken, IdToken, RefreshToken
+from broker.oauth.strict_json import NotStrictJsonError, loads
 
 LONGEST_LIFETIME = 10 * 366 * 86_400.0
 """Seconds, ten years; who says more has mixed up a length with an instant, or seconds with milliseconds."""
@@ -38,7 +40,8 @@ class TokenResponse:
     *token_type* in its registered spelling; *expires_in* in seconds from the start of the request, None if
     the server did not say; *scope* as granted, None if the server did not say, which means as asked.
     *certificate_thumbprint* (``x5t#S256``) is that of the certificate that the token is bound to, as far as
-    *binding* knows: None for ``none``.
+    *binding* knows: None for ``none``. *id_token* is unverified, and *refresh_expires_in*, in seconds, is what
+    some servers say of the refresh token or the consent behind it.
     """
 
     access_token: AccessToken
@@ -47,6 +50,24 @@ class TokenResponse:
     scope: tuple[str, ...] | None
     binding: Binding
     certificate_thumbprint: str | None
+    id_token: IdToken | None = None
+    refresh_expires_in: float | None = None
+
+
+def refresh_token_of(response: Response) -> RefreshToken | None:
+    """
+    Give the refresh token of an answer: from any 200 with a JSON object that has one (rules.md R2.2).
+
+    Nothing else about the answer has to be right; the Content-Type does not matter either.
+    """
+    if response.status != 200:
+        return None
+    try:
+        members = loads(response.body)
+    except NotStrictJsonError:
+        return None
+    value = members.get("refresh_token") if isinstance(members, dict) else None
+    return RefreshToken(value) if isinstance(value, str) and value else None
 
 
 def read_token_response(
@@ -80,6 +101,8 @@ def read_token_response(
         scope=scope,
         binding=binding,
         certificate_thumbprint=None if binding == "none" else certificate_thumbprint,
+        id_token=_id_token(members),
+        refresh_expires_in=_refresh_expires_in(members),
     )
 
 
@@ -115,6 +138,24 @@ def _expires_in(members: dict[str, Any]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_LIFETIME:
         raise invalid("expires_in is not a sensible number of seconds")
     return float(value)
+
+
+def _id_token(members: dict[str, Any]) -> IdToken | None:
+    value = members.get("id_token")
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _VISIBLE.fullmatch(value):
+        raise invalid("the id_token is no token")
+    return IdToken(value)
+
+
+def _refresh_expires_in(members: dict[str, Any]) -> float | None:
+    """Give what two families of servers say; it is no standard, so what makes no sense is as if it were absent."""
+    for name in ("refresh_token_expires_in", "refresh_expires_in"):
+        value = members.get(name)
+        if not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= LONGEST_LIFETIME:
+            return float(value)
+    return None
 
 
 def _scope(members: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -8,9 +8,10 @@ import pytest
 
 from broker.errors import LocalError
 from broker.oauth.client import AssertionAudience, Client, Issuer
-from broker.oauth.grants import RESERVED_PARAMETERS, client_credentials_draft
+from broker.oauth.grants import RESERVED_PARAMETERS, client_credentials_draft, code_draft, refresh_draft
 from broker.oauth.messages import AssertionSpec, Draft
 from broker.oauth.metadata import AuthorizationServer
+from broker.oauth.secret import AuthorizationCode, CodeVerifier, RefreshToken
 from tests.unit.oauth.builders import ISSUER_URL, a_client, an_issuer
 
 SERVER = AuthorizationServer(
@@ -81,3 +82,73 @@ def test_every_field_that_a_draft_sets_is_reserved() -> None:
 
     assert {name for name, _ in form} <= RESERVED_PARAMETERS
     assert {"client_assertion", "client_assertion_type", "client_secret"} <= RESERVED_PARAMETERS
+
+
+# --- a person's grant ---
+
+
+def test_a_code_is_exchanged_with_its_verifier() -> None:
+    """RFC 6749 section 4.1.3, RFC 7636 section 4.5: both are secrets, and shown by nothing."""
+    made = code_draft(
+        SERVER,
+        an_issuer(),
+        a_client(),
+        code=AuthorizationCode("canary-1"),
+        code_verifier=CodeVerifier("canary-2"),
+        redirect_uri="https://app.example/cb",
+        scope=("openid",),
+        resource=("https://a.example", "https://b.example"),
+    )
+
+    assert made == Draft(
+        url="https://as.example:8443/token",
+        form=(
+            ("grant_type", "authorization_code"),
+            ("redirect_uri", "https://app.example/cb"),
+            ("resource", "https://a.example"),
+            ("resource", "https://b.example"),
+            ("client_id", "app-1"),
+        ),
+        credential=AssertionSpec(client_id="app-1", audience=ISSUER_URL),
+        secret_fields=(("code", AuthorizationCode("canary-1")), ("code_verifier", CodeVerifier("canary-2"))),
+    )
+    assert "canary" not in repr(made)
+
+
+def test_a_refresh_token_is_a_secret_field() -> None:
+    """RFC 6749 section 6; without a scope the server goes on with what was granted."""
+    made = refresh_draft(
+        SERVER,
+        an_issuer(),
+        a_client(),
+        refresh_token=RefreshToken("canary"),
+        scope=("a",),
+        resource=("https://a.example",),
+    )
+
+    assert made.form == (
+        ("grant_type", "refresh_token"),
+        ("resource", "https://a.example"),
+        ("client_id", "app-1"),
+    )
+    assert made.secret_fields == (("refresh_token", RefreshToken("canary")),)
+    assert "canary" not in repr(made)
+
+
+@pytest.mark.parametrize(("scope", "sent"), [((), None), (("a", "b"), "a b")])
+def test_the_scope_goes_along_where_the_server_wants_it(scope: tuple[str, ...], sent: str | None) -> None:
+    """A setting, for both requests."""
+    client = a_client(scope_on_token=True)
+    refresh = refresh_draft(SERVER, an_issuer(), client, refresh_token=RefreshToken("rt"), scope=scope, resource=())
+    code = code_draft(
+        SERVER,
+        an_issuer(),
+        client,
+        code=AuthorizationCode("c"),
+        code_verifier=CodeVerifier("v"),
+        redirect_uri="https://app.example/cb",
+        scope=scope,
+        resource=(),
+    )
+
+    assert [dict(made.form).get("scope") for made in (refresh, code)] == [sent, sent]

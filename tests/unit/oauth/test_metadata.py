@@ -22,7 +22,7 @@ from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import ISSUER_URL, NOW, an_answer, an_issuer
 
 ENDPOINTS = get_args(EndpointName)
-ALIASED = [name for name in ENDPOINTS if name not in {"jwks_uri", "authorization_endpoint"}]
+ALIASED = [name for name in ENDPOINTS if name not in {"jwks_uri", "authorization_endpoint", "end_session_endpoint"}]
 
 
 def a_document(**changes: Any) -> dict[str, Any]:
@@ -155,6 +155,7 @@ def test_accepted_metadata_holds_what_we_use() -> None:
         revocation_endpoint=f"{ISSUER_URL}/revocation_endpoint",
         userinfo_endpoint=f"{ISSUER_URL}/userinfo_endpoint",
         introspection_endpoint=f"{ISSUER_URL}/introspection_endpoint",
+        end_session_endpoint=f"{ISSUER_URL}/end_session_endpoint",
         token_endpoint_auth_methods_supported=("private_key_jwt", "tls_client_auth"),
         token_endpoint_auth_signing_alg_values_supported=("PS256",),
         grant_types_supported=(),
@@ -338,9 +339,9 @@ def test_the_hint_is_the_whole_line_to_add() -> None:
     assert error.hint.endswith('[issuer.as]: endpoint_hosts = ["keys.example", "mtls.example:8443", "old.example"]')
 
 
-@pytest.mark.parametrize(("aliases", "copied"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("aliases", "copied"), [(0, True), (1, False)])
 def test_a_document_with_many_foreign_hosts_gives_no_line_to_copy(aliases: int, copied: bool) -> None:
-    """Seven endpoints and their aliases could fill a screen with hosts of somebody's choice: eight are enough."""
+    """The endpoints and their aliases could fill a screen with hosts of somebody's choice: eight are enough."""
     document = a_document(
         **{name: f"https://{name.replace('_', '-')}.example/" for name in ENDPOINTS},
         mtls_endpoint_aliases={name: f"https://m-{name.replace('_', '-')}.example/" for name in ALIASED[:aliases]},
@@ -386,7 +387,7 @@ def test_any_document_is_accepted_or_refused(changes: dict[str, Any]) -> None:
         return
 
     assert server.issuer == ISSUER_URL
-    assert server.token_endpoint.startswith(ISSUER_URL + "/")
+    assert server.token_endpoint in {ISSUER_URL, f"{ISSUER_URL}/token", f"{ISSUER_URL}/x"}
 
 
 # --- choosing an endpoint ---
@@ -408,7 +409,7 @@ def test_the_alias_is_for_clients_with_a_certificate() -> None:
     assert endpoint(server, "revocation_endpoint", presents_certificate=True) == f"{ISSUER_URL}/revoke"
 
 
-@pytest.mark.parametrize("name", ["jwks_uri", "authorization_endpoint"])
+@pytest.mark.parametrize("name", ["jwks_uri", "authorization_endpoint", "end_session_endpoint"])
 def test_what_has_no_client_authentication_has_no_alias(name: EndpointName) -> None:
     """A browser has no client certificate; keys are public."""
     server = a_server(**{name: f"{ISSUER_URL}/ordinary"}, mtls_endpoint_aliases={name: "https://as.example:8443/x"})

@@ -13,8 +13,8 @@ from broker.errors import Outcome, RemoteError
 from broker.oauth.client import Client, SenderConstraint
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import AccessToken
-from broker.oauth.token_response import LONGEST_LIFETIME, TokenResponse, read_token_response
+from broker.oauth.secret import AccessToken, IdToken, RefreshToken
+from broker.oauth.token_response import LONGEST_LIFETIME, TokenResponse, read_token_response, refresh_token_of
 from tests.unit.oauth.builders import NOW, OURS, THEIRS, a_client, a_jwt, an_answer
 
 BOUND = a_jwt({"cnf": {"x5t#S256": OURS}})
@@ -314,3 +314,70 @@ def test_any_answer_is_a_token_or_a_remote_error(
         assert came.access_token.reveal().isprintable()
         assert came.expires_in is None or 0 < came.expires_in <= LONGEST_LIFETIME
         assert came.scope in {None, (), ("a",)}
+
+
+# --- what a person's grant brings beside the access token ---
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        an_answer({"refresh_token": "rt"}),
+        an_answer({"refresh_token": "rt", "error": "server_error", "access_token": 5, "token_type": None}),
+        an_answer({"refresh_token": "rt"}, content_type="text/html"),
+        an_answer({"refresh_token": "rt"}, content_type=None),
+    ],
+)
+def test_a_refresh_token_is_taken_from_any_answer_that_has_one(answer: Response) -> None:
+    """R2.2: nothing else has to be right, because the old one may be spent already."""
+    assert refresh_token_of(answer) == RefreshToken("rt")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        an_answer({"refresh_token": "rt"}, status=400),
+        an_answer({"refresh_token": "rt"}, status=201),
+        an_answer(b'{"refresh_token":"rt"'),
+        an_answer(b'{"refresh_token":"a","refresh_token":"b"}'),
+        an_answer({"refresh_token": ""}),
+        an_answer({"refresh_token": 5}),
+        an_answer(["refresh_token"]),
+        an_answer({}),
+    ],
+)
+def test_what_is_none_is_not_taken_for_one(answer: Response) -> None:
+    """A guess would be sent instead of the one that works."""
+    assert refresh_token_of(answer) is None
+
+
+def test_an_id_token_comes_out_unverified() -> None:
+    """It is checked apart, because that needs the server's keys."""
+    answer = read(a_body(id_token="h.c.s"))
+
+    assert answer.id_token == IdToken("h.c.s")
+    assert "h.c.s" not in repr(answer)
+    assert read(a_body(id_token=None)).id_token is None
+
+
+@pytest.mark.parametrize("value", [5, "", "a b", "x" * 65_537, ["h.c.s"]])
+def test_an_id_token_that_is_none_spoils_the_answer(value: object) -> None:
+    """Somebody meant to say who the person is, and did not."""
+    assert refused(a_body(id_token=value)).code == Reason.INVALID_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("members", "seconds"),
+    [
+        ({"refresh_token_expires_in": 86_400}, 86_400.0),
+        ({"refresh_expires_in": 1800}, 1800.0),
+        ({"refresh_expires_in": 0}, None),
+        ({"refresh_expires_in": True}, None),
+        ({"refresh_expires_in": "1800"}, None),
+        ({"refresh_expires_in": 1e12}, None),
+        ({}, None),
+    ],
+)
+def test_what_servers_say_of_the_life_of_a_refresh_token(members: dict[str, Any], seconds: float | None) -> None:
+    """No standard has it; what makes no sense is as if it were absent."""
+    assert read(a_body(**members)).refresh_expires_in == seconds

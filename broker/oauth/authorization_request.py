@@ -1,0 +1,270 @@
+"""
+The authorization request: what is asked of a person, and by which way it gets to the server.
+
+By PAR where the server has it (RFC 9126), so that the browser carries nothing but a reference; as a signed
+object where the server or the profile demands it (RFC 9101). PKCE, ``state`` and, with ``openid``, ``nonce``
+always. What callers may choose has been narrowed before it gets here (``broker.consent``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from broker.errors import LocalError, Outcome, RemoteError
+from broker.oauth import pkce
+from broker.oauth.answers import invalid, json_object
+from broker.oauth.client import Client, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
+from broker.oauth.client_auth import authenticate
+from broker.oauth.grants import RESERVED_PARAMETERS
+from broker.oauth.messages import Draft, RequestObjectSpec, Response
+from broker.oauth.metadata import AuthorizationServer, endpoint
+from broker.oauth.reasons import Reason
+from broker.oauth.secret import CodeVerifier, RequestObject
+
+LONGEST_REQUEST_URI_LIFE = 600.0
+"""Seconds: FAPI 2.0 section 5.3.2.2 expects less; of longer ones no more is used."""
+
+_REQUEST_URI = re.compile(r"[\x21-\x7e]{1,2048}")
+"""A URI as far as it matters to us: it is copied into one (RFC 9126 section 2.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """
+    What is asked of the person.
+
+    *claims* is that of OpenID Connect Core section 5.5, *authorization_details* that of RFC 9396; *max_age* in
+    seconds; *parameters* are further ones from the configuration.
+    """
+
+    scope: tuple[str, ...] = ()
+    resource: tuple[str, ...] = ()
+    audience: tuple[str, ...] = ()
+    authorization_details: tuple[Mapping[str, Any], ...] = ()
+    claims: Mapping[str, Any] | None = None
+    acr_values: tuple[str, ...] = ()
+    prompt: tuple[str, ...] = ()
+    login_hint: str | None = field(default=None, repr=False)
+    max_age: int | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_openid(self) -> bool:
+        """Say whether an ID token is asked for."""
+        return "openid" in self.scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """What ties one response to one request: random values, drawn for it alone."""
+
+    state: str = field(repr=False)
+    nonce: str | None = field(repr=False)
+    code_verifier: CodeVerifier
+    redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """The request is sent to the server (RFC 9126)."""
+
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByValue:
+    """The browser carries the request: *request_object*, once signed, or the *parameters* as they are."""
+
+    parameters: tuple[tuple[str, str], ...] = field(repr=False)
+    request_object: RequestObjectSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushedRequest:
+    """The reference to a pushed request: for one use, within *expires_in* seconds."""
+
+    request_uri: str
+    expires_in: float
+
+
+def plan_authorization(
+    server: AuthorizationServer, issuer: Issuer, client: Client, asked: Asked, transaction: Transaction
+) -> Pushed | ByValue:
+    """
+    Decide how the request gets to the server, and write it.
+
+    Raises RemoteError ``metadata_insufficient`` when the server lacks what the request needs, and LocalError
+    when the configuration contradicts itself or the server.
+    """
+    _check_server(server, issuer, client)
+    members = _members(client, asked, transaction)
+    signed = _is_signed(server, issuer, client)
+    spec = _request_object(issuer, client, members) if signed else None
+    if server.pushed_authorization_request_endpoint is not None:
+        return Pushed(draft=_pushed_draft(server, issuer, client, members, spec))
+    return ByValue(parameters=_flat(members), request_object=spec)
+
+
+def read_pushed_response(response: Response, *, wall_now: float) -> PushedRequest:
+    """Read the answer of the PAR endpoint (RFC 9126 section 2.2): 201, or 200 of servers that know no better."""
+    if response.status == 201:
+        response = Response(status=200, headers=response.headers, body=response.body)
+    members = json_object(response, wall_now=wall_now)
+    request_uri, expires_in = members.get("request_uri"), members.get("expires_in")
+    if not isinstance(request_uri, str) or not _REQUEST_URI.fullmatch(request_uri):
+        raise invalid("the answer has no request_uri")
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or expires_in <= 0:
+        raise invalid("expires_in of the request_uri is not a number of seconds")
+    return PushedRequest(request_uri=request_uri, expires_in=min(float(expires_in), LONGEST_REQUEST_URI_LIFE))
+
+
+def pushed_url(server: AuthorizationServer, client: Client, pushed: PushedRequest, asked: Asked) -> str:
+    """Give the URL for the browser: ``client_id``, ``request_uri`` and nothing else (PAR-03), unless configured."""
+    query = [("client_id", client.client_id), ("request_uri", pushed.request_uri)]
+    if client.front_channel_params is Parameters.SCOPE:
+        query += [("response_type", "code"), ("scope", " ".join(asked.scope))]
+    return _with_query(server, query)
+
+
+def authorization_url(
+    server: AuthorizationServer, client: Client, plan: ByValue, request_object: RequestObject | None
+) -> str:
+    """Give the URL for the browser where nothing was pushed; beside a signed object it says little (RFC 9101)."""
+    if request_object is None:
+        return _with_query(server, plan.parameters)
+    members = dict(plan.parameters)
+    outside = [("client_id", client.client_id), ("response_type", "code")]
+    # OpenID Connect Core section 6.1 wants scope outside, too; servers compare.
+    outside += [("scope", members["scope"])] if "scope" in members else []
+    return _with_query(server, [*outside, ("request", request_object.reveal())])
+
+
+def _check_server(server: AuthorizationServer, issuer: Issuer, client: Client) -> None:
+    section = f"[issuer.{issuer.name}]"
+    endpoint(server, "authorization_endpoint", presents_certificate=False)
+    methods = server.code_challenge_methods_supported
+    if methods is not None and pkce.METHOD not in methods:
+        raise _insufficient(
+            "code_challenge_methods_supported", f'{section}: it lacks "S256", without which no code is safe'
+        )
+    if server.pushed_authorization_request_endpoint is None and (
+        issuer.profile is Profile.FAPI2 or server.require_pushed_authorization_requests
+    ):
+        raise _insufficient(
+            "pushed_authorization_request_endpoint",
+            f'{section}: profile = "{issuer.profile}" needs it, and it is absent',
+        )
+    modes = server.response_modes_supported
+    if client.response_mode is ResponseMode.JWT and modes is not None and not {"jwt", "query.jwt"} & set(modes):
+        raise _insufficient("response_modes_supported", f"[client.{client.name}]: it lacks the response_mode")
+
+
+def _insufficient(member: str, hint: str) -> RemoteError:
+    return RemoteError(
+        Reason.METADATA_INSUFFICIENT,
+        f"{member} in the metadata does not allow what the configuration asks for",
+        outcome=Outcome.NOT_SENT,
+        hint=hint,
+    )
+
+
+def _is_signed(server: AuthorizationServer, issuer: Issuer, client: Client) -> bool:
+    """Say whether the request is a signed object; the metadata can demand it and never talk us out of it."""
+    demanded = server.require_signed_request_object or issuer.profile is Profile.FAPI1_ADVANCED
+    match client.request_object:
+        case RequestObjectUse.ALWAYS:
+            wanted = True
+        case RequestObjectUse.NEVER if demanded:
+            raise LocalError(
+                "request_object_required",
+                "the server or the profile demands a signed request object",
+                hint=f'[client.{client.name}]: request_object = "never" has to go',
+            )
+        case _:
+            wanted = demanded
+    if wanted and client.signing_alg is None:
+        raise LocalError(
+            "request_object_required",
+            "a signed request object needs a signing key",
+            hint=f"[client.{client.name}]: name one in signing_keys",
+        )
+    return wanted
+
+
+def _members(client: Client, asked: Asked, transaction: Transaction) -> dict[str, Any]:
+    """Give the parameters; those with structure as such."""
+    if any(name in RESERVED_PARAMETERS for name, _ in asked.parameters):
+        raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
+    mode = None if client.response_mode is ResponseMode.QUERY else client.response_mode.value
+    wanted: dict[str, Any] = {
+        "response_type": "code",
+        "client_id": client.client_id,
+        "redirect_uri": transaction.redirect_uri,
+        "response_mode": mode,
+        "scope": " ".join(asked.scope) or None,
+        "state": transaction.state,
+        "nonce": transaction.nonce,
+        "code_challenge": pkce.code_challenge(transaction.code_verifier),
+        "code_challenge_method": pkce.METHOD,
+        "resource": list(asked.resource) or None,
+        "audience": list(asked.audience) or None,
+        "authorization_details": [dict(detail) for detail in asked.authorization_details] or None,
+        "claims": None if asked.claims is None else dict(asked.claims),
+        "acr_values": " ".join(asked.acr_values) or None,
+        "prompt": " ".join(asked.prompt) or None,
+        "login_hint": asked.login_hint,
+        "max_age": asked.max_age,
+    }
+    return {name: value for name, value in (*wanted.items(), *asked.parameters) if value is not None}
+
+
+def _request_object(issuer: Issuer, client: Client, members: Mapping[str, Any]) -> RequestObjectSpec:
+    """Give the claims (JAR-01, JAR-03, JAR-04): numbers as numbers, objects as objects, one resource as a string."""
+    claims = {
+        name: value[0] if name in {"resource", "audience"} and len(value) == 1 else value
+        for name, value in members.items()
+    }
+    return RequestObjectSpec(
+        claims={"iss": client.client_id, "aud": issuer.issuer, **claims}, typ=client.request_object_typ
+    )
+
+
+def _pushed_draft(
+    server: AuthorizationServer,
+    issuer: Issuer,
+    client: Client,
+    members: Mapping[str, Any],
+    spec: RequestObjectSpec | None,
+) -> Draft:
+    """Draft the PAR request, with the client authentication of the token endpoint (RFC 9126 section 2)."""
+    url = endpoint(server, "pushed_authorization_request_endpoint", presents_certificate=client.presents_certificate)
+    authentication, credential = authenticate(client, issuer, server, url)
+    # Even where the credential names the client, servers miss the parameter client_id (RFC 9126 section 2.1).
+    named = (("client_id", client.client_id),)
+    form = named if spec is not None else _flat(members)
+    rest = tuple(pair for pair in authentication if pair not in form)
+    return Draft(url=url, form=(*form, *rest), credential=credential, request_object=spec)
+
+
+def _flat(members: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Give *members* as form fields: what repeats repeats, what has structure is JSON."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in members.items():
+        if name in {"resource", "audience"}:
+            pairs += [(name, item) for item in value]
+        elif isinstance(value, str):
+            pairs.append((name, value))
+        else:
+            pairs.append((name, json.dumps(value, separators=(",", ":"), ensure_ascii=False)))
+    return tuple(pairs)
+
+
+def _with_query(server: AuthorizationServer, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
+    """Append to the endpoint, which may have a query of its own (RFC 6749 section 3.1)."""
+    url = endpoint(server, "authorization_endpoint", presents_certificate=False)
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"

@@ -1,0 +1,49 @@
+"""Token revocation (RFC 7009): a refresh token is given up at the server that issued it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from broker.errors import RemoteError
+from broker.oauth.answers import json_object
+from broker.oauth.client import Client, Issuer
+from broker.oauth.client_auth import authenticate
+from broker.oauth.messages import Draft, Response
+from broker.oauth.metadata import AuthorizationServer, endpoint
+from broker.oauth.secret import AccessToken, RefreshToken
+
+Revocation = Literal["revoked", "not_revocable"]
+"""``not_revocable``: the server does not revoke this kind of token, and says so (RFC 7009 section 2.2.1)."""
+
+
+def revocation_draft(
+    server: AuthorizationServer, issuer: Issuer, client: Client, token: RefreshToken | AccessToken
+) -> Draft | None:
+    """Draft the revocation of *token*, or give None where the server has no such endpoint."""
+    if server.revocation_endpoint is None and "revocation_endpoint" not in server.mtls_endpoint_aliases:
+        return None
+    url = endpoint(server, "revocation_endpoint", presents_certificate=client.presents_certificate)
+    authentication, credential = authenticate(client, issuer, server, url)
+    hint = "refresh_token" if isinstance(token, RefreshToken) else "access_token"
+    return Draft(
+        url=url,
+        form=(("token_type_hint", hint), *authentication),
+        credential=credential,
+        secret_fields=(("token", token),),
+    )
+
+
+def read_revocation_response(response: Response, *, wall_now: float) -> Revocation:
+    """
+    Read the answer: 200 whatever its body, also for a token that the server does not know.
+
+    Raises RemoteError for every answer after which it is not known to be revoked.
+    """
+    if response.status != 200:
+        try:
+            json_object(response, wall_now=wall_now)  # raises, because it is no 200
+        except RemoteError as error:
+            if error.server_error != "unsupported_token_type":
+                raise
+            return "not_revocable"
+    return "revoked"
