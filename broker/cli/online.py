@@ -20,8 +20,10 @@ from broker.keys.tls import client_context
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer, disagreements, remarks
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
+from broker.transport.proxy import Proxy
 from broker.transport.session import Session
 from broker.wiring import Identities
+from broker.wiring.means import proxy_of
 
 MAX_CLOCK_DIFFERENCE = 15.0
 """Seconds: assertions live for 60 s, and strict servers allow an ``iat`` of the future 10 s or a little more."""
@@ -51,7 +53,7 @@ class Asked:
 
 def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
     """Ask every issuer, all at the same time, and give all findings in the order of the configuration."""
-    asked = asyncio.run(_ask_all(settings.issuers))
+    asked = asyncio.run(_ask_all(settings.issuers, identities))
     not_after = {name: certificate.not_after for name, certificate in identities.certificates.items()}
     return (
         *(finding for name, answer in asked.items() for finding in of_issuer(name, answer)),
@@ -60,9 +62,11 @@ def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
     )
 
 
-async def _ask_all(issuers: Mapping[str, IssuerSettings]) -> dict[str, Asked]:
+async def _ask_all(issuers: Mapping[str, IssuerSettings], identities: Identities) -> dict[str, Asked]:
     async with asyncio.TaskGroup() as group:
-        tasks = {name: group.create_task(_ask(issuer)) for name, issuer in issuers.items()}
+        tasks = {
+            name: group.create_task(_ask(issuer, proxy_of(issuer, identities))) for name, issuer in issuers.items()
+        }
     return {name: task.result() for name, task in tasks.items()}
 
 
@@ -92,13 +96,13 @@ class _Watching:
         return response
 
 
-async def _ask(wanted: IssuerSettings) -> Asked:
+async def _ask(wanted: IssuerSettings, proxy: Proxy | None) -> Asked:
     clock = SystemClock()
     try:
         context = await asyncio.to_thread(client_context, wanted.ca_file)
     except BrokerError as error:
         return Asked(server=error, ahead=None)
-    session = Session(ssl_context=context, clock=clock, max_body=METADATA_MAX_BODY)
+    session = Session(ssl_context=context, clock=clock, max_body=METADATA_MAX_BODY, proxy=proxy)
     watching = _Watching(session, clock)
     metadata = Metadata(
         issuer=wanted.issuer, session=watching, clock=clock, randomness=SystemRandomness(), emit=_tell_nobody

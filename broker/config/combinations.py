@@ -60,6 +60,7 @@ def _check_audit(document: Document, findings: Findings) -> None:
 
 
 def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None:
+    _check_proxy(name, section, findings)
     at = place("issuer", name, "issuer")
     try:
         check_issuer(section.issuer, allow_insecure_loopback=section.allow_insecure_loopback)
@@ -71,6 +72,15 @@ def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None
         findings.add(
             place("issuer", name, "allow_insecure_loopback"), message, "remove it: it is for tests on one machine"
         )
+
+
+def _check_proxy(name: str, section: IssuerSection, findings: Findings) -> None:
+    if section.proxy_credentials is not None and section.proxy is None:
+        message = "is for a proxy, and there is none"
+        findings.add(place("issuer", name, "proxy_credentials"), message, "add proxy, or remove it")
+    if section.proxy is not None and section.issuer.lower().startswith("http:"):
+        message = "would see every request: the issuer is http"
+        findings.add(place("issuer", name, "proxy"), message, "remove it, or write an issuer with https")
 
 
 def _check_parameters(document: Document, findings: Findings) -> None:

@@ -27,6 +27,7 @@ from broker.config.values import (
     Mode,
     ParameterName,
     PathText,
+    ProxyUrl,
     RefersTo,
     ResourceUri,
     ScopeToken,
@@ -138,6 +139,10 @@ class IssuerSection:
     """Further hosts on which its metadata may place endpoints, as servers with a separate host for mutual TLS do."""
     ca_file: PathText | None = None
     """CA certificates (PEM) that replace the system's for this server."""
+    proxy: ProxyUrl | None = None
+    """An http proxy, through which everything to this server goes (CONNECT). The environment names none."""
+    proxy_credentials: SecretReference | None = None
+    """A file with ``user:password`` for the proxy."""
     assertion_audience: AudienceWord = "issuer"
     """The ``aud`` of client assertions: the issuer identifier, or the exact URL that is called."""
     sandbox: bool = False

@@ -40,10 +40,16 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuerSettings:
-    """An authorization server; *ca_file* replaces the system's CAs for its connections."""
+    """
+    An authorization server; *ca_file* replaces the system's CAs for its connections.
+
+    With *proxy*, the URL of one, they all go through it; *proxy_credentials_file* holds what it wants to know.
+    """
 
     issuer: Issuer
     ca_file: Path | None
+    proxy: str | None = None
+    proxy_credentials_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

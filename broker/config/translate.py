@@ -97,7 +97,12 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
         max_concurrent_requests=section.max_concurrent_requests,
         max_requests_per_second=section.max_requests_per_second,
     )
-    return IssuerSettings(issuer=issuer, ca_file=here.path(section.ca_file) if section.ca_file else None)
+    return IssuerSettings(
+        issuer=issuer,
+        ca_file=here.path(section.ca_file) if section.ca_file else None,
+        proxy=section.proxy,
+        proxy_credentials_file=here.secret_file(section.proxy_credentials, "issuer", name, "proxy_credentials"),
+    )
 
 
 def certificate_settings(name: str, section: CertificateSection, here: Surroundings) -> CertificateSettings:

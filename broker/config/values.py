@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
-from broker.oauth.endpoint_urls import is_never_dialed
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, parse_url
 
 
 class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
@@ -176,6 +176,24 @@ def _check_listen(value: str) -> None:
     split_listen(value)
 
 
+def _check_proxy(value: str) -> None:
+    hint = 'for example "http://proxy.example.com:3128"'
+    if "@" in value:
+        # The value holds a password, most likely: nothing of it is repeated.
+        raise Refused("holds a user or a password", 'move them to a file: proxy_credentials = { file = "..." }')
+    if value.lower().startswith("https:"):
+        https = 'write "http://": only CONNECT is said to it in the clear, all that follows is TLS with the server'
+        raise Refused("is an https proxy, which is not supported", https)
+    try:
+        target = parse_url(value)
+    except NotAnEndpointUrlError:
+        raise Refused("must be the URL of an http proxy", hint) from None
+    if target.query or urlsplit(value).path not in {"", "/"}:
+        raise Refused("must be host and port alone, without a path", hint)
+    if is_never_dialed(target.host):
+        raise Refused("is at a link-local or cloud metadata address, which is never dialed")
+
+
 def _check_mode(value: str) -> None:
     if not _MODE.fullmatch(value):
         raise Refused("must be three octal digits of permissions", 'for example "0660"')
@@ -222,6 +240,7 @@ ParameterName = Annotated[str, Rule(_check_parameter_name)]
 EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
 HostHeader = Annotated[str, Rule(_check_endpoint_host)]
 Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
+ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]
 CredentialName = Annotated[str, Rule(_check_credential)]

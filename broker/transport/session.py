@@ -133,6 +133,11 @@ class Session:
         """Unix time when that certificate ends, or None."""
         return self._not_after
 
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that every connection goes through, or None."""
+        return self._proxy
+
     async def send(self, request: Request) -> Response:
         """
         Transmit once; never retried, never redirected.

@@ -17,6 +17,7 @@ from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Randomness
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
+from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
 from broker.wiring.identities import Identities
 
@@ -59,6 +60,13 @@ def means_of(
     )
 
 
+def proxy_of(issuer: IssuerSettings, identities: Identities) -> Proxy | None:
+    """Give the proxy through which everything to *issuer* goes, or None."""
+    if issuer.proxy is None:
+        return None
+    return Proxy(url=issuer.proxy, credentials=identities.proxies.get(issuer.issuer.name))
+
+
 class _Lines:
     """Makes sessions and metadata sources, one for each use, and remembers them so that they are closed."""
 
@@ -84,7 +92,8 @@ class _Lines:
         self.metadata = {name: self._metadata(issuer) for name, issuer in settings.issuers.items()}
 
     def _metadata(self, wanted: IssuerSettings) -> Metadata:
-        session = self._session(client_context(wanted.ca_file), max_body=METADATA_MAX_BODY)
+        proxy = proxy_of(wanted, self._identities)
+        session = self._session(client_context(wanted.ca_file), proxy, max_body=METADATA_MAX_BODY)
         if wanted in self._known:
             self.renewals.append((self._known[wanted], session))
             return self._known[wanted]
@@ -116,24 +125,30 @@ class _Lines:
         return self._shared[issuer, certificate]
 
     def _new(self, issuer: str, certificate: str | None) -> Session:
-        ca_file = self._settings.issuers[issuer].ca_file
+        wanted = self._settings.issuers[issuer]
+        proxy = proxy_of(wanted, self._identities)
         if certificate is None:
-            return self._session(client_context(ca_file))
+            return self._session(client_context(wanted.ca_file), proxy)
         identity = self._identities.certificates[certificate]
-        return self._session(
-            identity.client_context(ca_file), thumbprint=identity.thumbprint, not_after=identity.not_after
-        )
+        context = identity.client_context(wanted.ca_file)
+        return self._session(context, proxy, thumbprint=identity.thumbprint, not_after=identity.not_after)
 
     def _session(
         self,
         context: ssl.SSLContext,
+        proxy: Proxy | None,
         *,
         thumbprint: str | None = None,
         not_after: float | None = None,
         max_body: int = MAX_BODY,
     ) -> Session:
         session = Session(
-            ssl_context=context, thumbprint=thumbprint, not_after=not_after, clock=self._clock, max_body=max_body
+            ssl_context=context,
+            thumbprint=thumbprint,
+            not_after=not_after,
+            clock=self._clock,
+            max_body=max_body,
+            proxy=proxy,
         )
         self.sessions.append(session)
         return session

@@ -62,6 +62,14 @@ TABLE: list[tuple[Edits, str]] = [
         ),
     ),
     (
+        ((ISSUER, f'{ISSUER}\nproxy_credentials = {{ file = "proxy.secret" }}'),),
+        "issuer.raidiam.proxy_credentials: is for a proxy, and there is none; add proxy, or remove it",
+    ),
+    (
+        ((ISSUER, 'issuer = "http://localhost:1"\nallow_insecure_loopback = true\nproxy = "http://localhost:2"'),),
+        ("issuer.raidiam.proxy: would see every request: the issuer is http; remove it, or write an issuer with https"),
+    ),
+    (
         ((ISSUER, f"{ISSUER}\nallow_insecure_loopback = true"),),
         (
             "issuer.raidiam.allow_insecure_loopback: is true for an issuer that is not on a loopback address; "

@@ -13,6 +13,11 @@ from tests.fakes import WALL_AT_BOOT
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.keys.certificates import client, key_pem, p256, written
 
+PROXIED = CONFIG.replace(
+    "[key.k]", 'proxy = "http://proxy.test:3128"\nproxy_credentials = { file = "proxy.secret" }\n[key.k]'
+)
+"""The one issuer is behind a proxy that wants credentials."""
+
 
 def settings_of(tmp_path: Path, text: str = CONFIG) -> Settings:
     (tmp_path / "config.toml").write_text(text)

@@ -8,7 +8,7 @@ from broker.errors import LocalError
 from broker.wiring import load_identities
 from tests.fakes import WALL_AT_BOOT
 from tests.unit.keys.certificates import WALL, key_pem, p256, written
-from tests.unit.wiring.configurations import TWO_KEYS, loaded, settings_of, with_others
+from tests.unit.wiring.configurations import PROXIED, TWO_KEYS, loaded, settings_of, with_others
 
 
 def test_the_first_wrong_file_is_an_error(tmp_path: Path):
@@ -41,3 +41,28 @@ def test_a_client_secret_that_cannot_be_read_is_an_error_like_others(tmp_path: P
 
     assert [error.code for error in errors] == ["file_permissions"]
     assert identities.secrets == {}
+
+
+def test_an_audit_key_that_is_too_short_is_found_with_the_other_files(tmp_path: Path):
+    """A check and a reload say what the next start would fail with, and where."""
+    text = TWO_KEYS.replace('file = "audit.log"', 'file = "audit.log"\nkey = { file = "audit.key" }')
+    assert text != TWO_KEYS
+    written(tmp_path / "audit.key", b"short")
+    errors: list[LocalError] = []
+
+    identities = load_identities(settings_of(tmp_path, text), wall_now=WALL_AT_BOOT, on_error=errors.append)
+
+    assert "audit_key_short" in [error.code for error in errors]
+    assert any("audit.key" in error.message for error in errors if error.code == "audit_key_short")
+    assert identities.audit_key is None
+
+
+def test_credentials_of_a_proxy_that_cannot_be_read_are_an_error_like_others(tmp_path: Path):
+    """A check names the file, a start fails with it."""
+    settings = settings_of(tmp_path, PROXIED)
+    errors: list[LocalError] = []
+
+    identities = loaded(tmp_path, settings, on_error=errors.append)
+
+    assert [(error.code, "proxy.secret" in error.message) for error in errors] == [("file_missing", True)]
+    assert identities.proxies == {}

@@ -4,13 +4,14 @@ import io
 from pathlib import Path
 
 from broker.hostenv.clock import SystemClock, SystemRandomness
-from broker.oauth.secret import ClientSecret
+from broker.oauth.secret import BasicCredentials, ClientSecret
+from broker.transport.proxy import Proxy
 from broker.wiring import build
-from broker.wiring.means import _Lines, means_of
+from broker.wiring.means import _Lines, means_of, proxy_of
 from tests.fakes import Events
 from tests.unit.daemon.test_process import CONFIG
-from tests.unit.keys.certificates import WALL
-from tests.unit.wiring.configurations import loaded, settings_of, with_others
+from tests.unit.keys.certificates import WALL, written
+from tests.unit.wiring.configurations import PROXIED, loaded, settings_of, with_others
 
 
 def test_clients_of_one_issuer_without_a_certificate_share_a_session(tmp_path: Path):
@@ -54,3 +55,23 @@ def test_the_metadata_of_an_issuer_that_is_as_it_was_is_kept(tmp_path: Path):
     assert second.metadata["nobody"] is first.metadata["nobody"]
     assert second.registrations["c"].metadata is first.metadata["nobody"]
     assert [session in second.sessions for _, session in second.renewals] == [True]
+
+
+def test_every_session_to_an_issuer_goes_through_its_proxy(tmp_path: Path):
+    """The one for the metadata and the one for tokens; there is no other way to it."""
+    written(tmp_path / "proxy.secret", b"canary:4711\n")
+    settings = settings_of(tmp_path, PROXIED)
+    identities = loaded(tmp_path, settings)
+
+    means = means_of(settings, identities, SystemClock(), SystemRandomness(), Events())
+
+    wanted = Proxy(url="http://proxy.test:3128", credentials=BasicCredentials("Basic Y2FuYXJ5OjQ3MTE="))
+    assert [session.proxy for session in means.sessions] == [wanted, wanted]
+    assert "Y2FuYXJ5" not in repr((identities, wanted))
+
+
+def test_an_issuer_without_a_proxy_is_dialed_directly(tmp_path: Path):
+    """Whatever the environment says."""
+    settings = settings_of(tmp_path)
+
+    assert proxy_of(settings.issuers["nobody"], loaded(tmp_path, settings)) is None
