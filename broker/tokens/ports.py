@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer
 from broker.tokens.serving import Serving, Standing, TokenStatus
@@ -85,6 +86,16 @@ class Watch:
 
     news: asyncio.Future[None]
     standing: Callable[[], Standing]
+
+
+class KeySource(Protocol):
+    """The public keys of one issuer."""
+
+    async def get(self) -> JwkSet:
+        """Give the keys. Raises RemoteError ``keys_unavailable``."""
+
+    async def get_newer(self, than: JwkSet) -> JwkSet | None:
+        """Give keys newer than those, because one was missing; None when it is too soon. Raises as ``get`` does."""
 
 
 class TokenSource(Protocol):
