@@ -345,6 +345,17 @@ class AuditLog:
         self._file.close()
 
 
+def checked_key(key: bytes, name: str = "the audit key") -> bytes:
+    """Give *key* back if it is long enough. Raises LocalError ``audit_key_short``, which calls it *name*."""
+    if len(key) < MIN_KEY_BYTES:
+        raise LocalError(
+            "audit_key_short",
+            f"{name} is too short for an audit key: {len(key)} byte(s)",
+            hint=f"at least {MIN_KEY_BYTES} random ones: token-broker keygen audit FILE",
+        )
+    return key
+
+
 def open_audit(
     path: Path,
     *,
@@ -363,9 +374,7 @@ def open_audit(
     LocalError if the file cannot be opened safely (a link, another's, writable by others, in use); a full disk
     is a gap, not an error.
     """
-    if key is not None and len(key) < MIN_KEY_BYTES:
-        raise LocalError("audit_key_short", "the audit key is too short", hint=f"at least {MIN_KEY_BYTES} random bytes")
-    keys = None if key is None else AuditKeys.derive(key)
+    keys = None if key is None else AuditKeys.derive(checked_key(key))
     file = open_file(path, disk=disk)
     log = AuditLog(file, keys=keys, refuse=on_failure != "serve", clock=clock, randomness=randomness, emit=emit)
     log.start()
