@@ -15,12 +15,16 @@ JSON = "application/json"
 PLAIN_TEXT = "text/plain; charset=utf-8"
 
 OK = "ok"
-"""The outcome of a request that was not refused; the others are the error codes."""
+"""The outcome of a request that was not refused; the others are the error codes, and ``NOT_MODIFIED``'s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it."""
+    """
+    An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it.
+
+    Without a *content_type* there is no body (RFC 9110 section 15.4.5).
+    """
 
     status: int = 200
     content_type: str = JSON
@@ -32,11 +36,15 @@ class Answer:
     def all_headers(self) -> dict[str, str]:
         """Give the headers of the answer, but for those of the connection."""
         return {
-            "Content-Type": self.content_type,
+            **({"Content-Type": self.content_type} if self.content_type else {}),
             "Cache-Control": "no-store",
             "Server": "token-broker",
             **dict(self.headers),
         }
+
+
+NOT_MODIFIED = Answer(status=304, content_type="", body=b"", outcome="not_modified")
+"""The caller has what it asked for."""
 
 
 def json_body(members: Mapping[str, Any]) -> bytes:

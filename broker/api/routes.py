@@ -7,7 +7,7 @@ from broker.api.answers import Answer, json_answer
 from broker.api.jwks import get_jwks
 from broker.api.problems import ProblemError
 from broker.api.readiness import one_answer, readiness, readiness_answer
-from broker.api.serving import MIN_VALID_RANGE, WAIT_RANGE, get_token
+from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
 from broker.api.table import Call, Route
 from broker.api.world import World, hint_for, own_words, visible
 from broker.policy.rules import Action, Denial, may_read_states, workloads_of
@@ -64,6 +64,15 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A usable access token.",
         action=Action.GET,
         parameters={"min_valid": MIN_VALID_RANGE, "wait": WAIT_RANGE},
+        conditional=True,
+    ),
+    Route(
+        method="POST",
+        template="/v1/tokens/{name}/refresh",
+        handler=refresh_token,
+        summary="A token that replaces a rejected one.",
+        action=Action.REFRESH,
+        body=REJECTED,
     ),
     Route(
         method="GET",

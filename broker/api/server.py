@@ -78,8 +78,8 @@ class ApiServer:
         self._service: Service | None = None
 
     def replace_policy(self, policy: Policy) -> None:
-        """Decide by *policy* from now on."""
-        self._world.policy = policy
+        """Decide by *policy* from now on; who waits is asked for its right again."""
+        self._world.replace_policy(policy)
 
     def open(self) -> None:
         """Listen on every socket, or on none. Raises LocalError; to be called on the running loop."""

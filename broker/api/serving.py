@@ -6,16 +6,20 @@ The policy is asked before anything else, and again when it was replaced while t
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from broker.api import problems
-from broker.api.answers import PLAIN_TEXT, Answer, json_answer
-from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
+from broker.api import problems, waiting
+from broker.api.answers import NOT_MODIFIED, PLAIN_TEXT, Answer, json_answer
+from broker.api.bodies import BodyRules
+from broker.api.conditions import read_etag
+from broker.api.problems import ProblemError
 from broker.api.table import Call
-from broker.api.world import World, own_words, permitted
-from broker.events import AuditUnavailableError, TokenServed
+from broker.api.world import World, permitted
+from broker.events import AuditUnavailableError, TokenRefreshForced, TokenServed
 from broker.policy.peer import Peer
-from broker.tokens.serving import Serving, TokenUnavailableError
+from broker.policy.rules import Action
+from broker.tokens.serving import Serving
 
 DEFAULT_WAIT = 10
 """Seconds that a caller waits for a token when it does not say (local-api.md)."""
@@ -26,90 +30,109 @@ WAIT_RANGE = range(61)
 MIN_VALID_RANGE = range(86_401)
 """Seconds; whatever is asked for, half of a token's lifetime is the most that is wanted of it."""
 
+REJECTED = BodyRules(members={"rejected": str})
+"""The body of a forced refresh: the ETag of the token that was rejected."""
+
+Obtain = Callable[[str, str], Awaitable[tuple[Serving, bool]]]
+"""Obtains the named token for a workload; gives whether the caller has it already, too. Raises ProblemError."""
+
 
 async def get_token(world: World, call: Call) -> Answer:
-    """Hand out a token, recorded before it leaves."""
+    """Hand out a token, recorded before it leaves; to whom has it already, only say so."""
+
+    async def obtain(token: str, _workload: str) -> tuple[Serving, bool]:
+        with waiting.seat(world, call, call.query.get("wait", DEFAULT_WAIT)) as seat:
+            if call.known is not None and call.query.get("wait"):
+                return await waiting.poll(seat, call, token, lambda: permitted(world, call, Action.GET))
+            serving = await waiting.get(seat, call, token)
+            return serving, waiting.has_already(call, serving)
+
+    return await _hand_out(world, call, Action.GET, obtain)
+
+
+async def refresh_token(world: World, call: Call) -> Answer:
+    """Have a token replaced now, and hand out the one that is in hand then."""
+    rejected = _rejected(call)
+
+    async def obtain(token: str, workload: str) -> tuple[Serving, bool]:
+        def begun() -> None:
+            peer = call.peer
+            world.emit(
+                TokenRefreshForced(
+                    listener=peer.listener,
+                    uid=peer.uid,
+                    gid=peer.gid,
+                    pid=peer.pid,
+                    workload=workload,
+                    token=token,
+                )
+            )
+
+        async def ask(wait: float) -> Serving:
+            return await world.tokens.refresh(token, rejected=rejected, wait=wait, begun=begun)
+
+        with waiting.seat(world, call, DEFAULT_WAIT) as seat:
+            return await waiting.obtain(seat, token, ask), False
+
+    return await _hand_out(world, call, Action.REFRESH, obtain)
+
+
+def _rejected(call: Call) -> str | None:
+    """Give the opaque tag of the token that the caller says was rejected. Raises ProblemError."""
+    given = call.body.get("rejected")
+    rejected = None if given is None else read_etag(given)
+    if given is not None and rejected is None:
+        raise ProblemError(problems.body_refused("rejected is the ETag of an answer as it was, W/ and quotes included"))
+    return rejected
+
+
+async def _hand_out(world: World, call: Call, action: Action, obtain: Obtain) -> Answer:
+    """Obtain a token for who may do *action* with it, record it, write it."""
     policy = world.policy
-    token, workload = permitted(world, call)
+    token, workload = permitted(world, call, action)
     try:
-        serving = await _obtain(world, call, token)
-        if world.policy is not policy:  # it was replaced while the caller waited
-            token, workload = permitted(world, call)
-        _record(world, call.peer, token, workload, serving)
+        serving, has_already = await obtain(token, workload)
     except ProblemError as error:
+        # What it is told is for those who may know, and that it may have changed while it waited.
+        token, workload = permitted(world, call, action) if world.policy is not policy else (token, workload)
         raise ProblemError(error.problem, token=token, workload=workload) from None
+    if world.policy is not policy:
+        token, workload = permitted(world, call, action)
+    if has_already:
+        return replace(NOT_MODIFIED, headers=_mark(serving))
+    try:
+        _record(world, call.peer, token, workload, serving)
+    except AuditUnavailableError as error:
+        raise ProblemError(problems.AUDIT_UNAVAILABLE, token=token, workload=workload) from error
     return token_answer(serving, plain_text=call.plain_text)
 
 
-async def _obtain(world: World, call: Call, token: str) -> Serving:
-    """Get the token, waiting only if there is a place to wait. Raises ProblemError."""
-    wait = call.query.get("wait", DEFAULT_WAIT)
-    min_valid = call.query.get("min_valid")
-    with world.waiting.place(call.peer.uid) as has_place:
-        try:
-            async with world.waiting.until_closed():
-                return await world.tokens.get(
-                    token,
-                    min_valid=None if min_valid is None else float(min_valid),
-                    wait=float(wait if has_place else 0),
-                )
-        except TimeoutError:
-            if not world.waiting.closed:
-                raise
-            return await _last_resort(world, token)
-        except TokenUnavailableError as error:
-            if wait and not has_place:
-                full = problems.DRAINING if world.waiting.closed else problems.TOO_MANY_WAITING
-                raise ProblemError(full) from error
-            raise ProblemError(_unavailable(error)) from error
-
-
-async def _last_resort(world: World, token: str) -> Serving:
-    """Get what is in hand when the broker stops: a token that is good is served, also then."""
-    try:
-        return await world.tokens.get(token, min_valid=0.0, wait=0.0)
-    except TokenUnavailableError as error:
-        raise ProblemError(problems.DRAINING) from error
-
-
-def _unavailable(error: TokenUnavailableError) -> Problem:
-    """Translate: 502 where the server refuses the client, 503 for everything that may pass by itself."""
-    refused = error.code == ErrorCode.AUTHORIZATION_SERVER_ERROR
-    return Problem(
-        status=502 if refused else 503,
-        error=ErrorCode.AUTHORIZATION_SERVER_ERROR if refused else ErrorCode.TEMPORARILY_UNAVAILABLE,
-        description=error.message,
-        reason=error.reason or RefusalReason.NO_TOKEN,
-        hint=own_words(error.reason, error.hint),
-        server_error=error.server_error,
-        headers=(("Retry-After", str(max(1, error.retry_after))),),
+def _record(world: World, peer: Peer, token: str, workload: str, serving: Serving) -> None:
+    """Report the token before it leaves. Raises AuditUnavailableError: without its record it stays (rules.md R9)."""
+    world.emit(
+        TokenServed(
+            listener=peer.listener,
+            uid=peer.uid,
+            gid=peer.gid,
+            pid=peer.pid,
+            workload=workload,
+            token=token,
+            fingerprint=serving.token.fingerprint,
+            generation=serving.token.generation,
+            stale=serving.stale,
+        )
     )
 
 
-def _record(world: World, peer: Peer, token: str, workload: str, serving: Serving) -> None:
-    """Report the token before it leaves; without its record it stays (rules.md R9)."""
-    try:
-        world.emit(
-            TokenServed(
-                listener=peer.listener,
-                uid=peer.uid,
-                gid=peer.gid,
-                pid=peer.pid,
-                workload=workload,
-                token=token,
-                fingerprint=serving.token.fingerprint,
-                generation=serving.token.generation,
-                stale=serving.stale,
-            )
-        )
-    except AuditUnavailableError as error:
-        raise ProblemError(problems.AUDIT_UNAVAILABLE) from error
-
-
 def token_answer(serving: Serving, *, plain_text: bool) -> Answer:
-    """Write a token with the mark of its generation, a weak one: ``expires_in`` changes under it."""
+    """Write a token with the mark of its generation."""
     answer = _bare(serving) if plain_text else _served(serving)
-    return replace(answer, headers=(("ETag", f'W/"{serving.token.etag}"'),))
+    return replace(answer, headers=_mark(serving))
+
+
+def _mark(serving: Serving) -> tuple[tuple[str, str], ...]:
+    """Give the ETag, a weak one: ``expires_in`` changes under it."""
+    return (("ETag", f'W/"{serving.token.etag}"'),)
 
 
 def _served(serving: Serving) -> Answer:

@@ -6,8 +6,9 @@ Whatever is decided here is decided by the policy in force at that moment; nothi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.api import problems
@@ -36,7 +37,7 @@ class World:
     *restart* gives the sections of the configuration that wait for a restart, *clients* the public keys of
     each client by its name.
 
-    Only *policy* is ever replaced (``ApiServer.replace_policy``): handlers read it for each decision.
+    Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
 
     policy: Policy
@@ -46,15 +47,29 @@ class World:
     sandbox: Callable[[], Sequence[str]] = tuple
     restart: Callable[[], Sequence[str]] = tuple
     clients: Callable[[], Mapping[str, PublicKeys]] = dict
+    replacement: asyncio.Future[None] | None = field(default=None, init=False)
+
+    def replace_policy(self, policy: Policy) -> None:
+        """Decide by *policy* from now on, and let those who wait ask again."""
+        self.policy = policy
+        replaced, self.replacement = self.replacement, None
+        if replaced is not None and not replaced.done():
+            replaced.set_result(None)
+
+    def replaced(self) -> asyncio.Future[None]:
+        """Give what is resolved when the policy is replaced. Shared: not to be cancelled."""
+        if self.replacement is None:
+            self.replacement = asyncio.get_running_loop().create_future()
+        return self.replacement
 
 
-def permitted(world: World, call: Call) -> tuple[str, str]:
-    """Give the token's name, now known to be a configured one, and the workloads that may have it."""
+def permitted(world: World, call: Call, action: Action) -> tuple[str, str]:
+    """Give the token's name, now known to be a configured one, and the workloads that may do *action* with it."""
     configured = next((name for name in world.tokens.names() if name == call.name), None)
-    decision = decide(world.policy, call.peer, Action.GET, configured)
+    decision = decide(world.policy, call.peer, action, configured)
     workload = ",".join(decision.workloads)
     if isinstance(decision, Denied):
-        denied = problems.access_denied(decision.reason, hint_for(world, call.peer))
+        denied = problems.access_denied(decision.reason, hint_for(world, call.peer, action))
         raise ProblemError(denied, token=configured, workload=workload or None)
     assert configured is not None  # the policy allows nothing with a name that is not configured
     return configured, workload
@@ -69,15 +84,17 @@ def visible(world: World, peer: Peer) -> tuple[str, ...]:
     return tuple(name for name in names if name in own)
 
 
-def hint_for(world: World, peer: Peer) -> str:
-    """Say what the caller may get, or as whom the broker sees it; names from the configuration only."""
-    own = tokens_of(world.policy, peer, Action.GET)
+def hint_for(world: World, peer: Peer, action: Action = Action.GET) -> str:
+    """Say with what the caller may do *action*, or as whom the broker sees it; names from the configuration only."""
+    own = tokens_of(world.policy, peer, action)
     names = [name for name in world.tokens.names() if name in own]
     if names:
-        return f"this caller may get: {', '.join(names)}"
+        return f"this caller may {action.value}: {', '.join(names)}"
     uid = "unknown in the broker's user namespace" if peer.uid is None else str(peer.uid)
     gid = "unknown" if peer.gid is None else str(peer.gid)
-    return f"no [workload] section lets this caller get a token: listener {peer.listener}, uid {uid}, gid {gid}"
+    return (
+        f"no [workload] section lets this caller {action.value} a token: listener {peer.listener}, uid {uid}, gid {gid}"
+    )
 
 
 def own_words(reason: str | None, hint: str | None) -> str | None:

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from broker.api import listeners, ops, problems, readiness, routes
+from broker.api import listeners, ops, problems, readiness, routes, waiting
 from broker.api import serving as handing_out
-from broker.api.answers import problem_answer
+from broker.api.answers import NOT_MODIFIED, problem_answer
 from broker.api.guard import MAX_BODY, MAX_HEAD
 from broker.api.limits import STRANGER_PLACES, STRANGER_PLACES_PER_UID, Limits, WaitingRoom
 from broker.api.ops import OPS_ROUTES
@@ -37,8 +37,8 @@ PROBLEMS = [
     problems.access_denied("", ""),
     problems.unexpected(""),
     readiness.NOT_READY,
-    handing_out._unavailable(unavailable()),
-    handing_out._unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
+    waiting.unavailable(unavailable()),
+    waiting.unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
 ]
 
 
@@ -154,7 +154,7 @@ def test_every_header_of_an_answer_is_documented():
     """With no header that no answer has."""
     sent = {name for problem in PROBLEMS for name in problem_answer(problem).all_headers()}
 
-    sent |= token_answer(serving(), plain_text=False).all_headers().keys()
+    sent |= NOT_MODIFIED.all_headers().keys() | token_answer(serving(), plain_text=False).all_headers().keys()
 
     assert first_cells(section(API, "## Headers of answers")) == sent
 

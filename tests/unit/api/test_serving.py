@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,15 +12,16 @@ import pytest
 from broker.api.limits import Limits
 from broker.api.problems import ProblemError
 from broker.api.routes import list_tokens
-from broker.api.serving import get_token
+from broker.api.serving import get_token, refresh_token
 from broker.api.table import Call
 from broker.api.world import World
-from broker.events import AuditUnavailableError, Event, TokenServed
+from broker.events import AuditUnavailableError, Event, TokenRefreshForced, TokenServed
 from broker.policy.peer import Peer
+from broker.policy.rules import Action, Policy, Workload
 from broker.tokens.serving import TokenState, TokenStatus
 from tests.fakes import Events
 from tests.jumping import loop_time
-from tests.unit.api.handlers import ROOT, STRANGER, UNKNOWN, call, world
+from tests.unit.api.handlers import PEER, ROOT, STRANGER, UNKNOWN, call, world
 from tests.unit.api.world import FakeTokens, serving, unavailable
 
 
@@ -309,3 +311,139 @@ async def test_a_timeout_that_nobody_caused_is_a_bug():
 
     with pytest.raises(TimeoutError):
         await get_token(of, call())
+
+
+MAY_REFRESH = Workload(
+    name="renewing",
+    uids=frozenset({1_000}),
+    tokens=frozenset({"directory"}),
+    may=frozenset({Action.REFRESH}),
+)
+
+
+def refreshing(tokens: FakeTokens | None = None, *, emit: Any = None, limits: Limits | None = None) -> World:
+    """A world whose caller may refresh, and may not get."""
+    made = world(tokens, emit=emit, limits=limits)
+    made.replace_policy(Policy(workloads=(MAY_REFRESH,), own_uid=900))
+    return made
+
+
+def force(peer: Peer = PEER, name: str = "directory", **body: object) -> Call:
+    return replace(call(name, peer), body=body)
+
+
+async def refused_refresh(of: World, asked: Call) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        await refresh_token(of, asked)
+    return caught.value
+
+
+async def test_a_forced_refresh_is_answered_like_a_get_and_recorded_like_one():
+    """The right to refresh is enough to get what came of it. Who began the attempt has a record, too."""
+    events = Events()
+
+    answer = await refresh_token(refreshing(emit=events), force())
+
+    assert answer.status == 200
+    assert json.loads(answer.body)["access_token"] == "the-access-token"
+    assert answer.headers == (("ETag", 'W/"an-etag"'),)
+    forced, served = events.seen
+    assert isinstance(served, TokenServed)
+    assert forced == TokenRefreshForced(
+        listener="api", uid=1000, gid=1000, pid=12, workload="renewing", token="directory"
+    )
+
+
+async def test_only_who_begins_an_attempt_is_recorded_for_it():
+    """Not who shares one, nor who gets what is in hand."""
+    events = Events()
+
+    await refresh_token(refreshing(FakeTokens(begins=False), emit=events), force())
+
+    assert [type(event) for event in events.seen] == [TokenServed]
+
+
+async def test_the_rejected_token_and_the_patience_reach_the_lifecycle():
+    """The tag without its quotes, weak or not."""
+    tokens = FakeTokens()
+    of = refreshing(tokens)
+
+    await refresh_token(of, force(rejected='W/"an-etag"'))
+    await refresh_token(of, force(rejected='"other"'))
+    await refresh_token(of, force())
+
+    assert tokens.forced == [
+        ("directory", "an-etag", 10.0),
+        ("directory", "other", 10.0),
+        ("directory", None, 10.0),
+    ]
+
+
+@pytest.mark.parametrize("rejected", ["", "an-etag", "*", '"a", "b"', "W/an-etag"])
+async def test_what_is_no_etag_is_refused(rejected: str):
+    """It would never match, and each call would fetch a token."""
+    tokens = FakeTokens()
+
+    error = await refused_refresh(refreshing(tokens), force(rejected=rejected))
+
+    assert (error.problem.status, error.problem.reason) == (400, "body_refused")
+    assert tokens.forced == []
+
+
+async def test_without_the_right_to_refresh_there_is_no_refresh():
+    """Though it may get; and it is told what it may refresh."""
+    tokens = FakeTokens()
+
+    error = await refused_refresh(world(tokens), force())
+
+    assert (error.problem.status, error.problem.reason) == (403, "action_not_granted")
+    assert (error.problem.hint or "").startswith("no [workload] section lets this caller refresh a token")
+    assert (await refused_refresh(refreshing(), force(name="ledger"))).problem.hint == (
+        "this caller may refresh: directory"
+    )
+    assert tokens.forced == []
+
+
+async def test_a_failed_forced_refresh_serves_what_is_good_or_says_why_there_is_none():
+    """As a GET does."""
+    stale = await refresh_token(refreshing(FakeTokens({"directory": serving(stale=True)})), force())
+    error = await refused_refresh(refreshing(FakeTokens({"directory": unavailable(retry_after=3)})), force())
+
+    assert json.loads(stale.body)["stale"] is True
+    assert (error.problem.status, error.problem.headers) == (503, (("Retry-After", "3"),))
+    assert (error.token, error.workload) == ("directory", "renewing")
+
+
+async def test_a_forced_refresh_waits_in_a_place_of_its_own():
+    """Without one, what is in hand is the answer."""
+    tokens = FakeTokens()
+
+    await refresh_token(refreshing(tokens, limits=Limits(max_waiting=0)), force())
+
+    assert tokens.forced == [("directory", None, 0.0)]
+
+
+async def test_when_the_broker_stops_a_forced_refresh_is_answered_at_once():
+    """With the token in hand."""
+    of = refreshing(FakeTokens(held=asyncio.Event()))
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(refresh_token(of, force()))
+        await asyncio.sleep(5)
+        of.waiting.close()
+        closed_at = loop_time()
+
+    assert (waiting.result().status, loop_time()) == (200, closed_at)
+
+
+async def test_a_right_that_is_removed_while_the_caller_waits_is_gone_for_failures_too():
+    """It does not learn how the token stands."""
+    tokens = FakeTokens({"directory": unavailable()}, held=asyncio.Event())
+    of = world(tokens)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(refused(of, call(wait=20)))
+        await asyncio.sleep(1)
+        of.replace_policy(Policy(workloads=(), own_uid=900))
+
+    assert waiting.result().problem.status == 403
