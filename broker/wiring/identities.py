@@ -17,9 +17,10 @@ from broker.errors import LocalError
 from broker.keys.client_secrets import load_client_secret
 from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
+from broker.keys.proxy_credentials import load_proxy_credentials
 from broker.keys.signer import SigningKey, load_signing_key
 from broker.keys.tls import client_context
-from broker.oauth.secret import ClientSecret
+from broker.oauth.secret import BasicCredentials, ClientSecret
 from broker.telemetry.audit import checked_key
 
 FIRST_GENERATION = 1
@@ -34,12 +35,17 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """Certificates and signing keys by their names, client secrets by their client's, loaded and checked."""
+    """
+    Certificates and signing keys by their names, client secrets by their client's, loaded and checked.
+
+    *proxies*: what the proxies of issuers want to know of us, by the issuer's name.
+    """
 
     certificates: Mapping[str, TransportCertificate]
     keys: Mapping[str, SigningKey]
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
     audit_key: bytes | None = field(default=None, repr=False)
+    proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
 
 
 def load_identities(
@@ -56,12 +62,18 @@ def load_identities(
         certificates=_each(settings.certificates, partial(_certificate, wall_now=wall_now), on_error),
         keys=_each(settings.keys, _signing_key, on_error),
         secrets=_each(_secret_files(settings), load_client_secret, on_error),
+        proxies=_each(_proxy_files(settings), load_proxy_credentials, on_error),
         audit_key=_each(_audit_key_file(settings), _audit_key, on_error).get(AUDIT),
     )
 
 
 def _secret_files(settings: Settings) -> dict[str, Path]:
     return {name: wanted.secret_file for name, wanted in settings.clients.items() if wanted.secret_file is not None}
+
+
+def _proxy_files(settings: Settings) -> dict[str, Path]:
+    files = {name: issuer.proxy_credentials_file for name, issuer in settings.issuers.items()}
+    return {name: file for name, file in files.items() if file is not None}
 
 
 def _audit_key_file(settings: Settings) -> dict[str, Path]:
