@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from broker.api.answers import Answer
 from broker.api.desk import Desk
 from broker.api.limits import Limits
+from broker.api.openapi import description_of
 from broker.api.readiness import one_answer, readiness, readiness_answer
-from broker.api.routes import live
+from broker.api.routes import DESCRIPTION, LIVE, ONE_READY, READY, live
 from broker.api.service import Listening, Service
-from broker.api.table import Call, Route
+from broker.api.table import Call, Reply, Route
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
@@ -30,6 +32,9 @@ LISTENER = "ops"
 BACKLOG = 64
 """Connections that may wait to be accepted: a few probes and scrapers."""
 
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+"""What Prometheus wants metrics to be called; whoever renders them says so, too."""
+
 OPS_LIMITS = Limits(max_connections=64, max_connections_per_uid=64, idle_timeout=2.0)
 """
 Callers over TCP have no uid: they share the places, so an idle connection gives its place up soon.
@@ -37,8 +42,8 @@ Callers over TCP have no uid: they share the places, so an idle connection gives
 Scrapers and probes ask every few seconds and connect anew.
 """
 
-Render = Callable[[], tuple[bytes, str]]
-"""Gives the metrics as bytes and their content type."""
+Render = Callable[[], Awaitable[tuple[bytes, str]]]
+"""Gives the metrics as bytes and their content type, and lets others have their turn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class OpsWorld:
 
 async def ready(world: OpsWorld, _call: Call) -> Answer:
     """Say whether the required tokens are there, and how all of them stand."""
-    return readiness_answer(readiness(world.tokens, world.sandbox()), world.tokens.names())
+    return readiness_answer(readiness(world.tokens, world.sandbox()), frozenset(world.tokens.names()))
 
 
 async def ready_one(world: OpsWorld, call: Call) -> Answer:
@@ -62,16 +67,46 @@ async def ready_one(world: OpsWorld, call: Call) -> Answer:
 
 async def metrics(world: OpsWorld, _call: Call) -> Answer:
     """Give the metrics."""
-    body, content_type = world.render()
+    body, content_type = await world.render()
     return Answer(content_type=content_type, body=body)
 
 
+async def describe(_world: object, _call: Call) -> Answer:
+    """Give the OpenAPI document of these routes."""
+    return _description()
+
+
 OPS_ROUTES: tuple[Route[OpsWorld], ...] = (
-    Route(method="GET", template="/livez", handler=live, summary="The listener is serving."),
-    Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
-    Route(method="GET", template="/readyz/{name}", handler=ready_one, summary="One token can be served."),
-    Route(method="GET", template="/metrics", handler=metrics, summary="Metrics in the Prometheus text format."),
+    Route(method="GET", template="/livez", handler=live, summary="The listener is serving.", replies=LIVE),
+    Route(
+        method="GET",
+        template="/readyz",
+        handler=ready,
+        summary="Every required token can be served.",
+        replies=READY,
+    ),
+    Route(
+        method="GET",
+        template="/readyz/{name}",
+        handler=ready_one,
+        summary="One token can be served.",
+        replies=ONE_READY,
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        template="/metrics",
+        handler=metrics,
+        summary="Metrics in the Prometheus text format.",
+        replies=(Reply(meaning="All metrics.", shape="Metrics", media_types=(METRICS,)),),
+    ),
+    Route(method="GET", template="/openapi.json", handler=describe, summary="This document.", replies=DESCRIPTION),
 )
+
+
+@cache
+def _description() -> Answer:
+    return description_of(OPS_ROUTES, "Token Broker: ops listener", with_secret=False)
 
 
 class OpsServer:

@@ -3,11 +3,13 @@ What is counted and measured, in a registry of its own (names are an interface: 
 
 Labels come from the configuration or from closed sets. That holds by construction: a value that ``expect`` did
 not announce, or that is not in its closed set, is counted as ``other``. All combinations that are possible
-start at 0, so that an alert on an increase sees the first one too. ``docs/reference/metrics.md`` lists them.
+start at 0, so that an alert on an increase sees the first one too; only the reasons for which a refresh of a token
+may fail are too many for that (``token_series``). ``docs/reference/metrics.md`` lists them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import (
@@ -25,11 +27,10 @@ from prometheus_client.registry import Collector
 from broker import __version__, events
 from broker.events import Event
 from broker.oauth.reasons import Reason
+from broker.telemetry.token_series import SUCCESS, Refreshes, expiries
 
 OTHER = "other"
 """The label of what was not announced: it should stay at 0 for ever."""
-
-SUCCESS = "success"
 
 REFRESH_OUTCOMES = frozenset({SUCCESS, *map(str, Reason)})
 """``outcome`` of a refresh."""
@@ -71,6 +72,7 @@ class Metrics:
         self._registry = _Registry()
         ProcessCollector(registry=self._registry)
         self._known: dict[str, set[str]] = {}
+        self._expiries: TokenExpiries = tuple
         self._watched = _Watched()
         self._registry.register(self._watched)
         self._counters()
@@ -98,12 +100,7 @@ class Metrics:
 
     def _counters(self) -> None:
         registry = self._registry
-        self._refreshes = Counter(
-            "token_broker_refresh_total",
-            "Requests for a new access token, by outcome: success or the reason of the failure.",
-            ("token", "outcome"),
-            registry=registry,
-        )
+        self._refreshes = Refreshes()
         self._refresh_seconds = Histogram(
             "token_broker_refresh_duration_seconds",
             "Seconds that a request for a new access token took.",
@@ -197,8 +194,7 @@ class Metrics:
         certificates and keys that are no longer named disappear.
         """
         for token in self._announce("token", tokens):
-            for outcome in REFRESH_OUTCOMES:
-                self._refreshes.labels(token, outcome)
+            self._refreshes.expect(token)
         for issuer in self._announce("issuer", issuers):
             self._refresh_seconds.labels(issuer)
         for client in self._announce("client", clients):
@@ -226,8 +222,8 @@ class Metrics:
         return value if value in self._known.get(label, ()) else OTHER
 
     def watch_tokens(self, source: TokenExpiries) -> None:
-        """Ask *source* at each scrape when the tokens expire."""
-        self._watched.tokens = source
+        """Ask *source* at each scrape when the tokens expire; what it gives may be found out bit by bit."""
+        self._expiries = source
 
     def watch_log(self, lost: Callable[[], int]) -> None:
         """Ask *lost* at each scrape how many log lines could not be written."""
@@ -240,18 +236,32 @@ class Metrics:
             handler(event)
 
     def render(self) -> tuple[bytes, str]:
-        """Give the page for a scrape and its content type (text exposition format 0.0.4)."""
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+        """Give the page for a scrape and its content type (text exposition format 0.0.4), all at once."""
+        return b"".join(self._pieces()), CONTENT_TYPE_PLAIN_0_0_4
+
+    async def page(self) -> tuple[bytes, str]:
+        """Give what ``render`` gives, and let others have their turn after every few series."""
+        pieces = []
+        for piece in self._pieces():
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        return b"".join(pieces), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _pieces(self) -> Iterator[bytes]:
+        for family in self._registry.collect():
+            yield generate_latest(_One(family))
+        yield from self._refreshes.pieces()
+        yield from expiries(self._expiries())
 
     # --- what each event changes ---
 
     def _refreshed(self, event: events.TokenRefreshed) -> None:
-        self._refreshes.labels(self._name("token", event.token), SUCCESS).inc()
+        self._refreshes.count(self._name("token", event.token), SUCCESS)
         self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
 
     def _refresh_failed(self, event: events.TokenRefreshFailed) -> None:
         outcome = event.reason if event.reason in REFRESH_OUTCOMES - {SUCCESS} else OTHER
-        self._refreshes.labels(self._name("token", event.token), outcome).inc()
+        self._refreshes.count(self._name("token", event.token), outcome)
         self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
 
     def _answered(self, event: events.RequestAnswered) -> None:
@@ -311,35 +321,33 @@ class _Registry(CollectorRegistry):
             yield family
 
 
+class _One(CollectorRegistry):
+    """A single family, so that it is written by itself."""
+
+    def __init__(self, family: Metric) -> None:
+        super().__init__()
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        """Give it."""
+        yield self._family
+
+
 class _Watched(Collector):
     """What is asked for when somebody looks, because it changes without an event."""
 
     def __init__(self) -> None:
-        self.tokens: TokenExpiries = tuple
         self.log_lines_lost: Callable[[], int] = int
         self.audit_healthy: bool | None = None
 
     def describe(self) -> Iterable[Metric]:
         """Name the families without asking anybody."""
-        return (_expires(()), _lost(0), _healthy(None))
+        return (_lost(0), _healthy(None))
 
     def collect(self) -> Iterator[Metric]:
         """Ask now."""
-        yield _expires(self.tokens())
         yield _lost(self.log_lines_lost())
         yield _healthy(self.audit_healthy)
-
-
-def _expires(tokens: Iterable[tuple[str, float | None]]) -> Metric:
-    family = GaugeMetricFamily(
-        "token_broker_token_expires_timestamp_seconds",
-        "Unix time when the token that is served expires; absent while there is none.",
-        labels=("token",),
-    )
-    for name, expires_at in tokens:
-        if expires_at is not None:
-            family.add_metric((name,), expires_at)
-    return family
 
 
 def _healthy(state: bool | None) -> Metric:

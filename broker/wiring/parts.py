@@ -11,13 +11,13 @@ import hashlib
 import hmac
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
 from broker.api.desk import UNROUTED
 from broker.api.limits import Limits
-from broker.api.listeners import UnixListener
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
@@ -38,6 +38,7 @@ from broker.tokens.acquire import Acquirer
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
 from broker.wiring.identities import Identities
+from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.public_keys import public_keys
 
@@ -79,10 +80,7 @@ class _Serving:
             request_deadline=daemon.request_seconds,
         )
         return ApiServer(
-            [
-                UnixListener(name=wanted.name, path=wanted.path, mode=wanted.mode, gid=wanted.gid)
-                for wanted in self.settings.listeners
-            ],
+            listeners_of(self.settings),
             policy=_policy(self.settings),
             tokens=self.tokens,
             emit=self.emit,
@@ -191,7 +189,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         audit=audit,
         registry=registry,
         api=serving.api(),
-        ops=serving.ops(metrics.render),
+        ops=serving.ops(metrics.page),
         means=means,
         serving=serving,
         metrics=metrics,
@@ -256,5 +254,8 @@ def _fingerprint(audit: AuditLog | None, randomness: Randomness) -> Fingerprint:
     return lambda secret: hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def _expiries(registry: Registry) -> list[tuple[str, float | None]]:
-    return [(name, registry.expires_at(name)) for name in registry.names()]
+def _expiries(registry: Registry) -> Iterator[tuple[str, float | None]]:
+    """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
+    for name in registry.names():
+        with suppress(KeyError):
+            yield name, registry.expires_at(name)

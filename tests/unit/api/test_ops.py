@@ -40,6 +40,10 @@ class Ops:
         return await self.exchange(request(target, *headers))
 
 
+async def metrics_page() -> tuple[bytes, str]:
+    return b"token_broker_grants 1\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
 @contextlib.asynccontextmanager
 async def ops(tokens: FakeTokens | None = None, **options: Any) -> AsyncIterator[Ops]:
     events = Events()
@@ -47,7 +51,7 @@ async def ops(tokens: FakeTokens | None = None, **options: Any) -> AsyncIterator
         "127.0.0.1",
         0,
         tokens=tokens or FakeTokens({"directory": serving(), "ledger": serving()}),
-        render=lambda: (b"token_broker_grants 1\n", "text/plain; version=0.0.4; charset=utf-8"),
+        render=metrics_page,
         emit=events,
         clock=LoopClock(),
         randomness=Dice(),
@@ -170,7 +174,7 @@ async def test_an_address_in_use_is_refused_with_a_hint():
             "127.0.0.1",
             listener.server.port,
             tokens=FakeTokens(),
-            render=lambda: (b"", ""),
+            render=metrics_page,
             emit=Events(),
             clock=LoopClock(),
             randomness=Dice(),
@@ -189,7 +193,7 @@ async def test_running_without_opening_is_a_mistake():
         "127.0.0.1",
         0,
         tokens=FakeTokens(),
-        render=lambda: (b"", ""),
+        render=metrics_page,
         emit=Events(),
         clock=LoopClock(),
         randomness=Dice(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -54,10 +55,10 @@ def test_every_series_that_the_configuration_makes_possible_starts_at_zero():
     """So that an alert on an increase sees the first one."""
     found = samples(expecting())
 
-    for token in ("directory", "other-token"):
-        for outcome in REFRESH_OUTCOMES:
-            labels = frozenset({("token", token), ("outcome", outcome)})
-            assert found["token_broker_refresh_total", labels] == 0
+    refreshes = {labels: count for (name, labels), count in found.items() if name == "token_broker_refresh_total"}
+    assert refreshes == {
+        frozenset({("token", token), ("outcome", "success")}): 0 for token in ("directory", "other-token")
+    }
     for route in ROUTES:
         for outcome in REQUEST_OUTCOMES:
             assert found["token_broker_requests_total", frozenset({("route", route), ("outcome", outcome)})] == 0
@@ -72,6 +73,41 @@ def test_every_series_that_the_configuration_makes_possible_starts_at_zero():
 def test_every_reason_is_an_outcome_of_a_refresh():
     """The set is closed, and it is that of ``broker.oauth.reasons``."""
     assert {"success", *(reason.value for reason in Reason)} == REFRESH_OUTCOMES
+
+
+def test_a_reason_for_which_a_refresh_failed_has_a_series_from_then_on():
+    """Not all that there are, for each of thousands of tokens."""
+    metrics = expecting()
+
+    metrics.count(failed(reason=Reason.TIMED_OUT))
+
+    assert value(metrics, "token_broker_refresh_total", token="directory", outcome="timed_out") == 1
+    assert value(metrics, "token_broker_refresh_total", token="directory", outcome="server_refused") is None
+    assert value(metrics, "token_broker_refresh_total", token="other-token", outcome="timed_out") is None
+
+
+async def test_a_page_in_pieces_is_the_same_page_and_others_have_their_turn_meanwhile():
+    """Whoever asks for a token does not wait until ten thousand lines are written."""
+    metrics = Metrics()
+    metrics.expect(tokens=[f"t{number}" for number in range(1_000)], routes=ROUTES)
+    expiries = [(f"t{number}", 1_790_000_000.5 + number) for number in range(1_000)]
+    metrics.watch_tokens(lambda: expiries)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count_turns())
+    page, content_type = await metrics.page()
+    other.cancel()
+
+    lines = [line for line in page.splitlines() if b"process_" not in line]
+    assert lines == [line for line in metrics.render()[0].splitlines() if b"process_" not in line]
+    assert content_type == metrics.render()[1]
+    assert turns > 10
 
 
 def test_refreshes_are_counted_by_outcome():
