@@ -9,13 +9,14 @@ same desk.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from broker.api import bodies, guard, problems
 from broker.api.answers import Answer, problem_answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import read_if_none_match
+from broker.api.gate import Gate
 from broker.api.guard import Incoming
 from broker.api.negotiation import prefers_plain_text
 from broker.api.problems import Problem, ProblemError
@@ -44,9 +45,22 @@ async def no_body() -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderRules:
-    """The header rules of local-api.md; *hosts*, in lower case, are accepted beside the fixed ones."""
+    """
+    The header rules of local-api.md; *hosts*, in lower case, are accepted beside the fixed ones.
+
+    *gates* have the rules of TCP listeners, by the listener's name, in place of these.
+    """
 
     hosts: frozenset[str] = frozenset()
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+
+    def check(self, incoming: Incoming, listener: str) -> None:
+        """Check a request that came to *listener*. Raises ProblemError."""
+        gate = self.gates.get(listener)
+        if gate is None:
+            guard.check_headers(incoming, self.hosts)
+        else:
+            gate.check(incoming)
 
 
 class Desk(Generic[W]):
@@ -75,7 +89,7 @@ class Desk(Generic[W]):
         started = self._clock.boot()
         route = UNROUTED
         try:
-            found, query = self._find(incoming)
+            found, query = self._find(incoming, peer)
             route = found[0][0].template
             call_route, call = await self._admit(incoming, peer, found, query, read_body)
             answer = await call_route.handler(self._world, call)
@@ -102,10 +116,10 @@ class Desk(Generic[W]):
         )
         return incident
 
-    def _find(self, incoming: Incoming) -> tuple[tuple[tuple[Route[W], str], ...], str]:
+    def _find(self, incoming: Incoming, peer: Peer) -> tuple[tuple[tuple[Route[W], str], ...], str]:
         guard.check_head(incoming)
         if self._header_rules is not None:
-            guard.check_headers(incoming, self._header_rules.hosts)
+            self._header_rules.check(incoming, peer.listener)
         path, query = guard.split_target(incoming.target)
         return routes_at(self._routes, path), query
 

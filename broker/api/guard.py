@@ -74,9 +74,9 @@ def check_head(incoming: Incoming) -> None:
         raise ProblemError(problems.HEADERS_TOO_LARGE)
 
 
-def check_headers(incoming: Incoming, hosts: frozenset[str]) -> None:
+def check_headers(incoming: Incoming, hosts: frozenset[str], *, fixed: frozenset[str] = FIXED_HOSTS) -> None:
     """
-    Refuse what a browser or a proxy sends on, and a ``Host`` that is neither fixed nor in *hosts*.
+    Refuse what a browser or a proxy sends on, and a ``Host`` that is neither *fixed* nor in *hosts*.
 
     A web page that was made to reach a socket by DNS rebinding or through a forwarding proxy shows itself
     by these. ``_`` counts as ``-``: some readers fold them (CVE-2025-64484).
@@ -86,7 +86,7 @@ def check_headers(incoming: Incoming, hosts: frozenset[str]) -> None:
         if folded in FORBIDDEN_HEADERS or folded.startswith(FORBIDDEN_PREFIXES):
             raise ProblemError(problems.HEADER_FORBIDDEN)
     given = incoming.values("host")
-    if len(given) != 1 or given[0].lower() not in FIXED_HOSTS | hosts:
+    if len(given) != 1 or given[0].lower() not in fixed | hosts:
         raise ProblemError(problems.HOST_REFUSED)
 
 

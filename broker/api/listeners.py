@@ -1,10 +1,8 @@
 """
 Unix sockets, opened so that nobody can connect who should not, and nothing of others is touched.
 
-No abstract sockets: they have no permissions, and network namespaces share them (CVE-2020-15257). The
-directory belongs to root or to us and is not writable for everybody, nor for a group other than root's and
-our own, or another process could put its own socket in place of ours. A file in the way is removed only if
-it is a socket that nobody listens on.
+No abstract sockets: they have no permissions, and network namespaces share them (CVE-2020-15257). A file in
+the way is removed only if it is a socket that nobody listens on.
 """
 
 from __future__ import annotations
@@ -16,16 +14,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.api.directories import Spot, failed, give_to_group, open_directory, unsafe
 from broker.errors import LocalError
 
 MAX_PATH_BYTES = 107
 """Bytes: ``sun_path`` of unix(7) has 108, one of them the NUL that other programs need."""
 
-DIRECTORY_MODE = 0o750
-"""Of a directory that we make: ours, and open for passing through to the group of its first listener."""
-
-BACKLOG = 256
-"""Connections that may wait to be accepted; above the default cap of one uid, so that a restart loses none."""
+BACKLOG = 1_024
+"""Connections that may wait to be accepted; twice the default cap of all, so that a burst or a restart loses none."""
 
 PROBE_TIMEOUT = 1.0
 """Seconds: a live listener with a full backlog makes a connect wait; then it is in use."""
@@ -40,6 +36,11 @@ class UnixListener:
     mode: int = 0o660
     gid: int | None = None
 
+    @property
+    def spot(self) -> Spot:
+        """Where its file is."""
+        return Spot(listener=self.name, path=self.path, what="socket", gid=self.gid)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenUnix:
@@ -49,6 +50,11 @@ class OpenUnix:
     socket: socket.socket
     device: int
     inode: int
+
+    @property
+    def address(self) -> str:
+        """The address as clients have it in ``TOKEN_BROKER_SOCKET``."""
+        return f"unix://{os.fspath(self.listener.path)}"
 
     def unlink(self) -> None:
         """
@@ -63,7 +69,7 @@ class OpenUnix:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _failed(self.listener, "its file cannot be removed", error) from error
+            raise failed(self.listener.spot, "its file cannot be removed", error) from error
 
     def close(self) -> None:
         """Remove the file, if it is still ours, and stop listening."""
@@ -81,7 +87,7 @@ def open_unix(listener: UnixListener) -> OpenUnix:
     ``listener_in_use``, ``listener_group_refused`` or ``listener_failed``.
     """
     _check_path(listener)
-    directory = _open_directory(listener)
+    directory = open_directory(listener.spot)
     try:
         _clear_the_way(listener, directory)
         return _listen(listener, directory)
@@ -105,63 +111,6 @@ def _check_path(listener: UnixListener) -> None:
         )
 
 
-def _open_directory(listener: UnixListener) -> int:
-    """Give a descriptor of the directory, made if need be, found to be safe."""
-    path = listener.path.parent
-    try:
-        made = _make_directory(path)
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise LocalError(
-            "listener_failed",
-            f"listener {listener.name}: the directory above {path} does not exist",
-            hint=f"create {path.parent}; the broker makes one level only",
-        ) from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise _unsafe(listener, "is not a directory, or a symbolic link", "name the directory itself") from error
-        hint = f"create {path} and give it to the broker's user, or choose another"
-        raise _failed(listener, f"the directory {path} cannot be opened", error, hint) from error
-    try:
-        if made:
-            _give_to_group(listener, directory)
-            os.fchmod(directory, DIRECTORY_MODE)  # whatever our umask took away
-        _check_directory(listener, os.fstat(directory))
-    except BaseException:
-        os.close(directory)
-        raise
-    return directory
-
-
-def _make_directory(path: Path) -> bool:
-    try:
-        path.mkdir(DIRECTORY_MODE)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _check_directory(listener: UnixListener, found: os.stat_result) -> None:
-    if found.st_uid not in (0, os.geteuid()):
-        raise _unsafe(
-            listener,
-            "belongs to another user, who could put a socket in place of ours",
-            "use a directory that belongs to root or to the broker's user",
-        )
-    if found.st_mode & stat.S_IWOTH:
-        raise _unsafe(
-            listener,
-            "is writable for everybody, so that anybody could put a socket in place of ours",
-            f"use a directory in it, which the broker makes: {listener.path.parent / 'broker' / listener.path.name}",
-        )
-    if found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid()):
-        raise _unsafe(
-            listener,
-            f"is writable for the group {found.st_gid}, whose members could put a socket in place of ours",
-            "chmod g-w: to connect, a group needs only to pass through the directory",
-        )
-
-
 def _clear_the_way(listener: UnixListener, directory: int) -> None:
     """Remove a socket that a dead process left; refuse to remove anything else."""
     try:
@@ -169,7 +118,7 @@ def _clear_the_way(listener: UnixListener, directory: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _failed(listener, "its path cannot be looked at", error) from error
+        raise failed(listener.spot, "its path cannot be looked at", error) from error
     if not stat.S_ISSOCK(found.st_mode):
         raise LocalError(
             "listener_occupied",
@@ -187,7 +136,7 @@ def _clear_the_way(listener: UnixListener, directory: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _failed(listener, "the socket that a dead process left cannot be removed", error) from error
+        raise failed(listener.spot, "the socket that a dead process left cannot be removed", error) from error
 
 
 def _is_stale(listener: UnixListener) -> bool:
@@ -219,7 +168,7 @@ def _listen(listener: UnixListener, directory: int) -> OpenUnix:
                 f"listener {listener.name}: {listener.path} appeared while it was being opened",
                 hint="is another broker starting with the same configuration?",
             ) from error
-        raise _failed(listener, "it cannot be opened", error) from error
+        raise failed(listener.spot, "it cannot be opened", error) from error
     except BaseException:
         listening.close()
         raise
@@ -232,36 +181,9 @@ def _set_permissions(listener: UnixListener, directory: int) -> os.stat_result:
     try:
         found = os.fstat(bound)
         if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-            raise _unsafe(listener, "was changed while the socket was being opened", "who else writes there?")
-        _give_to_group(listener, bound)
+            raise unsafe(listener.spot, "was changed while the socket was being opened", "who else writes there?")
+        give_to_group(listener.spot, bound)
         Path(f"/proc/self/fd/{bound}").chmod(listener.mode)
     finally:
         os.close(bound)
     return found
-
-
-def _give_to_group(listener: UnixListener, descriptor: int) -> None:
-    """Set the group of an open file; by way of /proc, for one opened with O_PATH takes no fchown(2)."""
-    if listener.gid is None or os.fstat(descriptor).st_gid == listener.gid:
-        return
-    try:
-        os.chown(f"/proc/self/fd/{descriptor}", -1, listener.gid)
-    except PermissionError as error:
-        raise LocalError(
-            "listener_group_refused",
-            f"listener {listener.name}: the broker may not give its socket to the group {listener.gid}",
-            hint="make that group one of the broker's own supplementary groups",
-        ) from error
-
-
-def _unsafe(listener: UnixListener, what: str, hint: str) -> LocalError:
-    return LocalError(
-        "listener_directory_unsafe",
-        f"listener {listener.name}: the directory {listener.path.parent} {what}",
-        hint=hint,
-    )
-
-
-def _failed(listener: UnixListener, what: str, error: OSError, hint: str | None = None) -> LocalError:
-    reason = os.strerror(error.errno) if error.errno else "unknown error"
-    return LocalError("listener_failed", f"listener {listener.name}: {what}: {reason}", hint=hint)

@@ -17,6 +17,7 @@ class ErrorCode(StrEnum):
     """The member ``error`` of an answer."""
 
     INVALID_REQUEST = "invalid_request"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - the code of an error, not a secret
     ACCESS_DENIED = "access_denied"
     NOT_FOUND = "not_found"
     SLOW_DOWN = "slow_down"
@@ -43,6 +44,10 @@ class RefusalReason(StrEnum):
     """A header that a browser or a proxy adds."""
     HOST_REFUSED = "host_refused"
     """``Host`` is missing, or is none of those that are accepted."""
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - the code of a reason, not a secret
+    """Over TCP, without the secret of the listener."""
+    SECRET_WRONG = "secret_wrong"  # noqa: S105 - the code of a reason, not a secret
+    """Over TCP, with another secret, or with several."""
     TARGET_REFUSED = "target_refused"
     """The request target is not a plain path."""
     ROUTE_UNKNOWN = "route_unknown"
@@ -145,6 +150,25 @@ HOST_REFUSED = _invalid(
     "the Host is missing, or not one that is accepted",
     hint="send 'Host: localhost' (curl: --unix-socket PATH http://localhost/...)",
     close=False,
+)
+
+SECRET_MISSING = Problem(
+    status=401,
+    error=ErrorCode.INVALID_TOKEN,
+    description="this listener wants its secret",
+    reason=RefusalReason.SECRET_MISSING,
+    hint="send 'Authorization: Bearer' with the content of the listener's secret_file",
+    headers=(("WWW-Authenticate", 'Bearer realm="token-broker"'),),
+    close=True,
+)
+"""Without an error in the header: nothing was tried (RFC 6750 section 3.1)."""
+
+SECRET_WRONG = replace(
+    SECRET_MISSING,
+    description="this is not the secret of the listener",
+    reason=RefusalReason.SECRET_WRONG,
+    hint="read the listener's secret_file again: the broker writes another secret at each start",
+    headers=(("WWW-Authenticate", 'Bearer realm="token-broker", error="invalid_token"'),),
 )
 
 TARGET_REFUSED = _invalid(

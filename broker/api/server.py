@@ -9,17 +9,19 @@ The API sockets of the daemon, from opening to drain.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
 from broker.api.desk import Desk, HeaderRules
+from broker.api.gate import Gate
 from broker.api.limits import Limits, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
 from broker.api.routes import API_ROUTES
+from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service
+from broker.api.tcp import OpenTcp, TcpListener, open_tcp, tcp_peer
 from broker.api.world import PublicKeys, World
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
@@ -27,13 +29,15 @@ from broker.policy.peer import Peer
 from broker.policy.rules import Policy, may_read_states, workloads_of
 from broker.tokens.ports import Clock, Randomness, TokenSource
 
+Listener = UnixListener | TcpListener
+
 
 class ApiServer:
-    """Serves ``API_ROUTES`` on Unix sockets."""
+    """Serves ``API_ROUTES`` on Unix sockets, and over loopback TCP to those who show its secret."""
 
     def __init__(
         self,
-        listeners: Sequence[UnixListener],
+        listeners: Sequence[Listener],
         *,
         policy: Policy,
         tokens: TokenSource,
@@ -66,15 +70,18 @@ class ApiServer:
             restart=restart,
             clients=clients,
         )
+        hosts = frozenset(host.lower() for host in hosts)
+        self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}
+        self._randomness = randomness
         self._desk = Desk(
             API_ROUTES,
             self._world,
-            header_rules=HeaderRules(hosts=frozenset(host.lower() for host in hosts)),
+            header_rules=HeaderRules(hosts=hosts, gates=self._gates),
             emit=emit,
             clock=clock,
             randomness=randomness,
         )
-        self._open: list[OpenUnix] = []
+        self._open: list[OpenUnix | OpenTcp] = []
         self._service: Service | None = None
 
     def replace_policy(self, policy: Policy) -> None:
@@ -86,14 +93,19 @@ class ApiServer:
         self._service = Service(self._desk, limits=self._limits, emit=self._emit)
         try:
             for listener in self._listeners:
-                self._open.append(open_unix(listener))
+                self._open.append(self._open_one(listener))
         except BaseException:
             self._close()
             raise
         for opened in self._open:
-            self._emit(
-                ListenerOpened(listener=opened.listener.name, address=f"unix://{os.fspath(opened.listener.path)}")
-            )
+            self._emit(ListenerOpened(listener=opened.listener.name, address=opened.address))
+
+    def _open_one(self, listener: Listener) -> OpenUnix | OpenTcp:
+        if isinstance(listener, UnixListener):
+            return open_unix(listener)
+        opened = open_tcp(listener, self._randomness.token(SECRET_BYTES))
+        self._gates[listener.name].arm(opened.secret.digest, opened.hosts)
+        return opened
 
     async def run(self) -> None:
         """Answer until ``drain``, or until cancelled."""
@@ -105,7 +117,11 @@ class ApiServer:
                 Listening(
                     name=opened.listener.name,
                     sock=opened.socket,
-                    identify=partial(peer_of, listener=opened.listener.name, unknowns=unknowns),
+                    identify=(
+                        partial(peer_of, listener=opened.listener.name, unknowns=unknowns)
+                        if isinstance(opened, OpenUnix)
+                        else partial(tcp_peer, listener=opened.listener.name)
+                    ),
                     is_stranger=self._is_stranger,
                 )
                 for opened in self._open

@@ -7,10 +7,10 @@ missing: its own problem is in the list already.
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 
 from broker.config.client_combinations import check_client
+from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import IssuerSection
@@ -20,9 +20,6 @@ from broker.oauth.endpoint_urls import is_loopback, parse_url
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.metadata import check_issuer
 from broker.tokens.spec import Refresh
-
-MAX_SOCKET_PATH_BYTES = 107
-"""``sun_path`` of unix(7) is 108 bytes, the last of them NUL."""
 
 _OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience"})
 """Reserved form fields that a token section has keys for."""
@@ -41,7 +38,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
         check_client(name, client, document, findings)
     _check_parameters(document, findings)
     _check_required(document, findings)
-    _check_listeners(document, base, findings)
+    check_listeners(document, base, findings)
     _check_workloads(document, findings)
     _check_limits(document, findings)
     _check_somebody_is_served(document, findings)
@@ -97,22 +94,6 @@ def _check_required(document: Document, findings: Findings) -> None:
         if token.required and token.refresh is Refresh.ON_DEMAND:
             message = 'contradicts refresh = "on_demand": before somebody asks there is no token to be ready'
             findings.add(place("token", name, "required"), message, 'write refresh = "eager", or remove required')
-
-
-def _check_listeners(document: Document, base: Path, findings: Findings) -> None:
-    seen: dict[str, str] = {}
-    for name, listener in document.listeners.items():
-        at = place("listener", name, "path")
-        path = os.path.normpath(base / listener.path)
-        if len(path.encode(errors="surrogateescape")) > MAX_SOCKET_PATH_BYTES:
-            message = f"is longer than {MAX_SOCKET_PATH_BYTES} bytes, which is all that a Unix socket may have"
-            findings.add(at, message, "choose a directory nearer to the root, such as /run/token-broker")
-        if path in seen:
-            findings.add(at, f'is the path of listener "{seen[path]}" too', "give each listener a path of its own")
-        seen.setdefault(path, name)
-        if listener.group is not None and not int(listener.mode, 8) & 0o020:
-            message = "has no effect: the mode does not let a group connect"
-            findings.add(place("listener", name, "group"), message, 'write mode = "0660", or remove the group')
 
 
 def _check_workloads(document: Document, findings: Findings) -> None:

@@ -94,13 +94,25 @@ def _workloads(document: Document, warnings: Findings) -> None:
             if accounts and all(account == OVERFLOW_ID for account in accounts):
                 message = f"{OVERFLOW_ID} stands for unknown users in containers and then matches nobody"
                 warnings.add(place("workload", name, key), message, "give the workload a user and group of its own")
-        if not workload.uid and not workload.gid:
+        if workload.uid or workload.gid:
+            _nobody_by_tcp(name, workload.listener, document, warnings)
+        else:
             _open_doors(name, workload.listener, document, warnings)
+
+
+def _nobody_by_tcp(name: str, listeners: Iterable[str], document: Document, warnings: Findings) -> None:
+    """Note listeners on which a workload that names users or groups is never recognized."""
+    for listener in listeners:
+        if document.listeners[listener].address is not None:
+            message = f'nobody is this workload on listener "{listener}": over TCP a caller has no uid and no gid'
+            hint = "give that listener a workload of its own, without uid and gid"
+            warnings.add(place("workload", name), message, hint)
 
 
 def _open_doors(name: str, listeners: Iterable[str], document: Document, warnings: Findings) -> None:
     for listener in listeners:
-        if int(document.listeners[listener].mode, 8) & 0o006:
+        section = document.listeners[listener]
+        if section.path is not None and int(section.mode, 8) & 0o006:
             warnings.add(
                 place("workload", name),
                 f'everybody who reaches the socket of listener "{listener}" is this workload',

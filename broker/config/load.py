@@ -90,7 +90,11 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         clients=_each(document.clients, lambda name, section: client_settings(name, section, document, here)),
         tokens=tuple(token_spec(name, section) for name, section in document.tokens.items()),
         workloads=tuple(workload(name, section, here) for name, section in document.workloads.items()),
-        listeners=tuple(listener_settings(name, section, here) for name, section in document.listeners.items()),
+        listeners=tuple(
+            translated
+            for name, section in document.listeners.items()
+            if (translated := listener_settings(name, section, here)) is not None
+        ),
         ops=ops_settings(document.ops or OpsSection()),
         log_level=(document.log or LogSection()).level,
         audit=audit_settings(document.audit, here),

@@ -24,6 +24,7 @@ from broker.config.values import (
     HostHeader,
     KeyId,
     Listen,
+    LoopbackAddress,
     Mode,
     ParameterName,
     PathText,
@@ -229,14 +230,18 @@ class TokenSection:
 
 @attrs.frozen(kw_only=True)
 class ListenerSection:
-    """``[listener.NAME]``: a Unix socket of the API."""
+    """``[listener.NAME]``: a Unix socket of the API, or a loopback address. Exactly one of ``path`` and ``address``."""
 
-    path: PathText
+    path: PathText | None = None
     """The socket. At most 107 bytes, counted from the root."""
     mode: Mode = "0660"
     """Who may connect, as permissions of the socket."""
+    address: LoopbackAddress | None = None
+    """A loopback address and a port, for callers that can open no Unix socket."""
+    secret_file: PathText | None = None
+    """Where the broker writes the secret of an ``address``, anew at each start. Callers have to show it."""
     group: Account | None = None
-    """The group that owns the socket, by name or number. Without it the broker's own."""
+    """The group that owns the socket or the secret file, by name or number. Without it the broker's own."""
 
 
 @attrs.frozen(kw_only=True)

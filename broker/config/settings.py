@@ -96,6 +96,32 @@ class ListenerSettings:
     mode: int
     gid: int | None
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where it is."""
+        return (self.path,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpListenerSettings:
+    """
+    A loopback address: *host* is one without brackets.
+
+    *secret_file* is where the broker writes what callers have to show, *gid* the group that may read it, None
+    keeps the daemon's own.
+    """
+
+    name: str
+    host: str
+    port: int
+    secret_file: Path
+    gid: int | None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where it is, and what callers have to be able to read."""
+        return (self.host, self.port, self.secret_file)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpsSettings:
@@ -153,7 +179,7 @@ class Settings:
     clients: Mapping[str, ClientSettings]
     tokens: tuple[TokenSpec, ...]
     workloads: tuple[Workload, ...]
-    listeners: tuple[ListenerSettings, ...]
+    listeners: tuple[ListenerSettings | TcpListenerSettings, ...]
     ops: OpsSettings | None
     log_level: LogLevel
     audit: AuditSettings | None

@@ -36,9 +36,10 @@ from broker.config.settings import (
     KeySettings,
     ListenerSettings,
     OpsSettings,
+    TcpListenerSettings,
 )
 from broker.config.structure import Document
-from broker.config.values import split_listen
+from broker.config.values import split_listen, split_loopback
 from broker.oauth.client import AssertionAudience, Client, Issuer
 from broker.policy.rules import Workload
 from broker.tokens.spec import TokenSpec
@@ -164,12 +165,20 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
     )
 
 
-def listener_settings(name: str, section: ListenerSection, here: Surroundings) -> ListenerSettings:
-    """Translate ``[listener.NAME]``."""
+def listener_settings(
+    name: str, section: ListenerSection, here: Surroundings
+) -> ListenerSettings | TcpListenerSettings | None:
+    """Translate ``[listener.NAME]``; None while it has neither path nor address with its secret."""
     gid = None
     if section.group is not None:
         gid = here.number(section.group, here.accounts.gid, "group", "listener", name, "group")
-    return ListenerSettings(name=name, path=here.path(section.path), mode=int(section.mode, 8), gid=gid)
+    if section.path is not None:
+        return ListenerSettings(name=name, path=here.path(section.path), mode=int(section.mode, 8), gid=gid)
+    if section.address is None or section.secret_file is None:
+        return None
+    host, port = split_loopback(section.address)
+    secret_file = here.path(section.secret_file)
+    return TcpListenerSettings(name=name, host=host, port=port, secret_file=secret_file, gid=gid)
 
 
 def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workload:

@@ -66,6 +66,10 @@ _MODE = re.compile(r"0?[0-7]{3}")
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,254}\$?")  # what useradd, winbind and sssd make
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@-]{0,254}")  # a file name; systemd.exec(5) allows a little more
 
+_LOOPBACK_V4 = ipaddress.ip_network("127.0.0.0/8")
+_LOOPBACK_V6 = ipaddress.ip_address("::1")
+_LOOPBACK_EXAMPLE = 'for example "127.0.0.1:8181" or "[::1]:8181"'
+
 _MAX_PORT = 65_535
 _MAX_ID = 2**32 - 2
 """The highest user or group id: -1 means "no change" to the kernel."""
@@ -176,6 +180,25 @@ def _check_listen(value: str) -> None:
     split_listen(value)
 
 
+def split_loopback(value: str) -> tuple[str, int]:
+    """Split the address of a TCP listener; it comes in its shortest form, as clients write it. Raises Refused."""
+    try:
+        host, port = split_listen(value)
+    except Refused as error:
+        raise Refused(error.message, _LOOPBACK_EXAMPLE) from None
+    address = ipaddress.ip_address(host)
+    if address != _LOOPBACK_V6 and address not in _LOOPBACK_V4:
+        message = "is not a loopback address: tokens would cross a network in the clear"
+        raise Refused(message, f"{_LOOPBACK_EXAMPLE}; for callers on other machines there is nothing here")
+    if port == 0:
+        raise Refused("has port 0, and callers could not know which one that comes to", "choose one")
+    return str(address), port
+
+
+def _check_loopback(value: str) -> None:
+    split_loopback(value)
+
+
 def _check_proxy(value: str) -> None:
     hint = 'for example "http://proxy.example.com:3128"'
     if "@" in value:
@@ -241,6 +264,7 @@ EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
 HostHeader = Annotated[str, Rule(_check_endpoint_host)]
 Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]
+LoopbackAddress = Annotated[str, Rule(_check_loopback, example='"127.0.0.1:8181"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]
 CredentialName = Annotated[str, Rule(_check_credential)]

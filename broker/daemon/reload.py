@@ -174,8 +174,8 @@ def _with_fixed(after: Settings, before: Settings) -> Settings:
     A workload is not recognized at a listener whose name means another socket in the file than it does here:
     who may open the one need not be who may open the other.
     """
-    paths = {listener.name: listener.path for listener in before.listeners}
-    moved = {one.name for one in after.listeners if one.name in paths and one.path != paths[one.name]}
+    places = {listener.name: listener.place for listener in before.listeners}
+    moved = {one.name for one in after.listeners if one.name in places and one.place != places[one.name]}
     workloads = tuple(
         replace(one, listeners=one.listeners - moved)
         for one in after.workloads

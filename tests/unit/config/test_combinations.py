@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.config.combinations import MAX_SOCKET_PATH_BYTES, check_combinations
+from broker.config.combinations import check_combinations
+from broker.config.listener_combinations import MAX_SOCKET_PATH_BYTES
 from broker.config.problems import Findings
 from broker.config.source import parse
 from broker.config.structure import structure
@@ -88,7 +89,7 @@ TABLE: list[tuple[Edits, str]] = [
     # listeners
     (
         (("[workload.app]", '[listener.other]\npath = "./x/../app.sock"\n\n[workload.app]'),),
-        'listener.other.path: is the path of listener "app" too; give each listener a path of its own',
+        'listener.other.path: is that of listener "app" too; give each listener a place of its own',
     ),
     (
         (('path = "app.sock"', 'path = "app.sock"\nmode = "0600"\ngroup = 1000'),),
