@@ -292,6 +292,23 @@ def test_without_a_connection_nothing_was_sent(error: Exception, reason: Reason)
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
+        (TimeoutError(), Reason.PROXY_TIMED_OUT),
+        (aiohttp.ConnectionTimeoutError(), Reason.PROXY_TIMED_OUT),
+        (aiohttp.ServerDisconnectedError(), Reason.PROXY_FAILED),
+        (aiohttp.ClientOSError(errno.ECONNRESET, "reset"), Reason.PROXY_FAILED),
+        (aiohttp.ClientPayloadError(), Reason.PROXY_FAILED),
+    ],
+)
+def test_without_a_tunnel_the_proxy_is_named_and_nothing_was_sent(error: Exception, reason: Reason):
+    """No suspicion falls on our certificate, which the proxy never sees."""
+    progress = Progress(secured=True, presents_certificate=True, proxied=True)
+
+    assert facts(translate(error, progress, certificate_expired=True)) == (reason, Outcome.NOT_SENT)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
         (TimeoutError(), Reason.TIMED_OUT),
         (aiohttp.ClientPayloadError(), Reason.CONNECTION_LOST),
         (aiohttp.ClientOSError(errno.ETIMEDOUT, "timed out"), Reason.CONNECTION_LOST),
