@@ -39,7 +39,6 @@ from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
 from broker.wiring.identities import Identities
 from broker.wiring.listening import listeners_of
-from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.public_keys import public_keys
 
