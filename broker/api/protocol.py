@@ -44,6 +44,12 @@ MAX_HEADERS = 4_096
 """More than 8 KiB can hold: the cap on the whole head decides, and it is checked before."""
 
 
+EXPECTATION = "100-continue"
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""What a sender may wait for before it sends a body that is wanted (RFC 9110 section 10.1.1)."""
+
+
 class Front(Protocol):
     """What a connection needs of a desk, whatever world the desk works with."""
 
@@ -178,13 +184,30 @@ class Connection(web.RequestHandler):
         self._stop_alarm()
         self._has_body = request.body_exists
         if self._stay.admission is Admission.ADMITTED:
-            read = partial(_read_body, request.content, ends_at)
+            read = partial(self._read_body, request, ends_at)
             answer = await self._desk.answer(_incoming(request, self.spoken), self.peer, read)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
         self._answered(last=close or not request.keep_alive)
         return _response(answer, close=close)
+
+    async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
+        """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
+        if self._line is not None and self.spoken == HttpVersion11 and request.headers.get("Expect", "") == EXPECTATION:
+            self._line.write(CONTINUE)
+        body = bytearray()
+        try:
+            async with asyncio.timeout_at(ends_at):
+                while piece := await request.content.readany():
+                    body += piece
+                    if len(body) > MAX_BODY:
+                        raise ProblemError(problems.BODY_TOO_LARGE)
+        except TimeoutError:
+            raise ProblemError(problems.TOO_SLOW) from None
+        except (HttpProcessingError, web.RequestPayloadError):
+            raise ProblemError(problems.MALFORMED) from None
+        return bytes(body)
 
     def handle_error(
         self,
@@ -330,22 +353,6 @@ def _incoming(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
         has_body=request.body_exists,
         content_length=request.content_length,
     )
-
-
-async def _read_body(content: StreamReader, ends_at: float) -> bytes:
-    """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout_at(ends_at):
-            while piece := await content.readany():
-                body += piece
-                if len(body) > MAX_BODY:
-                    raise ProblemError(problems.BODY_TOO_LARGE)
-    except TimeoutError:
-        raise ProblemError(problems.TOO_SLOW) from None
-    except (HttpProcessingError, web.RequestPayloadError):
-        raise ProblemError(problems.MALFORMED) from None
-    return bytes(body)
 
 
 def _response(answer: Answer, *, close: bool) -> web.Response:

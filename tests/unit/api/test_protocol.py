@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from broker.api.protocol import Connection, Engine
 from broker.events import RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
+from broker.policy.rules import Action
 from tests.unit.api.world import (
+    EVERYBODY,
     HOST,
     QUICK,
     FakeTokens,
@@ -153,7 +156,7 @@ async def test_after_a_doubtful_body_nothing_on_the_connection_is_a_request(tmp_
         ("/", 404, "not_found"),
         ("/v1", 404, "not_found"),
         ("/v1/tokens/", 404, "not_found"),
-        ("/v1/tokens/directory/refresh", 404, "not_found"),
+        ("/v1/tokens/directory/exchange", 404, "not_found"),
         ("/v1/introspect", 404, "not_found"),
         ("/metrics", 404, "not_found"),
         (f"/{CANARY}", 404, "not_found"),
@@ -278,6 +281,139 @@ async def test_the_sender_of_a_refused_body_sees_the_answer(tmp_path: Path):
     assert_one_shape(received, 413)
 
 
+MAY_REFRESH = replace(EVERYBODY, may=frozenset({Action.REFRESH}))
+REFRESH = "/v1/tokens/directory/refresh"
+JSON = "Content-Type: application/json"
+REJECTED = b'{"rejected":"W/\\"an-etag\\""}'
+
+
+def post(body: bytes, *headers: str) -> bytes:
+    """Write a good POST that takes a body; it does not ask for the connection to be closed."""
+    lines = [f"POST {REFRESH} HTTP/1.1", "Host: localhost", JSON, f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+CHUNKED = "\r\n".join(
+    [f"POST {REFRESH} HTTP/1.1", "Host: localhost", JSON, "Transfer-Encoding: chunked", "", ""]
+).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        post(REJECTED),
+        CHUNKED + b"8\r\n" + REJECTED[:8] + b"\r\n%x\r\n" % len(REJECTED[8:]) + REJECTED[8:] + b"\r\n0\r\n\r\n",
+        post(REJECTED + b" " * (65_536 - len(REJECTED))),
+    ],
+)
+async def test_a_body_is_read_to_its_end(tmp_path: Path, raw: bytes):
+    """With its length told or in chunks, in one piece or byte by byte; it is the last on its connection."""
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api:
+        async with api.connect() as client:
+            client.send(raw)
+            whole = parse(await client.rest())
+        async with api.connect() as client:
+            for at in range(0, len(raw), max(1, len(raw) // 200)):
+                client.send(raw[at : at + max(1, len(raw) // 200)])
+                await asyncio.sleep(0)
+            pieces = parse(await client.rest())
+
+    assert (whole.status, pieces.status) == (200, 200)
+    assert (whole.headers["connection"], whole.rest) == ("close", b"")
+    assert [rejected for _, rejected, _ in api.tokens.forced] == ["an-etag"] * 2
+
+
+async def test_a_request_without_a_body_needs_none(tmp_path: Path):
+    """And its connection goes on."""
+    bare = f"POST {REFRESH} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api, api.connect() as client:
+        client.send(bare + b"\r\n" + bare + b"Content-Length: 0\r\n\r\n" + request("/livez"))
+        received = parse_all(await client.rest())
+
+    assert [answer.status for answer in received] == [200, 200, 200]
+    assert [rejected for _, rejected, _ in api.tokens.forced] == [None, None]
+
+
+async def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: Path):
+    """And one that is refused by its announcement is not."""
+    raw = post(REJECTED, "Expect: 100-continue")
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api, api.connect() as client:
+        client.send(raw.removesuffix(REJECTED))
+        asked = await client.reader.readuntil(b"\r\n\r\n")
+        client.send(REJECTED)
+        received = parse(await client.rest())
+
+    assert (asked, received.status) == (b"HTTP/1.1 100 Continue\r\n\r\n", 200)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (post(b'{"rejected":"%b"}' % C), 400),
+        (post(b'{"%b":1}' % C), 400),
+        (post(b'{"rejected":NaN,"a":"%b"}' % C), 400),
+        (post(b'{"rejected":"%b","rejected":"b"}' % C), 400),
+        (post(C).replace(b"application/json", b"text/plain"), 415),
+        (post(b"x" * 65_537), 413),
+        (CHUNKED + b"10001\r\n" + b"x" * 65_537 + b"\r\n0\r\n\r\n", 413),
+        (CHUNKED + b"%b\r\n\r\n" % C, 400),
+        (CHUNKED + b"2\r\n{}%b\r\n0\r\n\r\n" % C, 400),
+    ],
+)
+async def test_a_bad_body_is_refused_in_the_one_shape(tmp_path: Path, raw: bytes, status: int):
+    """Nothing of it comes back, nothing behind it is taken for a request, and no token is fetched for it."""
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api, api.connect() as client:
+        client.send(raw + request("/livez"))
+        received = parse(await client.rest())
+
+    assert_one_shape(received, status)
+    assert C not in received.body + received.rest
+    assert received.rest == b""
+    assert CANARY not in repr(api.events.seen)
+    assert api.tokens.forced == []
+
+
+async def test_a_body_that_does_not_come_is_408(tmp_path: Path):
+    """Its time is that of the whole request."""
+    async with served(tmp_path, workloads=(MAY_REFRESH,), limits=QUICK) as api, api.connect() as client:
+        began = asyncio.get_running_loop().time()
+        client.send(post(REJECTED)[:-1])
+        received = await client.one()
+        took = asyncio.get_running_loop().time() - began
+
+    assert_one_shape(received, 408)
+    assert took < 5.0
+    assert api.tokens.forced == []
+
+
+async def test_a_caller_that_goes_away_in_the_middle_of_its_body_leaves_nothing(tmp_path: Path):
+    """And is no bug."""
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api:
+        async with api.connect() as client:
+            client.send(post(REJECTED)[:-1])
+            await asyncio.sleep(0.05)
+        assert (await api.get("/livez")).status == 200
+
+    assert api.events.of(UnexpectedFailure) == []
+    assert api.tokens.forced == []
+
+
+async def test_not_modified_has_no_body_and_its_connection_goes_on(tmp_path: Path):
+    """Nor does it say how long the body is that it has not (RFC 9110 section 15.4.5)."""
+    conditional = b"GET /v1/tokens/directory HTTP/1.1\r\n" + HOST + b'If-None-Match: W/"an-etag"\r\n\r\n'
+    async with served(tmp_path) as api, api.connect() as client:
+        client.send(conditional + request("/livez"))
+        head, _, after = (await client.rest()).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+    assert b'ETag: W/"an-etag"' in head
+    assert b"Cache-Control: no-store" in head
+    assert b"Content-" not in head
+    assert parse(after).status == 200
+    assert api.events.of(TokenServed) == []
+    assert [event.outcome for event in api.events.of(RequestAnswered)] == ["not_modified", "ok"]
+
+
 def head_of(size: int) -> bytes:
     """Write a good request whose head has *size* bytes."""
     start, end = b"GET /livez HTTP/1.1\r\n%bConnection: close\r\nX: " % HOST, b"\r\n\r\n"
@@ -399,7 +535,7 @@ async def test_the_beginning_of_a_second_request_has_the_same_deadline(tmp_path:
 
 
 async def test_a_body_that_drips_is_not_waited_for(tmp_path: Path):
-    """There is no route with a body, so it is refused when it is announced, and soon closed."""
+    """The route takes none, so it is refused when it is announced, and soon closed."""
     async with served(tmp_path, limits=QUICK) as api, api.connect() as client:
         client.send(request("/livez", "Content-Length: 100") + b"x")
         received = await client.one()
