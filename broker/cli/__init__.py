@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from broker import __version__
 from broker.cli import audit, check, demo, init, keygen, run, sandbox, status, token, version
-from broker.cli.exits import FAILED, INTERRUPTED, explain
+from broker.cli.exits import FAILED, INTERRUPTED, WRONG_USAGE, explain
 from broker.errors import BrokerError
 
 DESCRIPTION = """\
@@ -58,7 +58,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; give its exit code."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if not given:
+        parser().print_help(sys.stderr)
+        return WRONG_USAGE
+    arguments = parser().parse_args(given)
     command: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return command(arguments)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 """Bytes that are read at once: the memory needed does not grow with the file."""
 
+OTHERS = "the log belongs to the user of the broker: run this as that user, or as root"
+
 MAX_TOLD = 50
 """Findings that are printed; of a file of junk every line is one."""
 
@@ -105,7 +107,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
         raise LocalError(
             "audit_file_unreadable",
             f"{path}: cannot be read: {error.strerror or type(error).__name__}",
-            hint="the log belongs to the user of the broker: run this as that user, or as root",
+            hint=OTHERS if isinstance(error, PermissionError) else None,
         ) from error
 
 

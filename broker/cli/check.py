@@ -95,7 +95,7 @@ def load(given: Path | None, *, syntax: bool = False) -> tuple[Settings | None, 
         credentials = credentials_directory(variables) or (ANY_DIRECTORY if syntax else None)
         settings = load_settings(path, credentials_directory=credentials)
     except ConfigurationError as error:
-        tell_problems(error)
+        tell_problems(path, error)
         return None, WRONG_USAGE
     except BrokerError as error:
         explain(error)
@@ -117,11 +117,11 @@ def load_files(settings: Settings) -> tuple[Identities | None, int]:
     return (None, WRONG_USAGE) if errors else (identities, DONE)
 
 
-def tell_problems(error: ConfigurationError) -> None:
+def tell_problems(path: Path, error: ConfigurationError) -> None:
     """Print every problem of a configuration: its place, what is wrong, what to do."""
     if not error.problems:
         explain(error)
         return
     for problem in error.problems:
         say(str(problem))
-    say(f"{len(error.problems)} problem(s); nothing was started")
+    say(f"{path}: {len(error.problems)} problem(s); nothing was started")

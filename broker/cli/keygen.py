@@ -109,7 +109,7 @@ def _write(directory: int, path: Path, content: bytes) -> None:
         descriptor = os.open(path.name, flags, KEY_MODE, dir_fd=directory)
     except FileExistsError as error:
         raise LocalError(
-            "file_exists", f"{path}: is there already, and is never replaced", hint="name another file"
+            "file_exists", f"{path}: is there already, and is never replaced", hint="move it away, or name another"
         ) from error
     except OSError as error:
         raise _unwritable(path, error) from error

@@ -52,7 +52,7 @@ def test_every_problem_is_one_line_and_they_are_counted(tmp_path: Path, capsys: 
     assert code == 2
     assert any(line.startswith("token.t.client: ") for line in lines)
     assert any(line.startswith("listener.l.mode: ") for line in lines)
-    assert lines[-1] == f"{len(lines) - 1} problem(s); nothing was started"
+    assert lines[-1] == f"{tmp_path}/config.toml: {len(lines) - 1} problem(s); nothing was started"
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -33,7 +33,7 @@ def test_a_command_starts_without_the_server_s_packages():
     assert result.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["token"], ["run", "--nonsense"], ["tok", "a"]])
+@pytest.mark.parametrize("arguments", [["unknown"], ["token"], ["run", "--nonsense"], ["tok", "a"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     """As argparse has it, with one line that says what is wrong."""
     with pytest.raises(SystemExit) as caught:
@@ -48,3 +48,13 @@ def test_the_parser_knows_all_commands():
     actions = [action for action in parser()._actions if action.choices]
 
     assert set(actions[0].choices or ()) == set(COMMANDS)
+
+
+def test_without_a_command_all_of_them_are_shown(capsys: pytest.CaptureFixture[str]):
+    """Who does not know what to type is told, and a script that forgot it fails."""
+    code = main([])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert "first steps:" in captured.err
+    assert all(f"    {command} " in captured.err for command in COMMANDS)
