@@ -20,6 +20,15 @@ from broker.errors import Outcome, RemoteError
 from broker.oauth.reasons import Reason
 from broker.transport.resolver import AddressRefusedError
 
+
+class UnaskedAnswerError(aiohttp.ClientConnectionError):
+    """The server spoke on an idle connection: it would be taken for the answer to the next request."""
+
+
+class NotHttpError(aiohttp.ClientError):
+    """What the server says has the form of HTTP for a while only."""
+
+
 FOREIGN = (aiohttp.ClientError, aiohttp.EofStream, OSError)
 """What a call of aiohttp raises when the other side, or the way to it, is at fault; ``TimeoutError`` is an OSError."""
 
@@ -29,6 +38,7 @@ REASONS: tuple[tuple[type[Exception], Reason], ...] = (
     (aiohttp.ConnectionTimeoutError, Reason.CONNECT_FAILED),  # a TimeoutError too
     (TimeoutError, Reason.TIMED_OUT),
     (aiohttp.ClientResponseError, Reason.PROTOCOL_VIOLATED),
+    (NotHttpError, Reason.PROTOCOL_VIOLATED),
 )
 """What the kind of the exception alone decides; the first row that fits counts."""
 
@@ -103,10 +113,6 @@ MESSAGES = {
     Reason.TOO_LARGE: "the answer is larger than any that we expect",
     Reason.ENCODED: "the answer is encoded, though identity was asked for",
 }
-
-
-class UnaskedAnswerError(aiohttp.ClientConnectionError):
-    """The server spoke on an idle connection: it would be taken for the answer to the next request."""
 
 
 @dataclass(slots=True, kw_only=True)

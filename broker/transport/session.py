@@ -11,6 +11,7 @@ requests on a stale connection is kept from happening.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from urllib.parse import urlencode
 
@@ -34,6 +35,7 @@ from broker.transport.failures import (
     watch,
 )
 from broker.transport.proxy import Proxy
+from broker.transport.reading import Answer, read_piece
 from broker.transport.resolver import Lookup, Resolver, look_up
 from broker.transport.sockets import Sockets, turns_until
 
@@ -166,7 +168,10 @@ class Session:
                 deadline.reschedule(0.0)
         await turns_until(lambda: not self._under_way)
         if self._client is not None:
-            await self._client.close()
+            # A TLS transport of asyncio that was closed twice, as aiohttp does when nonsense follows an answer,
+            # has lost what aiohttp asks it about here. The sockets are ended below in any case.
+            with contextlib.suppress(AttributeError):
+                await self._client.close()
         await self._end_retired()
         await self._resolver.close()
         await self._sockets.end()
@@ -224,7 +229,7 @@ class Session:
             raise refusal(Reason.ENCODED, progress)
         declared, body = answer.content_length or 0, bytearray()
         while declared <= self._max_body and len(body) <= self._max_body:
-            piece = await _read_piece(answer, min(READ_SIZE, self._max_body + 1 - len(body)))
+            piece = await read_piece(answer, min(READ_SIZE, self._max_body + 1 - len(body)))
             if not piece:
                 return bytes(body)
             body += piece
@@ -278,6 +283,7 @@ class Session:
                 requote_redirect_url=False,
                 raise_for_status=False,
                 request_class=_OrderlyRequest,
+                response_class=Answer,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 read_bufsize=READ_SIZE,
                 trace_configs=[watch()],
@@ -317,14 +323,6 @@ def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:
     for name, value in answer.headers.items():
         headers.setdefault(name.lower(), value)
     return headers
-
-
-async def _read_piece(answer: aiohttp.ClientResponse, size: int) -> bytes:
-    try:
-        return await answer.content.read(size)
-    except RuntimeError:
-        # aiohttp's word for a connection that ended between two reads without a mark at the end of the body.
-        raise aiohttp.ClientPayloadError from None
 
 
 def _drop(answer: aiohttp.ClientResponse) -> None:
