@@ -22,8 +22,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 LIFETIME = timedelta(days=30)
 """Of every certificate: longer than any sandbox should run, shorter than a forgotten one can do harm."""
 
-BACKDATED = timedelta(minutes=5)
-"""``not_before`` lies this far back: a container's clock may differ a little from its host's."""
+BACKDATED = timedelta(days=1)
+"""
+``not_before`` lies this far back, as if the server had been there yesterday: a client whose clock is an hour
+late then meets what it would meet at a real one, and not a certificate from the future.
+"""
 
 LOOPBACK_NAME = "localhost"
 LOOPBACK_ADDRESS = IPv4Address("127.0.0.1")

@@ -127,5 +127,14 @@ def min_valid_of(token: IssuedToken, asked: float | None) -> float:
     return min(default if asked is None else asked, token.lifetime / 2.0)
 
 
+DATED = frozenset(
+    {
+        Reason.SERVER_CERTIFICATE_REFUSED.value,
+        Reason.CERTIFICATE_SUSPECTED.value,
+        Reason.CERTIFICATE_EXPIRED.value,
+    }
+)
+"""Reasons that may be gone as soon as a clock is put right, or a certificate or an authority is replaced."""
+
 SUSPECTS_CERTIFICATE = frozenset({Reason.CERTIFICATE_SUSPECTED.value, Reason.CERTIFICATE_EXPIRED.value})
 """Reasons that count against a client's certificate (rules.md R1)."""

@@ -262,7 +262,10 @@ def _without(due_at: float, failure: Failure | None, *, eager: bool) -> State:
 
 
 def _is_held_back(failure: Failure | None) -> bool:
-    return failure is not None and failure.pace in {Pace.SLOW, Pace.HELD}
+    """Say whether it may be the reason for the last failure that is gone now; a busy server's wait is kept."""
+    if failure is None:
+        return False
+    return failure.pace in {Pace.SLOW, Pace.HELD} or failure.code in schedule.DATED
 
 
 def _expire(state: State, now: float, *, eager: bool) -> Step:

@@ -161,6 +161,13 @@ def test_what_was_held_back_is_tried_at_once_when_the_reason_is_gone(pace: Pace)
     assert stale.due_at == 1_221.0
 
 
+def test_a_certificate_that_a_wrong_clock_refused_is_looked_at_again_at_once():
+    """Its backoff is an ordinary one, but a minute after the clock was put right is a minute too many."""
+    dated = Failure(code="server_certificate_refused", pace=Pace.ORDINARY)
+
+    assert step(Missing(due_at=50.0, failure=dated), Unblocked(), 5.0)[0] == Missing(due_at=5.0, failure=dated)
+
+
 def test_an_ordinary_backoff_is_not_cut_short():
     """It ends soon by itself."""
     assert step(Missing(due_at=50.0, failure=FAILURE), Unblocked(), 5.0) == (Missing(due_at=50.0, failure=FAILURE), ())
