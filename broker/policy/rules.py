@@ -63,9 +63,12 @@ class Workload:
             return False
         if self.listeners and peer.listener not in self.listeners:
             return False
-        if self.uids and peer.uid not in self.uids:
+        if self.uids and (peer.uid is None or peer.uid not in self.uids):
             return False
-        return not self.gids or peer.gid in self.gids or not self.gids.isdisjoint(peer.groups)
+        if not self.gids:
+            return True
+        known = peer.groups if peer.gid is None else peer.groups | {peer.gid}
+        return not self.gids.isdisjoint(known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

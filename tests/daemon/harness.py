@@ -222,6 +222,7 @@ class BrokerProcess(Process):
     config: Path = Path()
     socket: Path = Path()
     audit: Path = Path()
+    secrets: set[str] = field(default_factory=set)
 
     def up(self, *, ready: bool = True) -> None:
         """Start it and wait until it serves; with *ready* until its required tokens are there, too."""
@@ -237,9 +238,15 @@ class BrokerProcess(Process):
 
         wait_until(answers, "the broker serves")
 
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the child; what was secret while it ran, and goes with it, stays so."""
+        self.secrets |= canaries(self.config.parent)
+        return super().stop(number)
+
     def sweep(self) -> None:
         """Fail the test if a secret came out: the gate that every broker of this suite passes when it ends."""
-        wanted = canaries(self.config.parent)
+        self.secrets |= canaries(self.config.parent)
+        wanted = self.secrets
         outputs = {"output": self.said(), "audit": self.audit.read_text() if self.audit.exists() else ""}
         if self.running():
             process = Path(f"/proc/{self.pid}")

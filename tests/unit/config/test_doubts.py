@@ -66,6 +66,11 @@ def test_the_good_file_raises_no_doubts() -> None:
             "workload.app",
             "everybody who reaches the socket",
         ),
+        (
+            ('path = "app.sock"', 'address = "127.0.0.1:8181"\nsecret_file = "secret"'),
+            "workload.app",
+            "over TCP a caller has no uid",
+        ),
     ],
 )
 def test_a_doubt_is_said_at_its_place(edit: tuple[str, str], path: str, message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.config.settings import AuditSettings, OnAuditFailure, OpsSettings
+from broker.config.settings import AuditSettings, ListenerSettings, OnAuditFailure, OpsSettings, TcpListenerSettings
 from broker.oauth.client import AssertionAudience, ClientAuthMethod, ClientSecretEncoding, Profile, SenderConstraint
 from broker.policy.rules import Action, Workload
 from broker.tokens.spec import Refresh
@@ -18,7 +18,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     settings = load(tmp_path, changed(('cert_file = "transport.pem"', 'cert_file = "tls/transport.pem"')))
 
     assert settings.certificates["transport"].cert_file == tmp_path / "tls" / "transport.pem"
-    assert settings.listeners[0].path == tmp_path / "app.sock"
+    assert settings.listeners[0].place == (tmp_path / "app.sock",)
     assert settings.audit == AuditSettings(
         file=tmp_path / "audit.jsonl", key_file=tmp_path / "audit.key", on_failure=OnAuditFailure.REFUSE
     )
@@ -168,7 +168,9 @@ def test_users_and_groups_become_numbers(tmp_path: Path) -> None:
             may=frozenset({Action.GET, Action.REFRESH}),
         ),
     )
-    assert (settings.listeners[0].mode, settings.listeners[0].gid) == (0o620, 2001)
+    (listener,) = settings.listeners
+    assert isinstance(listener, ListenerSettings)
+    assert (listener.mode, listener.gid) == (0o620, 2001)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,20 @@ def test_a_listener_has_the_brokers_group_unless_told_otherwise(tmp_path: Path) 
     """None means: leave it."""
     (listener,) = load(tmp_path).listeners
 
+    assert isinstance(listener, ListenerSettings)
     assert (listener.mode, listener.gid) == (0o660, None)
+
+
+def test_an_address_comes_in_its_shortest_form(tmp_path: Path) -> None:
+    """As clients write it in Host; the secret is beside the configuration, or wherever it is said."""
+    text = changed(
+        ('path = "app.sock"', 'address = "[0:0:0:0:0:0:0:1]:8181"\nsecret_file = "secret"\ngroup = "app"'),
+        ("uid = [1000]\n", ""),
+    )
+
+    (listener,) = load(tmp_path, text, accounts=FakeAccounts(groups={"app": 2001})).listeners
+
+    assert listener == TcpListenerSettings(name="app", host="::1", port=8181, secret_file=tmp_path / "secret", gid=2001)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,22 @@ async def test_a_moved_listener_recognizes_nobody_until_a_restart(tmp_path: Path
     assert parts.settings.workloads == ()
     assert '"restart":"listener"' in log.getvalue()
     assert '"generation":2' in log.getvalue()
+
+
+async def test_another_secret_file_is_another_listener(tmp_path: Path):
+    """Who may read the file of before need not be who may read the one that is configured now."""
+    log = io.StringIO()
+    socket = re.search(r'path = "api.sock"(\nmode = .*)?', CONFIG)
+    assert socket is not None
+    text = CONFIG.replace(socket[0], 'address = "127.0.0.1:8181"\nsecret_file = "secret"')
+    parts = build(settings_of(tmp_path, text), identities(tmp_path), log_stream=log)
+
+    await reloaded(
+        parts, lambda _: settings_of(tmp_path, text.replace('"secret"', '"other"')), log, "configuration_loaded"
+    )
+
+    assert parts.settings.workloads == ()
+    assert '"restart":"listener"' in log.getvalue()
 
 
 async def test_another_audit_key_in_the_same_file_waits_for_a_restart(tmp_path: Path):

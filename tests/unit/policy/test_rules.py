@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,20 @@ def test_the_listener_alone_can_be_the_boundary():
 
     assert workload.matches(Peer(listener="app", uid=None))
     assert not workload.matches(Peer(listener="other", uid=None))
+
+
+LOOSE_IDS = st.frozensets(st.integers(min_value=0, max_value=3) | st.none(), max_size=3)
+"""With None among them, which no configuration comes to: even so it would be nobody."""
+
+
+@given(uids=LOOSE_IDS, gids=LOOSE_IDS, listeners=st.frozensets(st.sampled_from(["tcp", "app"])))
+def test_a_caller_of_whom_nothing_is_known_is_only_ever_who_can_reach_a_listener(
+    uids: frozenset[Any], gids: frozenset[Any], listeners: frozenset[str]
+):
+    """A workload with a uid or a gid is never one without, whatever stands in it."""
+    workload = Workload(name="app", listeners=listeners, uids=uids, gids=gids)
+
+    assert workload.matches(Peer(listener="tcp")) == ("tcp" in listeners and not uids and not gids)
 
 
 def test_an_unknown_uid_matches_no_uid():
