@@ -81,9 +81,9 @@ def _agrees_online(settings: Settings, identities: Identities) -> bool:
     return not wrong
 
 
-def load(given: Path | None, *, syntax: bool = False) -> tuple[Settings | None, int]:
+def load(given: Path | None, *, syntax: bool = False, warn: bool = True) -> tuple[Settings | None, int]:
     """
-    Load the configuration that is meant; say what is wrong with it, or what looks wrong.
+    Load the configuration that is meant; say what is wrong with it, and with *warn* what looks wrong.
 
     For the *syntax* alone it does not matter that credentials are there only under the service manager.
     """
@@ -100,7 +100,7 @@ def load(given: Path | None, *, syntax: bool = False) -> tuple[Settings | None, 
     except BrokerError as error:
         explain(error)
         return None, WRONG_USAGE
-    for warning in settings.warnings:
+    for warning in settings.warnings if warn else ():
         say(f"warning: {warning}")
     return settings, DONE
 

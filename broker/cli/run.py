@@ -12,7 +12,7 @@ from broker.cli.environment import credentials_directory, environment
 from broker.cli.exits import IN_USE, explain
 
 EPILOG = """\
-Logs are JSON lines on standard error, after plain warnings about the configuration.
+Logs are JSON lines on standard error; what keeps it from starting is said in plain ones.
 SIGTERM and SIGINT drain and stop it, a second one stops it at once; SIGHUP loads
 the configuration again, and reopens the audit file; one with mistakes changes nothing.
 Exit code 3: another broker holds the state directory; its process is named.
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     hold_signals()
     require_linux()
     harden()  # before the first key is read
-    settings, code = load(arguments.config)
+    settings, code = load(arguments.config, warn=False)  # they are in the log
     if settings is None:
         return code
     identities, code = load_files(settings)

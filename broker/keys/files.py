@@ -166,7 +166,9 @@ def _translated(error: OSError, path: Path) -> LocalError:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return LocalError(
-                "file_missing", f"{path}: there is no such file", hint="correct the path in the configuration"
+                "file_missing",
+                f"{path}: there is no such file",
+                hint="put it there, or correct the path in the configuration",
             )
         case errno.EACCES | errno.EPERM:
             hint = f"the user of the broker must be able to read it: ls -ld {shlex.quote(str(path))}"
