@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
-SOURCES = ("broker/keys/*.py", "broker/telemetry/audit*.py", "broker/cli/audit.py")
+SOURCES = ("broker/keys/*.py", "broker/storage/*.py", "broker/telemetry/audit*.py", "broker/cli/audit.py")
 
 
 def raised() -> Iterator[str]:

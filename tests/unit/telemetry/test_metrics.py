@@ -224,6 +224,18 @@ def test_suspended_clients_and_sandbox_issuers_are_shown():
     assert value(metrics, "token_broker_client_suspended", client="app") == 0
 
 
+def test_a_store_that_cannot_be_written_is_shown_while_that_lasts():
+    """0 from the start, so that an alert sees the change."""
+    metrics = Metrics()
+    before = value(metrics, "token_broker_store_degraded")
+
+    metrics.count(events.StoreDegraded(reason="full"))
+    during = value(metrics, "token_broker_store_degraded")
+    metrics.count(events.StoreRecovered())
+
+    assert (before, during, value(metrics, "token_broker_store_degraded")) == (0, 1, 0)
+
+
 def test_an_audit_gap_is_counted_once_and_shown_while_it_lasts():
     """Also if the log is opened in a gap; without an audit log there is no state to show."""
     metrics = expecting()
