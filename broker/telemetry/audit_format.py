@@ -52,6 +52,7 @@ ORDER = (
     "pid",
     "workload",
     "token",
+    "grant",
     "issuer",
     "client",
     "certificate",
@@ -59,6 +60,8 @@ ORDER = (
     "route",
     "version",
     "tokens",
+    "grants",
+    "record",
     "listeners",
     "path",
     "sha256",
@@ -91,7 +94,8 @@ def _layout(*fields: str, **renamed: str) -> tuple[tuple[str, str], ...]:
 
 
 _CALLER = ("listener", "uid", "gid", "pid", "workload", "token")
-_REFRESH = ("token", "issuer", "client", "jti")
+_REFRESH = ("token", "grant", "issuer", "client", "jti")
+_GRANT = ("token", "grant", "client")
 
 ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -106,9 +110,16 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.TokenRefreshFailed: _layout(
             *_REFRESH, "status", "server_error", "retry_in", "serving", "outcome", "reason"
         ),
+        events.GrantEnded: _layout(*_GRANT, "reason"),
+        events.GrantQuarantined: _layout(*_GRANT, "reason"),
+        events.GrantRevived: _layout(*_GRANT, "reason"),
+        events.GrantRevoked: _layout(*_GRANT, "outcome"),
+        events.GrantUnreadable: _layout("record"),
+        events.ClientSuspected: _layout("client", "grants", "probe_in"),
+        events.ClientTrusted: _layout("client"),
         events.ClientSuspended: _layout("client", "reason", "probe_in"),
         events.ClientResumed: _layout("client"),
-        events.TokenServed: _layout(*_CALLER, "fingerprint", "generation", "stale"),
+        events.TokenServed: _layout(*_CALLER, "grant", "fingerprint", "generation", "stale"),
         events.TokenRefreshForced: _layout(*_CALLER),
         events.RequestRefused: _layout(*_CALLER, "route", "status", "count", "reason", outcome="error"),
     }

@@ -131,7 +131,7 @@ def test_a_token_served_is_recorded_like_this():
 
     assert line == (
         b'{"seq":42,"time":"2026-09-21T14:13:20.250000Z","event":"token_served","listener":"app","uid":1000,'
-        b'"gid":1000,"pid":null,"workload":"app","token":"directory","generation":3,'
+        b'"gid":1000,"pid":null,"workload":"app","token":"directory","grant":null,"generation":3,'
         b'"fingerprint":"0123456789abcdef","stale":false,"outcome":"ok"}\n'
     )
 
