@@ -11,14 +11,16 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from broker.api.answers import Answer
 from broker.api.desk import Desk
 from broker.api.limits import Limits
+from broker.api.openapi import description_of
 from broker.api.readiness import one_answer, readiness, readiness_answer
-from broker.api.routes import live
+from broker.api.routes import DESCRIPTION, LIVE, ONE_READY, READY, live
 from broker.api.service import Listening, Service
-from broker.api.table import Call, Route
+from broker.api.table import Call, Reply, Route
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
@@ -29,6 +31,9 @@ LISTENER = "ops"
 
 BACKLOG = 64
 """Connections that may wait to be accepted: a few probes and scrapers."""
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+"""What Prometheus wants metrics to be called; whoever renders them says so, too."""
 
 OPS_LIMITS = Limits(max_connections=64, max_connections_per_uid=64, idle_timeout=2.0)
 """
@@ -66,12 +71,42 @@ async def metrics(world: OpsWorld, _call: Call) -> Answer:
     return Answer(content_type=content_type, body=body)
 
 
+async def describe(_world: object, _call: Call) -> Answer:
+    """Give the OpenAPI document of these routes."""
+    return _description()
+
+
 OPS_ROUTES: tuple[Route[OpsWorld], ...] = (
-    Route(method="GET", template="/livez", handler=live, summary="The listener is serving."),
-    Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
-    Route(method="GET", template="/readyz/{name}", handler=ready_one, summary="One token can be served."),
-    Route(method="GET", template="/metrics", handler=metrics, summary="Metrics in the Prometheus text format."),
+    Route(method="GET", template="/livez", handler=live, summary="The listener is serving.", replies=LIVE),
+    Route(
+        method="GET",
+        template="/readyz",
+        handler=ready,
+        summary="Every required token can be served.",
+        replies=READY,
+    ),
+    Route(
+        method="GET",
+        template="/readyz/{name}",
+        handler=ready_one,
+        summary="One token can be served.",
+        replies=ONE_READY,
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        template="/metrics",
+        handler=metrics,
+        summary="Metrics in the Prometheus text format.",
+        replies=(Reply(meaning="All metrics.", shape="Metrics", media_types=(METRICS,)),),
+    ),
+    Route(method="GET", template="/openapi.json", handler=describe, summary="This document.", replies=DESCRIPTION),
 )
+
+
+@cache
+def _description() -> Answer:
+    return description_of(OPS_ROUTES, "Token Broker: ops listener", with_secret=False)
 
 
 class OpsServer:

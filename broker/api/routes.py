@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from broker.api import problems
-from broker.api.answers import Answer, json_answer
-from broker.api.jwks import get_jwks
+from broker.api.answers import JSON, PLAIN_TEXT, Answer, json_answer
+from broker.api.jwks import JWK_SET, get_jwks
+from broker.api.openapi import description_of
 from broker.api.problems import ProblemError
 from broker.api.readiness import one_answer, readiness, readiness_answer
 from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
-from broker.api.table import Call, Route
+from broker.api.table import Call, Reply, Route
 from broker.api.world import World, hint_for, own_words, visible
 from broker.policy.rules import Action, Denial, may_read_states, workloads_of
 from broker.tokens.serving import TokenStatus
@@ -50,12 +53,35 @@ def _state(status: TokenStatus) -> dict[str, str | int]:
     return {name: value for name, value in members.items() if value is not None}
 
 
+async def describe(_world: object, _call: Call) -> Answer:
+    """Give the OpenAPI document of these routes."""
+    return _description()
+
+
+TOKEN = Reply(meaning="A token that may be used.", shape="Token", media_types=(JSON, PLAIN_TEXT), etag=True)
+
+LIVE = (Reply(meaning="It is.", shape="Live"),)
+
+READY = (
+    Reply(meaning="Every required token can be served.", shape="Ready"),
+    Reply(status=503, meaning="One cannot.", shape="NotReady"),
+)
+
+ONE_READY = (
+    Reply(meaning="It can be served.", shape="OneReady"),
+    Reply(status=503, meaning="It cannot.", shape="OneNotReady"),
+)
+
+DESCRIPTION = (Reply(meaning="The OpenAPI document of this listener.", shape="Document"),)
+
 API_ROUTES: tuple[Route[World], ...] = (
     Route(
         method="GET",
         template="/v1/tokens",
         handler=list_tokens,
         summary="The tokens that this caller may use, and how they stand.",
+        replies=(Reply(meaning="In the order of the configuration.", shape="TokenList"),),
+        errors=(403,),
     ),
     Route(
         method="GET",
@@ -65,6 +91,11 @@ API_ROUTES: tuple[Route[World], ...] = (
         action=Action.GET,
         parameters={"min_valid": MIN_VALID_RANGE, "wait": WAIT_RANGE},
         conditional=True,
+        replies=(
+            TOKEN,
+            Reply(status=304, meaning="The caller has it already.", etag=True),
+        ),
+        errors=(403, 502, 503),
     ),
     Route(
         method="POST",
@@ -73,14 +104,49 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A token that replaces a rejected one.",
         action=Action.REFRESH,
         body=REJECTED,
+        replies=(TOKEN,),
+        errors=(403, 502, 503),
     ),
     Route(
         method="GET",
         template="/v1/jwks/{client}",
         handler=get_jwks,
         summary="The public keys of a client, to register.",
+        replies=(Reply(meaning="A set of public keys.", shape="JwkSet", media_types=(JWK_SET,)),),
+        errors=(403,),
     ),
-    Route(method="GET", template="/livez", handler=live, summary="The socket is serving."),
-    Route(method="GET", template="/readyz", handler=ready, summary="Every required token can be served."),
-    Route(method="GET", template="/readyz/{name}", handler=ready_one, summary="One token can be served."),
+    Route(
+        method="GET",
+        template="/livez",
+        handler=live,
+        summary="The socket is serving.",
+        replies=LIVE,
+    ),
+    Route(
+        method="GET",
+        template="/readyz",
+        handler=ready,
+        summary="Every required token can be served.",
+        replies=READY,
+    ),
+    Route(
+        method="GET",
+        template="/readyz/{name}",
+        handler=ready_one,
+        summary="One token can be served.",
+        replies=ONE_READY,
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        template="/openapi.json",
+        handler=describe,
+        summary="This document.",
+        replies=DESCRIPTION,
+    ),
 )
+
+
+@cache
+def _description() -> Answer:
+    return description_of(API_ROUTES, "Token Broker: local API", with_secret=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from broker.api import problems
-from broker.api.answers import Answer
+from broker.api.answers import JSON, Answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import Known
 from broker.api.problems import ProblemError
@@ -44,13 +44,29 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """
+    What a route answers when it does not refuse, as the OpenAPI document describes it.
+
+    *shape* names the body's schema in ``shapes``, None: there is no body; *etag*: it comes with an ``ETag``.
+    """
+
+    status: int = 200
+    meaning: str
+    shape: str | None = None
+    media_types: tuple[str, ...] = (JSON,)
+    etag: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route(Generic[W]):
     """
     A row of the table: *handler* works with a world of type *W*.
 
     *action* is what the policy is asked about, None where it is not; *parameters* are the names of the query
     with the numbers that each may have; *body* says what it takes as a body, None: it takes none;
-    *conditional*: it looks at ``If-None-Match``.
+    *conditional*: it looks at ``If-None-Match``. *replies* and *errors* describe its answers, the latter by
+    their statuses; those that every route has are not repeated.
     """
 
     method: str
@@ -61,6 +77,8 @@ class Route(Generic[W]):
     parameters: Mapping[str, range] = field(default_factory=dict)
     body: BodyRules | None = None
     conditional: bool = False
+    replies: tuple[Reply, ...] = ()
+    errors: tuple[int, ...] = ()
 
 
 def fill(template: str, path: str) -> str | None:

@@ -205,4 +205,10 @@ async def test_running_without_opening_is_a_mistake():
 
 def test_no_route_of_it_hands_out_a_token():
     """Nobody is asked who they are here."""
-    assert [route.template for route in OPS_ROUTES] == ["/livez", "/readyz", "/readyz/{name}", "/metrics"]
+    assert [route.template for route in OPS_ROUTES] == [
+        "/livez",
+        "/readyz",
+        "/readyz/{name}",
+        "/metrics",
+        "/openapi.json",
+    ]

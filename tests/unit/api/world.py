@@ -19,6 +19,7 @@ from broker.tokens.ports import Watch
 from broker.tokens.serving import Serving, Standing, TokenState, TokenStatus, TokenUnavailableError
 from broker.tokens.spec import IssuedToken
 from tests.fakes import Dice, Events, LoopClock
+from tests.unit.api.conformance import check_exchange
 
 EVERYBODY = Workload(name="app", listeners=frozenset({"app"}), tokens=frozenset({"directory"}))
 """Whoever can open the socket, root of the machine that runs the tests included."""
@@ -230,7 +231,9 @@ class Served:
         """Send *raw* on a connection of its own and read the first answer."""
         async with self.connect() as client:
             client.send(raw)
-            return parse(await client.rest())
+            answer = parse(await client.rest())
+        check_exchange(raw, answer.status, answer.headers, answer.body)
+        return answer
 
     async def get(self, target: str = "/v1/tokens/directory", *headers: str) -> Received:
         return await self.exchange(request(target, *headers))

@@ -1,0 +1,98 @@
+"""
+The bodies of answers as JSON Schemas (draft 2020-12), by the names they have in the OpenAPI document.
+
+They do not forbid further members, because later versions add some and callers ignore what they do not know;
+the tests hold the answers to exactly these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.api.problems import ErrorCode
+from broker.tokens.serving import TokenState
+
+Schema = Mapping[str, Any]
+
+TEXT: Schema = {"type": "string"}
+
+NAME: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
+"""A name in the configuration."""
+
+SECONDS: Schema = {"type": "integer", "minimum": 0}
+
+REASON: Schema = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
+"""The code of a reason."""
+
+
+def object_of(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Give the schema of an object."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+
+
+def array_of(items: Schema) -> Schema:
+    """Give the schema of an array."""
+    return {"type": "array", "items": items}
+
+
+STATE: Schema = {"type": "string", "enum": [state.value for state in TokenState]}
+
+TOKEN = object_of(
+    {
+        "access_token": {"type": "string", "minLength": 1},
+        "token_type": {"type": "string", "enum": ["Bearer"]},
+        "expires_in": SECONDS,
+        "expires_at": SECONDS,
+        "scope": TEXT,
+        "issuer": {"type": "string", "format": "uri"},
+        "stale": {"type": "boolean"},
+    },
+    {"cnf": object_of({"x5t#S256": TEXT})},
+)
+
+TOKEN_STATE = object_of(
+    {"name": NAME, "state": STATE},
+    {"expires_in": SECONDS, "reason": REASON, "hint": TEXT, "retry_in": SECONDS},
+)
+
+READINESS_OF_ONE: Mapping[str, Schema] = {"state": STATE, "required": {"type": "boolean"}}
+
+ERROR: Mapping[str, Schema] = {
+    "error": {"type": "string", "enum": [code.value for code in ErrorCode]},
+    "error_description": TEXT,
+}
+
+ERROR_MORE = {"hint": TEXT, "server_error": TEXT}
+
+READY: Mapping[str, Schema] = {
+    "status": {"type": "string", "enum": ["ready"]},
+    "tokens": {"type": "object", "additionalProperties": object_of(READINESS_OF_ONE, {"reason": REASON})},
+}
+
+READY_MORE: Mapping[str, Schema] = {"sandbox": array_of(NAME), "restart": array_of(TEXT)}
+
+NOT: Mapping[str, Schema] = {"status": {"type": "string", "enum": ["not_ready"]}}
+
+PUBLIC_KEY = object_of(
+    {"kty": {"type": "string", "enum": ["RSA", "EC", "OKP"]}},
+    {
+        **dict.fromkeys(("crv", "x", "y", "n", "e", "alg", "kid", "x5t#S256"), TEXT),
+        "use": {"type": "string", "enum": ["sig"]},
+        "x5c": array_of(TEXT),
+    },
+)
+
+SHAPES: Mapping[str, Schema] = {
+    "Document": {"type": "object"},
+    "Error": object_of(ERROR, ERROR_MORE),
+    "JwkSet": object_of({"keys": array_of(PUBLIC_KEY)}),
+    "Live": object_of({"status": {"type": "string", "enum": ["ok"]}}),
+    "Metrics": TEXT,
+    "NotReady": object_of({**ERROR, **READY, **NOT}, {**ERROR_MORE, **READY_MORE}),
+    "OneNotReady": object_of({**ERROR, **READINESS_OF_ONE, **NOT}, {**ERROR_MORE, "reason": REASON}),
+    "OneReady": object_of({"status": READY["status"], **READINESS_OF_ONE}, {"reason": REASON}),
+    "Ready": object_of(READY, READY_MORE),
+    "Token": TOKEN,
+    "TokenList": object_of({"tokens": array_of(TOKEN_STATE)}),
+}
