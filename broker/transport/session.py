@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from typing import cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -37,7 +38,7 @@ from broker.transport.failures import (
 from broker.transport.proxy import Proxy
 from broker.transport.reading import Answer, read_piece
 from broker.transport.resolver import Lookup, Resolver, look_up
-from broker.transport.sockets import Sockets, turns_until
+from broker.transport.sockets import Sockets, is_left, turns_until
 
 DEADLINE = 10.0
 """Seconds for a whole exchange, name lookup to last byte: the longest that a caller waits for a token."""
@@ -78,14 +79,20 @@ class _OrderlyRequest(aiohttp.ClientRequest):
     Looks at the connection once more before the first byte is written.
 
     One that was lost meanwhile would make the fate of the request unknown, and something that waits on a
-    kept one would be taken for the answer.
+    kept one would be taken for the answer. A fresh one that was ended is read to its end: an alert may be there.
     """
+
+    progress: Progress | None = None
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         """Write the request. Raises what ended the connection, or UnaskedAnswerError."""
         protocol = conn.protocol
         if protocol is not None and protocol.should_close:
-            raise protocol.exception() or UnaskedAnswerError
+            ended = protocol.exception()
+            raise ended if isinstance(ended, FOREIGN) else UnaskedAnswerError
+        kept = self.progress is not None and self.progress.reused
+        if kept and conn.transport is not None and is_left(conn.transport.get_extra_info("socket")):
+            raise aiohttp.ServerDisconnectedError
         return await super().send(conn)
 
 
@@ -168,10 +175,7 @@ class Session:
                 deadline.reschedule(0.0)
         await turns_until(lambda: not self._under_way)
         if self._client is not None:
-            # A TLS transport of asyncio that was closed twice, as aiohttp does when nonsense follows an answer,
-            # has lost what aiohttp asks it about here. The sockets are ended below in any case.
-            with contextlib.suppress(AttributeError):
-                await self._client.close()
+            await _end(self._client)
         await self._end_retired()
         await self._resolver.close()
         await self._sockets.end()
@@ -236,15 +240,25 @@ class Session:
         raise refusal(Reason.TOO_LARGE, progress)
 
     def _once(self, progress: Progress) -> aiohttp.ClientMiddlewareType:
-        """Keep aiohttp from sending a request again when a connection is lost: it never sees that error."""
+        """
+        Keep aiohttp from sending a request again when a connection is lost: it never sees that error.
+
+        A kept connection that turns out to be dead before the first byte is replaced, whatever the request:
+        nothing of it was sent (RFC 9110 section 9.2.2 is about those of which something may have been). Each
+        turn uses up a kept connection.
+        """
 
         async def middleware(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
-            try:
-                return await handler(request)
-            except FOREIGN as error:
-                raise self._translated(error, progress) from None
+            cast("_OrderlyRequest", request).progress = progress
+            while True:
+                try:
+                    return await handler(request)
+                except FOREIGN as error:
+                    if self._closed or progress.written or not progress.reused:
+                        raise self._translated(error, progress) from None
+                    progress.connected = progress.reused = False
 
         return middleware
 
@@ -294,9 +308,20 @@ class Session:
         """End clients without a good-bye, which nobody would hear."""
         while self._retired:
             client = self._retired.pop()
-            if client.connector is not None:
-                await client.connector.close(abort_ssl=True)
-            await client.close()
+            await _end(client)
+
+
+async def _end(client: aiohttp.ClientSession) -> None:
+    """
+    Close a client; whatever it leaves open is ended with the sockets.
+
+    A TLS transport of asyncio that was closed twice, as aiohttp does when nonsense follows an answer, has
+    lost what aiohttp asks it about here: AttributeError.
+    """
+    with contextlib.suppress(AttributeError):
+        if client.connector is not None:
+            await client.connector.close(abort_ssl=True)
+        await client.close()
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import AddrInfoType
 
@@ -25,6 +27,27 @@ async def turns_until(done: Callable[[], bool]) -> None:
         if done():
             return
         await asyncio.sleep(0)
+
+
+class HasFileDescriptor(Protocol):
+    """A socket, or what a transport of a loop gives for one."""
+
+    def fileno(self) -> int:
+        """Give the descriptor, -1 when it is closed."""
+
+
+def is_left(connection: HasFileDescriptor | None) -> bool:
+    """
+    Say whether the peer has ended *connection*, also where the loop had no time yet to read of it.
+
+    A look at the kernel's state that takes microseconds: what was idle is often closed just when it is
+    used again, and what is then written is lost, or worse, may not be.
+    """
+    if connection is None or connection.fileno() < 0:
+        return connection is not None
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 class Sockets:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.transport.sockets import MAX_TURNS, Sockets, turns_until
+from broker.transport.sockets import MAX_TURNS, Sockets, is_left, turns_until
 from tests.unit.transport.servers import Connection, serving
 
 
@@ -82,3 +82,16 @@ async def test_waiting_is_bounded():
     await turns_until(counting(turns, 10 * MAX_TURNS))
 
     assert len(turns) == MAX_TURNS
+
+
+def test_a_connection_is_left_as_soon_as_the_kernel_knows():
+    """Not while it is open, nor for what waits on it to be read."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not is_left(ours)
+        theirs.send(b"x")
+        assert not is_left(ours)
+        theirs.close()
+        assert is_left(ours)
+    assert is_left(ours)
+    assert not is_left(None)
