@@ -302,8 +302,8 @@ def test_every_change_of_a_protected_record_is_found(trail: Trail, record_proper
         if trail.check(files, expect_seq=trail.covered).intact:
             unseen.append(kind)
 
-    lines = [f"{'what was done to a copy of the log':60} copies  found"]
-    lines += [f"{kind:60} {count:6} {count - unseen.count(kind):6}" for kind, count in sorted(counted.items())]
+    lines = [f"{'what was done to a copy of the log':66} copies  found"]
+    lines += [f"{kind:66} {count:6} {count - unseen.count(kind):6}" for kind, count in sorted(counted.items())]
     record_property("table", "\n".join(lines))
     assert Counter(unseen) == Counter()
     assert min(counted.values()) >= 1
