@@ -138,6 +138,7 @@ class Process:
     arguments: list[str]
     process: subprocess.Popen[bytes] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = (sys.executable, "-m", "broker")
 
     @property
     def out(self) -> Path:
@@ -155,7 +156,7 @@ class Process:
     def start(self) -> None:
         with self.out.open("ab") as out, self.err.open("ab") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broker", *self.arguments],
+                [*self.command, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
