@@ -34,6 +34,9 @@ from broker.policy.peer import Peer
 REFUSED_TIMEOUT = 2.0
 """Seconds that a connection over the cap may take to ask, so that it can be told why not."""
 
+IDLE_ENOUGH = 0.5
+"""Seconds without a whole request after which a connection may have to leave: a caller that is there needs less."""
+
 DRAIN_GRACE = 1.0
 """Seconds: when the broker stops, a new connection's first request may be on its way; it is still answered."""
 
@@ -93,6 +96,19 @@ class Engine(web.Server):
         for connection in self.connections:
             cast("Connection", connection).drain()
 
+    def make_room(self) -> bool:
+        """
+        Close the connection that has been idle longest, of callers without a uid; gives whether there was one.
+
+        They share their places, so that whoever holds one without using it would keep out all the others.
+        """
+        connections = [cast("Connection", connection) for connection in self.connections]
+        idle = [connection for connection in connections if connection.is_idle()]
+        if not idle:
+            return False
+        min(idle, key=lambda connection: connection.since).leave()
+        return True
+
     def abort(self) -> None:
         """Cut every connection; what is being answered is cancelled."""
         for connection in self.connections:
@@ -126,7 +142,7 @@ class Connection(web.RequestHandler):
         self._has_body = False
         self._overrun = False
         self._cut_off = False
-        self._began_at = self._loop.time()
+        self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._write_alarm: asyncio.TimerHandle | None = None
@@ -251,6 +267,18 @@ class Connection(web.RequestHandler):
         if self._line is not None:
             self._line.abort()
 
+    def is_idle(self) -> bool:
+        """Say whether this may give its place to another caller without a uid: it has asked for nothing lately."""
+        is_waiting = self._phase in (Phase.IDLE, Phase.RECEIVING) and self._stay.admission is Admission.ADMITTED
+        return is_waiting and self.peer.uid is None and self._loop.time() - self.since > IDLE_ENOUGH
+
+    def leave(self) -> None:
+        """Give the place back at once, and close."""
+        self._phase = Phase.CLOSING
+        self._stop_alarm()
+        self._stay.end()
+        self.abort()
+
     # --- deadlines and caps ---
 
     def _accepts(self, data: bytes) -> bool:
@@ -263,8 +291,7 @@ class Connection(web.RequestHandler):
             self._overrun = self._overrun or (not self._has_body and self._meter.open_bytes > MAX_HEAD)
             return not self._overrun
         if self._phase is Phase.IDLE:
-            self._phase = Phase.RECEIVING
-            self._set_alarm(self._limits.request_deadline, self._too_slow)
+            self._receive()
         if self._meter.head_size() > MAX_HEAD:
             self._cut(problems.HEADERS_TOO_LARGE)
             return False
@@ -279,11 +306,15 @@ class Connection(web.RequestHandler):
             return
         self._meter.next_request()
         if self._meter.open_bytes:
-            self._phase = Phase.RECEIVING
-            self._set_alarm(self._limits.request_deadline, self._too_slow)
+            self._receive()
         else:
-            self._phase = Phase.IDLE
+            self._phase, self.since = Phase.IDLE, self._loop.time()
             self._set_alarm(self._limits.idle_timeout, self.force_close)
+
+    def _receive(self) -> None:
+        """Note that a request has begun to arrive."""
+        self._phase, self.since = Phase.RECEIVING, self._loop.time()
+        self._set_alarm(self._limits.request_deadline, self._too_slow)
 
     def _too_slow(self) -> None:
         self._cut(problems.TOO_SLOW)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from broker.api import problems
 from broker.api.activity import Activity
-from broker.api.limits import Admission, ConnectionLedger, Limits
+from broker.api.limits import Admission, ConnectionLedger, Limits, Stay
 from broker.api.protocol import Engine, Front
 from broker.events import AcceptFailed, Emit
 from broker.policy.peer import Peer
@@ -24,7 +24,7 @@ from broker.policy.peer import Peer
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after the system refused: connections wait in the backlog meanwhile."""
 
-AT_ONCE = 256
+AT_ONCE = 1_024
 """Connections to accept before looking up: as many as the backlog of a socket holds when the service stops."""
 
 READ_ROUNDS = 2
@@ -50,6 +50,21 @@ class Listening:
     sock: socket.socket
     identify: Callable[[socket.socket], Peer]
     is_stranger: Callable[[Peer], bool] = lambda _peer: False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Accepted:
+    """A connection that has a place and no transport yet; *begun* once it is about to get one."""
+
+    connection: socket.socket
+    peer: Peer
+    stay: Stay
+    begun: bool = False
+
+    def give_up(self) -> None:
+        """Close it and give its place back."""
+        self.stay.end()
+        self.connection.close()
 
 
 class Service:
@@ -122,8 +137,16 @@ class Service:
         """
         Accept what there is, up to AT_ONCE; gives whether there was nothing.
 
-        Raises OSError where the system refuses.
+        Raises OSError where the system refuses; what was accepted before that is begun all the same.
         """
+        accepted: list[_Accepted] = []
+        try:
+            return self._accept_pending(listening, accepted)
+        finally:
+            await self._begin_all(accepted)
+
+    def _accept_pending(self, listening: Listening, accepted: list[_Accepted]) -> bool:
+        """Accept without a turn of the loop, so that the caps are counted exactly."""
         nothing = True
         for _ in range(AT_ONCE):
             try:
@@ -134,27 +157,47 @@ class Service:
                 continue  # it went away while it was waiting
             nothing = False
             try:
-                await self._begin(listening, connection)
+                self._judge(listening, connection, accepted)
             except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this connection and nothing else
                 connection.close()
                 self._desk.report_bug("accept", error)
         return nothing
 
-    async def _begin(self, listening: Listening, connection: socket.socket) -> None:
-        """Judge a new connection and give it to the engine."""
+    def _judge(self, listening: Listening, connection: socket.socket, accepted: list[_Accepted]) -> None:
+        """Let a new connection in, or close it."""
         peer = listening.identify(connection)
-        stay = self._ledger.admit(peer.uid, stranger=listening.is_stranger(peer))
+        stranger = listening.is_stranger(peer)
+        stay = self._ledger.admit(peer.uid, stranger=stranger)
+        if stay.admission is not Admission.ADMITTED and peer.uid is None and self._engine.make_room():
+            stay.end()
+            stay = self._ledger.admit(peer.uid, stranger=stranger)
         if stay.admission is Admission.DROPPED:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)
             return
+        accepted.append(_Accepted(connection=connection, peer=peer, stay=stay))
+
+    async def _begin_all(self, accepted: Sequence[_Accepted]) -> None:
+        """Give connections to the engine, all in the same turn of the loop."""
         try:
-            connection.setblocking(False)
+            await asyncio.gather(*(self._begin(one) for one in accepted))
+        finally:
+            for one in accepted:
+                if not one.begun:  # cancelled before its turn
+                    one.give_up()
+
+    async def _begin(self, one: _Accepted) -> None:
+        one.begun = True
+        try:
+            one.connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._engine.connection(peer, stay), connection
+                lambda: self._engine.connection(one.peer, one.stay), one.connection
             )
-        except Exception:
-            stay.end()
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this connection and nothing else
+            one.give_up()
+            self._desk.report_bug("accept", error)
+        except BaseException:
+            one.give_up()
             raise
 
     async def _pause(self, listening: Listening, ready: asyncio.Event) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from broker.api.ops import OPS_ROUTES, OpsServer
+from broker.api.ops import OPS_LIMITS, OPS_ROUTES, OpsServer
+from broker.api.protocol import IDLE_ENOUGH
 from broker.errors import LocalError
 from broker.events import ListenerOpened, RequestAnswered, RequestRefused
 from broker.tokens.serving import TokenState, TokenStatus
@@ -26,15 +28,20 @@ class Ops:
         self.server = server
         self.events = events
 
-    async def exchange(self, raw: bytes) -> Received:
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
         try:
-            writer.write(raw)
-            return parse(await Client(reader, writer).rest())
+            yield Client(reader, writer)
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def exchange(self, raw: bytes) -> Received:
+        async with self.connect() as client:
+            client.send(raw)
+            return parse(await client.rest())
 
     async def get(self, target: str, *headers: str) -> Received:
         return await self.exchange(request(target, *headers))
@@ -165,6 +172,39 @@ async def test_opening_says_where():
 
     assert port != 0
     assert listener.events.of(ListenerOpened) == [ListenerOpened(listener="ops", address=f"http://127.0.0.1:{port}")]
+
+
+async def test_an_idle_connection_is_closed_after_two_seconds():
+    """All callers share the places, so nobody keeps one for nothing."""
+    loop = asyncio.get_running_loop()
+    async with ops() as listener, listener.connect() as client:
+        began = loop.time()
+        received = await client.rest()
+        took = loop.time() - began
+
+    assert received == b""
+    assert OPS_LIMITS.idle_timeout == 2.0
+    assert took >= 1.9
+
+
+async def test_idle_connections_do_not_keep_a_probe_out():
+    """When all places are taken, who has been idle longest leaves; the others stay."""
+    limits = replace(OPS_LIMITS, max_connections=8, max_connections_per_uid=8, idle_timeout=60.0)
+    async with ops(limits=limits) as listener, contextlib.AsyncExitStack() as stack:
+        oldest = await stack.enter_async_context(listener.connect())
+        await asyncio.sleep(0.05)
+        others = [await stack.enter_async_context(listener.connect()) for _ in range(7)]
+        for half in others[:3]:
+            half.send(b"GET /metrics HTTP/1.1\r\nHost:")  # and no more of it
+        await asyncio.sleep(IDLE_ENOUGH + 0.1)
+        first = (await listener.get("/readyz")).status
+        left = [await oldest.rest(), *(client.reader.at_eof() for client in others)]
+        statuses = [(await listener.get("/livez")).status for _ in range(20)]
+
+    assert first == 200
+    assert left == [b"", *[False] * 7]
+    assert statuses == [200] * 20
+    assert listener.events.of(RequestRefused) == []
 
 
 async def test_an_address_in_use_is_refused_with_a_hint():

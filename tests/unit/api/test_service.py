@@ -19,11 +19,12 @@ from broker.api.desk import ReadBody
 from broker.api.guard import Incoming
 from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
 from broker.api.problems import Problem
+from broker.api.protocol import IDLE_ENOUGH
 from broker.api.service import Listening, Service
 from broker.events import AcceptFailed
 from broker.policy.peer import Peer
 from tests.fakes import Events
-from tests.unit.api.world import Client, parse, request, until
+from tests.unit.api.world import PATIENCE, Client, parse, request, until
 
 pytestmark = pytest.mark.real_time
 
@@ -62,10 +63,15 @@ class Stubborn(socket.socket):
 
     failures: list[OSError]
     stillborn = 0
+    exhausted_after: int | None = None
 
     def accept(self) -> tuple[socket.socket, object]:
         if self.failures:
             raise self.failures.pop(0)
+        if self.exhausted_after is not None:
+            self.exhausted_after -= 1
+            if self.exhausted_after < 0:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         connection, address = super().accept()
         if self.stillborn:
             self.stillborn -= 1
@@ -284,3 +290,137 @@ async def test_draining_twice_or_before_running_does_no_harm():
 
     await service.drain(0.1)
     await service.drain(0.1)
+
+
+async def test_five_hundred_callers_at_once_are_all_served(tmp_path: Path):
+    """All that are there are accepted in one turn of the loop, and none waits for another to begin."""
+    path, count = tmp_path / "s", 500
+    async with running(path, limits=Limits(max_connections=count, max_connections_per_uid=count)) as bench:
+        bench.listening.listen(1_024)
+        bench.desk.held = asyncio.Event()
+        with contextlib.ExitStack() as stack:
+            callers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+            for caller in callers:  # no turn of the loop in between
+                caller.connect(str(path))
+                caller.send(request())
+            await until(lambda: bench.desk.asked == count)
+            bench.desk.held.set()
+            await bench.service.drain(PATIENCE)
+
+            assert [parse(caller.recv(65_536)).body for caller in callers] == [b"app"] * count
+    assert bench.desk.refused == []
+
+
+@pytest.mark.parametrize(("total", "per_uid"), [(100, 100), (500, 100), (100, 500)])
+async def test_a_crowd_finds_exactly_as_many_places_as_there_are(tmp_path: Path, total: int, per_uid: int):
+    """Not one more is let in because many came in the same turn of the loop."""
+    path, count = tmp_path / "s", 300
+    async with running(path, limits=Limits(max_connections=total, max_connections_per_uid=per_uid)) as bench:
+        bench.listening.listen(1_024)
+        bench.desk.held = asyncio.Event()
+        with contextlib.ExitStack() as stack:
+            callers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+            for caller in callers:
+                caller.connect(str(path))
+                caller.send(request())
+            await until(lambda: len(bench.desk.refused) == count - 100)
+            await asyncio.sleep(0.05)
+
+            assert bench.desk.asked == 100
+            bench.desk.held.set()
+            await bench.service.drain(PATIENCE)
+    dropped = bench.desk.refused.count(problems.CONNECTION_DROPPED)
+    assert dropped == count - 100 - REFUSAL_PLACES_PER_UID
+
+
+async def test_what_was_accepted_before_the_system_refused_is_served(tmp_path: Path):
+    """Without waiting for the end of the pause."""
+    path = tmp_path / "s"
+    async with running(path) as bench:
+        bench.service._accept_pause = 60.0
+        with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+            first.connect(str(path))
+            second.connect(str(path))
+            first.send(request())
+            bench.listening.exhausted_after = 1
+            async with connected(path):
+                await until(lambda: bench.desk.asked)
+
+    assert bench.desk.asked == 1
+    assert bench.events.of(AcceptFailed) == [AcceptFailed(listener="app", reason="EMFILE")]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+async def test_a_service_that_is_cancelled_while_callers_come_leaves_nothing_open(tmp_path: Path, turns: int):
+    """No descriptor, no place, no task: whether their turn had come or not."""
+    before, descriptors = asyncio.all_tasks(), len(list(Path("/proc/self/fd").iterdir()))
+    service = Service(FakeDesk(), limits=Limits(), emit=Events())
+    with Stubborn(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock, contextlib.ExitStack() as stack:
+        sock.failures = []
+        sock.bind(str(tmp_path / "s"))
+        sock.listen(64)
+        for _ in range(32):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "s"))
+        task = asyncio.create_task(service._take_pending(Listening(name="app", sock=sock, identify=identify)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await service.drain(0.1)
+
+    assert asyncio.all_tasks() == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert not service._ledger._admitted.taken
+
+
+def unknown(_connection: socket.socket) -> Peer:
+    return Peer(listener="app")
+
+
+async def test_callers_without_a_uid_do_not_keep_each_other_out_by_idling(tmp_path: Path):
+    """Who has asked for nothing lately, or only begun to, leaves; the longest first; who is being answered stays."""
+    path = tmp_path / "s"
+    async with (
+        running(path, limits=Limits(max_connections=3), who=unknown) as bench,
+        connected(path) as busy,
+        connected(path) as idle,
+        connected(path) as slow,
+    ):
+        bench.desk.held = asyncio.Event()
+        busy.send(request())
+        slow.send(b"GET /")
+        await asyncio.sleep(IDLE_ENOUGH + 0.1)
+        async with connected(path) as first:
+            first.send(request())
+            await until(lambda: bench.desk.asked == 2)
+            left = [one.reader.at_eof() for one in (idle, slow)]
+            async with connected(path) as second:
+                second.send(request())
+                await until(lambda: bench.desk.asked == 3)
+                bench.desk.held.set()
+
+                assert [parse(await one.rest()).status for one in (busy, first, second)] == [200] * 3
+        assert left == [True, False]
+        assert await slow.rest() == b""
+    assert bench.desk.refused == []
+
+
+async def test_callers_with_a_uid_leave_for_nobody(tmp_path: Path):
+    """Each has places of its own, and the cap is told to whoever is over it."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections=1)), connected(path):
+        await asyncio.sleep(IDLE_ENOUGH + 0.1)
+
+        assert parse(await exchange(path)).status == 429
+
+
+async def test_a_caller_without_a_uid_that_has_just_come_is_not_turned_out(tmp_path: Path):
+    """A crowd would only turn out itself."""
+    path = tmp_path / "s"
+    async with running(path, limits=Limits(max_connections=1), who=unknown), connected(path) as first:
+        await asyncio.sleep(0.01)
+
+        assert parse(await exchange(path)).status == 429
+        first.send(request())
+        assert parse(await first.rest()).status == 200
