@@ -65,7 +65,20 @@ def get_token(path: Path, name: str, *, min_valid: int | None = None, wait: int 
     query = urlencode({k: v for k, v in (("min_valid", min_valid), ("wait", wait)) if v is not None})
     target = f"/v1/tokens/{quote(name, safe='')}" + (f"?{query}" if query else "")
     timeout = (DEFAULT_WAIT if wait is None else float(wait)) + TIMEOUT_MARGIN
-    body = request_json(path, target, timeout=timeout)
+    return _token(path, request_json(path, target, timeout=timeout))
+
+
+def refresh_token(path: Path, name: str) -> Token:
+    """
+    Have the token *name* replaced, as far as the daemon at *path* does so now, and fetch what it has then.
+
+    Raises as ``get_token``.
+    """
+    target = f"/v1/tokens/{quote(name, safe='')}/refresh"
+    return _token(path, request_json(path, target, method="POST", timeout=DEFAULT_WAIT + TIMEOUT_MARGIN))
+
+
+def _token(path: Path, body: dict[str, Any]) -> Token:
     confirmation = body.get("cnf")
     try:
         return Token(
@@ -114,7 +127,7 @@ def get_status(path: Path) -> Status:
     Raises LocalError when the daemon cannot be reached, RemoteError when it says no.
     """
     listed = request_json(path, "/v1/tokens", timeout=TIMEOUT_MARGIN)
-    status, raw = _get(path, "/readyz", TIMEOUT_MARGIN)
+    status, raw = _ask(path, "GET", "/readyz", TIMEOUT_MARGIN)
     try:
         readiness = json.loads(raw)
         known = readiness["tokens"]
@@ -146,9 +159,9 @@ def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenStat
     )
 
 
-def request_json(path: Path, target: str, *, timeout: float) -> dict[str, Any]:
-    """GET *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
-    status, raw = _get(path, target, timeout)
+def request_json(path: Path, target: str, *, timeout: float, method: str = "GET") -> dict[str, Any]:
+    """Ask for *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
+    status, raw = _ask(path, method, target, timeout)
     try:
         body = json.loads(raw)
     except ValueError as error:
@@ -167,10 +180,10 @@ def request_json(path: Path, target: str, *, timeout: float) -> dict[str, Any]:
     return body
 
 
-def _get(path: Path, target: str, timeout: float) -> tuple[int, bytes]:
+def _ask(path: Path, method: str, target: str, timeout: float) -> tuple[int, bytes]:
     connection = UnixConnection(path, timeout)
     try:
-        connection.request("GET", target, headers={"Accept": "application/json"})
+        connection.request(method, target, headers={"Accept": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
     except FileNotFoundError as error:

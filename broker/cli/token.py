@@ -6,14 +6,15 @@ import argparse
 from typing import Any
 
 from broker.cli.environment import environment, socket_path
-from broker.cli.exits import DONE
-from broker.cli.local_client import get_token
+from broker.cli.exits import DONE, WRONG_USAGE, say
+from broker.cli.local_client import get_token, refresh_token
 
 EPILOG = """\
 The daemon decides by your uid and gid whether you may have the token; every answer is in its audit log.
 
 examples:
   token-broker token directory --header | curl -H @- ...     # keeps the token out of the process table
+  token-broker token directory --refresh                     # replaces one that was rejected somewhere
 """
 
 
@@ -32,12 +33,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: TOKEN_BROKER_SOCKET)")
     parser.add_argument("--min-valid", type=int, metavar="SECONDS", help="how long it has to be valid at least")
     parser.add_argument("--wait", type=int, metavar="SECONDS", help="how long to wait for a token at most (10)")
+    parser.add_argument("--refresh", action="store_true", help="have the token replaced before its time first")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the token."""
     path = socket_path(arguments.socket, environment())
-    token = get_token(path, arguments.name, min_valid=arguments.min_valid, wait=arguments.wait)
+    if not arguments.refresh:
+        token = get_token(path, arguments.name, min_valid=arguments.min_valid, wait=arguments.wait)
+    elif arguments.min_valid is not None or arguments.wait is not None:
+        say("--refresh goes with neither --min-valid nor --wait: the daemon waits 10 s for a new token at most")
+        return WRONG_USAGE
+    else:
+        token = refresh_token(path, arguments.name)
+        if token.stale:
+            say("no other token could be had; this is the one that there was")
     print(f"Authorization: {token.token_type} {token.access_token}" if arguments.header else token.access_token)
     return DONE

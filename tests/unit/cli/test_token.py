@@ -33,3 +33,36 @@ def test_a_refusal_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.Ca
     captured = capsys.readouterr()
     assert (code, captured.out) == (1, "")
     assert captured.err == "there is no valid token now [temporarily_unavailable]\n"
+
+
+def test_a_token_can_be_had_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """By a request of its own, without a body."""
+    with canned(tmp_path / "s", answer(TOKEN)) as seen:
+        code = main(["token", "a", "--refresh", "--socket", str(tmp_path / "s")])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out, captured.err) == (0, "opaque-token\n", "")
+    assert seen[0].startswith(b"POST /v1/tokens/a/refresh HTTP/1.1\r\n")
+    assert seen[0].endswith(b"\r\n\r\n")
+
+
+def test_a_token_that_could_not_be_replaced_is_printed_with_a_word_about_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """It is good, only perhaps not where it was rejected."""
+    with canned(tmp_path / "s", answer({**TOKEN, "stale": True})):
+        code = main(["token", "a", "--refresh", "--socket", str(tmp_path / "s")])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (0, "opaque-token\n")
+    assert "no other token could be had" in captured.err
+
+
+@pytest.mark.parametrize("option", [["--wait", "5"], ["--min-valid", "5"]])
+def test_wishes_that_a_refresh_has_not_are_a_mistake(option: list[str], capsys: pytest.CaptureFixture[str]):
+    """Nothing is asked, and nothing printed that could be taken for a token."""
+    code = main(["token", "a", "--refresh", *option, "--socket", "/nowhere"])
+
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    assert "--refresh" in captured.err
