@@ -8,27 +8,23 @@ is decided in ``state``; this module must not keep any token.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from broker.errors import BrokerError, Outcome, RemoteError, frames_of
 from broker.events import (
-    ClientResumed,
-    ClientSuspended,
     Emit,
     TokenRefreshed,
     TokenRefreshFailed,
     UnexpectedFailure,
 )
-from broker.oauth.client import Issuer
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
-from broker.tokens import breaker as breakers
 from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.keeper import Keeper
-from broker.tokens.limiter import HASTE, Limiter, Limits
+from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import as_served
 from broker.tokens.schedule import Pace, pace_of
@@ -48,7 +44,7 @@ Settle = Callable[[Keeper, table.Event], None]
 
 
 class Attempts:
-    """Makes attempts for the keepers of a registry; holds the breaker of each client."""
+    """Makes attempts for the keepers of a registry."""
 
     def __init__(
         self,
@@ -59,38 +55,24 @@ class Attempts:
         randomness: Randomness,
         emit: Emit,
         settle: Settle,
-        unblock: Callable[[str], None],
+        passage: Passage,
     ) -> None:
         """
         Take the *registrations* by the name of the client.
 
-        *settle* gets the end of each attempt, *unblock* the name of a client that is answered again.
+        *settle* gets the end of each attempt, *passage* lets its request through.
         """
         self._registrations = dict(registrations)
-        self._breakers: dict[str, breakers.Breaker] = {name: breakers.Closed() for name in registrations}
-        self._limiters: dict[str, Limiter] = {}
-        self._asked: dict[Keeper, tuple[Limiter, int]] = {}
-        self._in_haste: set[Keeper] = set()
+        self._passage = passage
         self._acquirer = acquirer
         self._clock = clock
         self._randomness = randomness
         self._emit = emit
         self._settle = settle
-        self._unblock = unblock
 
     def replace(self, registrations: Mapping[str, Registration]) -> None:
-        """Make attempts with *registrations* from now on; a suspended client may probe at once."""
+        """Make attempts with *registrations* from now on."""
         self._registrations = dict(registrations)
-        self._breakers |= {name: self._breakers.get(name, breakers.Closed()) for name in registrations}
-        self.reconsider()
-
-    def reconsider(self) -> None:
-        """Let suspended clients probe at once: what spoke against their certificates may be gone."""
-        now = self._clock.boot()
-        self._breakers = {
-            name: breakers.Open(probe_at=now) if isinstance(breaker, breakers.Open) else breaker
-            for name, breaker in self._breakers.items()
-        }
 
     async def make(self, keeper: Keeper, number: int) -> None:
         """Make attempt *number*; whatever happens in it ends here, as an event for the table."""
@@ -101,7 +83,7 @@ class Attempts:
             failure = table.Failure(code=Reason.UNEXPECTED, pace=Pace.ORDINARY)
             self._settle(keeper, table.Failed(attempt=number, failure=failure))
         finally:
-            self._in_haste.discard(keeper)
+            self._passage.done(keeper)
 
     async def _make(self, keeper: Keeper, number: int) -> None:
         registration = self._registrations.get(keeper.spec.client)
@@ -139,96 +121,22 @@ class Attempts:
     def hasten(self, keeper: Keeper) -> None:
         """Let the attempt that runs for *keeper* come before others: a caller waits for it."""
         if keeper.is_running():
-            self._in_haste.add(keeper)
-        if keeper in self._asked:
-            limiter, number = self._asked[keeper]
-            limiter.hasten(number)
+            self._passage.hasten(keeper)
 
-    @asynccontextmanager
-    async def _turn(self, keeper: Keeper, attempt: Attempt) -> AsyncIterator[None]:
-        """
-        Hold a turn at the issuer for one request.
-
-        Raises RemoteError, before and after the wait, when the client's breaker holds its requests back, and
-        _OvertakenError when nobody waits for the attempt any longer; the turn is then the next one's.
-        """
-        self._hold_back(attempt.spec.client)
+    def _turn(self, keeper: Keeper, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        """Hold a turn; it raises _OvertakenError when nobody waits for the attempt any longer."""
         token = table.token_of(keeper.state)
-        rank = self._clock.boot() + MISSING_RANK if token is None else token.expires_at
-        limiter = self._limiter(attempt.registration.issuer)
-
-        def asked(number: int) -> None:
-            self._asked[keeper] = (limiter, number)
-
-        try:
-            async with limiter.turn(attempt.spec.client, HASTE if keeper in self._in_haste else rank, asked) as number:
-                self._asked.pop(keeper, None)
-                try:
-                    _still_awaited(keeper, attempt.number)
-                    self._hold_back(attempt.spec.client)
-                except (RemoteError, _OvertakenError):
-                    limiter.unused(number)
-                    raise
-                yield
-        finally:
-            self._asked.pop(keeper, None)
-
-    def _limiter(self, issuer: Issuer) -> Limiter:
-        """Give the limiter of *issuer*, with the limits of the configuration in force."""
-        limits = Limits(concurrent=issuer.max_concurrent_requests, per_second=issuer.max_requests_per_second)
-        limiter = self._limiters.get(issuer.name)
-        if limiter is None:
-            limiter = self._limiters[issuer.name] = Limiter(limits, time=asyncio.get_running_loop().time)
-        limiter.limits = limits
-        return limiter
-
-    def _hold_back(self, client: str) -> None:
-        """Raise RemoteError while the client's breaker lets nothing through; it is not changed."""
-        wait = breakers.admit(self._breakers[client], self._clock.boot())[1]
-        if wait is not None:
-            raise _suspended(wait)
+        return self._passage.turn(
+            keeper,
+            attempt.spec.client,
+            attempt.registration.issuer,
+            rank=self._clock.boot() + MISSING_RANK if token is None else token.expires_at,
+            still_wanted=lambda: _still_awaited(keeper, attempt.number),
+        )
 
     async def _obtain(self, draft: Draft, attempt: Attempt) -> IssuedToken:
         """Get the token, under the client's breaker."""
-        client = attempt.spec.client
-        admitted_at = self._admit(client)
-        try:
-            token = await self._acquirer.obtain(draft, attempt)
-        except RemoteError as error:
-            self._take_in(client, error, admitted_at=admitted_at)
-            raise
-        self._take_in(client, None, admitted_at=admitted_at)
-        return token
-
-    def _admit(self, client: str) -> float:
-        """Give the time of admission. Raises RemoteError when the client's breaker holds the request back."""
-        now = self._clock.boot()
-        self._breakers[client], wait = breakers.admit(self._breakers[client], now)
-        if wait is not None:
-            raise _suspended(wait)
-        return now
-
-    def _take_in(self, client: str, error: RemoteError | None, *, admitted_at: float) -> None:
-        """Take the end of a request into the client's breaker, and report if it opened or closed."""
-        before = self._breakers[client]
-        breaker = breakers.after(
-            before,
-            None if error is None else str(error.code),
-            self._clock.boot(),
-            admitted_at=admitted_at,
-            answered=error is None or error.status is not None,
-        )
-        self._breakers[client] = breaker
-        was_open, is_open = isinstance(before, breakers.Open), isinstance(breaker, breakers.Open)
-        if is_open and not was_open and error is not None:
-            self._emit(
-                ClientSuspended(
-                    client=client, reason=str(error.code), hint=error.hint, probe_in=breakers.PROBE_INTERVAL
-                )
-            )
-        if was_open and not is_open:
-            self._emit(ClientResumed(client=client))
-            self._unblock(client)
+        return await self._passage.guarded(attempt.spec.client, lambda: self._acquirer.obtain(draft, attempt))
 
     def _failed(self, keeper: Keeper, attempt: Attempt, error: BrokerError) -> None:
         remote = error if isinstance(error, RemoteError) else None
@@ -294,13 +202,3 @@ def _still_awaited(keeper: Keeper, number: int) -> None:
         case table.Fetching(attempt=running) | table.Refreshing(attempt=running) if running == number:
             return
     raise _OvertakenError
-
-
-def _suspended(wait: float) -> RemoteError:
-    return RemoteError(
-        Reason.CLIENT_SUSPENDED,
-        "requests of this client are held back",
-        outcome=Outcome.NOT_SENT,
-        hint="see the client_suspended event; its certificate is under suspicion",
-        retry_after=wait,
-    )

@@ -16,10 +16,18 @@ from itertools import count
 
 SLACK = 0.1
 """
-Seconds by which one more start than the rate allows misses a second.
+Seconds by which one more start than the rate allows misses a second, while the loop is in time.
 
-Signing, connecting and the wire do not take the same time twice: so much may two requests close up on
-their way without the server seeing one more than configured.
+Half of it is ``MADE_UP``. The rest is for signing, connecting and the wire, which do not take the same time
+twice: so much may two requests close up on their way without the server seeing one more than configured.
+"""
+
+MADE_UP = SLACK / 2
+"""
+Seconds that starts may be behind and catch up.
+
+A loop that has much else to do comes to each start a little late. If each start were counted from the last one,
+all of this would add up, and the rate would be half of the configured one just when there is most to do.
 """
 
 HASTE = float("-inf")
@@ -54,6 +62,7 @@ class Turns:
         self._next_at = 0.0
         self._running = 0
         self._last: int | None = None
+        self._before_last = 0.0
 
     def __len__(self) -> int:
         """Count those that wait."""
@@ -70,6 +79,10 @@ class Turns:
         if number in self._ranks and self._ranks[number][1] != HASTE:
             self._put(number, self._ranks[number][0], HASTE)
 
+    def is_idle(self, now: float) -> bool:
+        """Say whether nobody waits, nothing runs, and what ran is so long ago that it makes no difference."""
+        return not self._ranks and not self._running and now - self._next_at >= MADE_UP
+
     def withdraw(self, number: int) -> None:
         """Take back a turn that was asked for and not given yet."""
         self._ranks.pop(number, None)
@@ -81,7 +94,8 @@ class Turns:
     def unused(self, number: int) -> None:
         """Take in that nothing was sent in the turn *number*: the next need not keep its distance from it."""
         if number == self._last:
-            self._next_at = 0.0
+            self._next_at = self._before_last
+            self._last = None
 
     def give(self, now: float, limits: Limits) -> int | None:
         """Give the next turn, if it may begin *now*."""
@@ -91,8 +105,9 @@ class Turns:
         if number is None:
             number = self._pick(haste=False)
         if number is not None:
-            # From now, not from when it was due: what a late loop has missed is not made up for at once.
-            self._next_at = now + limits.interval
+            # From when it was due, but what was missed in a long pause is not made up for.
+            self._before_last = self._next_at
+            self._next_at = max(self._next_at, now - MADE_UP) + limits.interval
             self._running += 1
             self._last = number
         return number
@@ -155,6 +170,10 @@ class Limiter:
             if begun.done() and not begun.cancelled():
                 self._turns.done()
             self._give()
+
+    def is_idle(self) -> bool:
+        """Say whether one that is made anew would do the same from now on."""
+        return self._turns.is_idle(self._time())
 
     def hasten(self, number: int) -> None:
         """Somebody waits for the turn *number* now."""

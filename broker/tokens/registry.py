@@ -19,6 +19,7 @@ from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.attempts import Attempts
 from broker.tokens.keeper import Keeper
+from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Randomness, Watch
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
@@ -40,6 +41,7 @@ class Registry:
         clock: Clock,
         randomness: Randomness,
         emit: Emit,
+        passage: Passage,
     ) -> None:
         """Keep a token for each of *specs*; *registrations* by the name of the client."""
         self._keepers = {spec.name: Keeper(spec, clock=clock, randomness=randomness, emit=emit) for spec in specs}
@@ -50,8 +52,10 @@ class Registry:
             randomness=randomness,
             emit=emit,
             settle=self._handle,
-            unblock=self._unblock,
+            passage=passage,
         )
+        self._passage = passage
+        passage.on_resumed(self._unblock)
         self._make_keeper = partial(Keeper, clock=clock, randomness=randomness, emit=emit)
         self._registrations = dict(registrations)
         self._running: set[asyncio.Task[None]] = set()
@@ -139,6 +143,7 @@ class Registry:
         self._keepers = {spec.name: before.get(spec.name) or self._make_keeper(spec) for spec in specs}
         self._registrations = dict(registrations)
         self._attempts.replace(registrations)
+        self._passage.replace(registrations, {each.issuer.name for each in registrations.values()})
         for spec in specs:
             keeper = self._keepers[spec.name]
             if spec.name in before:
@@ -175,7 +180,7 @@ class Registry:
         What the server or a certificate's dates refused by the old clock may be tried again; nothing else is
         asked for that is not due.
         """
-        self._attempts.reconsider()
+        self._passage.reconsider()
         for keeper in self._keepers.values():
             self._handle(keeper, table.Unblocked())
             self._handle(keeper, table.Tick())

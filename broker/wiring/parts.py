@@ -35,6 +35,7 @@ from broker.telemetry.logs import open_log
 from broker.telemetry.metrics import Metrics
 from broker.telemetry.sink import Telemetry
 from broker.tokens.acquire import Acquirer
+from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
 from broker.wiring.identities import Identities
@@ -172,6 +173,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         clock=clock,
         randomness=randomness,
         emit=emit,
+        passage=Passage(means.registrations, clock=clock, emit=emit),
     )
     metrics.watch_tokens(lambda: _expiries(registry))
     serving = _Serving(

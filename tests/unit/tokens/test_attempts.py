@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.events import ClientResumed, ClientSuspended, TokenRefreshed, TokenRefreshFailed, UnexpectedFailure
+from broker.oauth.client import Client
 from broker.oauth.messages import Request, Response
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
@@ -15,7 +17,7 @@ from broker.tokens.spec import Refresh
 from tests.fakes import Dice
 from tests.jumping import advance, loop_time
 from tests.unit.tokens.tokens import spec
-from tests.unit.tokens.world import CLIENT, ISSUER, FakeSession, json_response, running
+from tests.unit.tokens.world import CLIENT, ISSUER, NEIGHBOR, FakeSession, World, json_response, running
 
 DOWN = RemoteError("connect_failed", "nobody there", outcome=Outcome.NOT_SENT)
 SUSPECTED = RemoteError("certificate_suspected", "reset", outcome=Outcome.UNKNOWN, hint="look at it")
@@ -286,3 +288,52 @@ async def test_an_attempt_that_a_reload_overtakes_while_it_waits_sends_nothing_a
         assert max(sum(at <= other < at + 1.0 for other in session.came) for at in session.came) <= 20
         assert world.events.of(TokenRefreshFailed) == []
         assert {world.registry.status(each.name).state for each in specs} == {TokenState.FRESH}
+
+
+def registered(world: World, session: FakeSession, *, issuer: str = "as", client: Client = CLIENT) -> Registration:
+    """A registration at the issuer of this name, with a session of its own."""
+    exchange = Exchange(session=session, signer=world.signer, clock=world.clock, randomness=Dice(0.0))
+    return Registration(
+        client=replace(client, issuer=issuer),
+        issuer=replace(ISSUER, name=issuer),
+        metadata=world.metadata,
+        exchange=exchange,
+    )
+
+
+async def test_an_issuer_that_hangs_does_not_starve_another():
+    """All requests that it may have at a time hang for ever; the other's tokens come at its rate, as if alone."""
+    hanging, sound = FakeSession(delay=1e6), Recording(expires_in=86_400)
+    stuck = [spec(f"stuck{number}") for number in range(100)]
+    good = [spec(f"good{number}", client="neighbor") for number in range(100)]
+    async with running() as world:
+        world.registry.replace(
+            [*stuck, *good],
+            {
+                "app": registered(world, hanging),
+                "neighbor": registered(world, sound, issuer="other", client=NEIGHBOR),
+            },
+        )
+        await asyncio.sleep(6.0)
+
+        assert {world.registry.status(each.name).state for each in good} == {TokenState.FRESH}
+        assert len(hanging.requests) == ISSUER.max_concurrent_requests
+        assert len(sound.requests) == len(good)
+
+
+async def test_an_issuer_that_a_reload_takes_away_and_another_brings_back_goes_on_at_its_rate():
+    """Nothing of it stays in memory once that makes no difference; before that it is not asked twice as fast."""
+    session = Recording(expires_in=86_400)
+    specs = [spec(f"t{number}") for number in range(100)]
+    async with running(*specs, session=session) as world:
+        await asyncio.sleep(0.5)
+        elsewhere = {"app": registered(world, FakeSession(), issuer="other")}
+        world.registry.replace(specs[:1], elsewhere)
+        world.registry.replace(specs, {"app": registered(world, session)})
+        await asyncio.sleep(7.0)
+        world.registry.replace(specs[:1], elsewhere)
+        await asyncio.sleep(1.0)
+        world.registry.replace(specs[:1], elsewhere)
+
+        assert max(sum(at <= other < at + 1.0 for other in session.came) for at in session.came) <= 20
+        assert set(world.passage._limiters) == {"other"}

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from broker.tokens.limiter import HASTE, Limiter, Limits, Turns
 
 WIDE = Limits(concurrent=1_000, per_second=20)
@@ -31,16 +34,82 @@ def test_starts_are_spaced_so_that_no_second_has_more_than_the_rate_even_if_they
         assert per_second * limits.interval - 1.0 >= 0.0999
 
 
-def test_a_late_loop_makes_up_for_nothing():
-    """After a pause there is one start, and the next an interval later."""
-    turns = Turns()
-    for _ in range(3):
-        turns.ask("app", 0.0)
+def starts(turns: Turns, looks: list[float], limits: Limits) -> list[float]:
+    """Give when turns begin if somebody looks at these times only; each is over at once."""
+    begun = []
+    for now in looks:
+        while turns.give(now, limits) is not None:
+            turns.done()
+            begun.append(now)
+    return begun
 
-    assert turns.give(10.0, WIDE) is not None
-    assert turns.give(10.0, WIDE) is None
-    assert turns.give(500.0, WIDE) is not None
-    assert turns.give(500.01, WIDE) is None
+
+def waiting(number: int) -> Turns:
+    turns = Turns()
+    for _ in range(number):
+        turns.ask("app", 0.0)
+    return turns
+
+
+def test_a_long_pause_is_not_made_up_for():
+    """After it as many begin at once as in a twentieth of a second, and then one in each interval."""
+    limits = Limits(concurrent=1_000, per_second=200)
+
+    begun = starts(waiting(1_000), [0.0, 500.0, 500.0 + limits.interval, 500.0 + 2 * limits.interval], limits)
+
+    assert [begun.count(at) for at in sorted(set(begun))] == [1, 10, 1, 1]
+    assert starts(waiting(9), [10.0, 500.0, 500.0], WIDE) == [10.0, 500.0]
+
+
+def test_a_loop_that_is_always_late_reaches_the_rate():
+    """Looked at every 20 ms only, an issuer that may be asked 200 times a second is not asked 50 times."""
+    limits = Limits(concurrent=1_000, per_second=200)
+
+    begun = starts(waiting(1_000), [number * 0.02 for number in range(101)], limits)
+
+    assert len(begun) >= 2.0 / limits.interval
+    assert most_in_a_second(begun) <= 200
+
+
+@given(
+    st.sampled_from([1, 2, 3, 10, 20, 50, 333]),
+    st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.05, 0.1, 0.3, 2.0]), min_size=1, max_size=200),
+    st.sets(st.integers(0, 400)),
+)
+def test_however_late_the_loop_is_no_second_has_more_starts_than_the_rate(
+    per_second: int, pauses: list[float], unused: set[int]
+):
+    """Nor does it when some of the turns are not used: what is given back is one start and not more."""
+    turns, limits = waiting(1_000), Limits(concurrent=1_000, per_second=per_second)
+    now, used = 0.0, []
+    for pause in pauses:
+        now += pause
+        for _ in range(1_000):
+            number = turns.give(now, limits)
+            if number is None:
+                break
+            if number in unused:
+                turns.unused(number)
+            else:
+                used.append(now)
+            turns.done()
+
+    assert not used or most_in_a_second(used) <= per_second
+
+
+def test_a_limiter_is_idle_when_a_new_one_would_do_the_same():
+    """Not while somebody waits or is served, nor right after."""
+    turns = Turns()
+    states = [turns.is_idle(100.0)]
+    number = turns.ask("app", 0.0)
+    states.append(turns.is_idle(100.0))
+    assert turns.give(100.0, WIDE) == number
+    states.append(turns.is_idle(200.0))
+    turns.done()
+    states.append(turns.is_idle(100.0))
+
+    assert states == [True, False, False, False]
+    assert turns.is_idle(100.0 + 2 * WIDE.interval)
 
 
 def test_no_more_run_at_a_time_than_configured():

@@ -16,6 +16,7 @@ from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer, read_metadata
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.exchange import Exchange
+from broker.tokens.passage import Passage
 from broker.tokens.registry import Registry
 from broker.tokens.spec import TokenSpec
 from tests.fakes import Dice, Events, LoopClock
@@ -141,6 +142,7 @@ class World:
     metadata: FakeMetadata
     events: Events
     clock: LoopClock
+    passage: Passage
 
 
 def build(*specs: TokenSpec, session: FakeSession | None = None, dice: float = 0.0) -> World:
@@ -148,6 +150,7 @@ def build(*specs: TokenSpec, session: FakeSession | None = None, dice: float = 0
     session = session or FakeSession()
     signer, metadata, events, clock, randomness = FakeSigner(), FakeMetadata(), Events(), LoopClock(), Dice(dice)
     exchange = Exchange(session=session, signer=signer, clock=clock, randomness=randomness)
+    passage = Passage(("app", "neighbor"), clock=clock, emit=events)
     registry = Registry(
         specs or (spec(),),
         {
@@ -158,8 +161,9 @@ def build(*specs: TokenSpec, session: FakeSession | None = None, dice: float = 0
         clock=clock,
         randomness=randomness,
         emit=events,
+        passage=passage,
     )
-    return World(registry, session, signer, metadata, events, clock)
+    return World(registry, session, signer, metadata, events, clock, passage)
 
 
 @asynccontextmanager
