@@ -290,8 +290,7 @@ def test_beyond_the_places_to_wait_a_caller_is_told_to_slow_down(sandbox: Sandbo
     """And whoever has something to get gets it all the same."""
     with broker_with(sandbox, "\n[daemon]\nmax_waiting_per_uid = 3\n", lifetime=600) as broker, ExitStack() as stack:
         etag = broker.token().headers["etag"]
-        for _ in range(3):
-            stack.enter_context(calling(broker.socket, etag))
+        callers = [stack.enter_context(calling(broker.socket, etag)) for _ in range(3)]
         wait_until(lambda: waiting(broker) >= 3, "the callers are there")
 
         def refused() -> bool:
@@ -300,5 +299,8 @@ def test_beyond_the_places_to_wait_a_caller_is_told_to_slow_down(sandbox: Sandbo
 
         wait_until(refused, "the places are taken")
         others = [broker.token().status, get(broker.socket, "/v1/tokens/demo", {"If-None-Match": etag}).status]
+        for caller in callers:
+            caller.connection.close()
+        wait_until(lambda: not refused(), "who went away has left its place")
 
     assert others == [200, 304]
