@@ -25,7 +25,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -35,6 +35,9 @@ install: .venv/run.stamp  ## install the broker into .venv
 
 demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
 	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)
+
+bench: .venv/run.stamp  ## measure 10,000 tokens, in two to three minutes; QUICK=1: a few, in one
+	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON))
 
 test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure
 
@@ -76,7 +79,7 @@ lock: .venv/run.stamp  ## make the lock files anew, on Python 3.11; UPGRADE=1: w
 clean:  ## remove everything that these targets made
 	rm -rf .venv tests/interop/server/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 		.hypothesis .coverage .coverage.* dist
-	find broker tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find broker tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on ---
 
