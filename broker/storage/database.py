@@ -87,7 +87,7 @@ def read_image(file: StoreFile) -> Image:
 
     Raises OSError, and sqlite3.Error where the file could not even be looked at (``Verdict.REFUSED``).
     """
-    with second_names(file) as path, closing(_connect(path)) as connection:
+    with second_names(file) as path, _readable_errors(), closing(_connect(path)) as connection:
         try:
             return _image(connection)
         finally:
@@ -95,8 +95,20 @@ def read_image(file: StoreFile) -> Image:
                 path.unlink()  # so that closing it changes neither the file nor its log
 
 
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turn the error that Python raises when SQLite quotes a damaged file into one of SQLite."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise sqlite3.DatabaseError("the file is damaged") from None
+
+
 def _image(connection: sqlite3.Connection) -> Image:
     whole = _sound(connection)
+    if not whole:
+        # Lets SQLite read also what its header or its schema contradicts; nothing is written here.
+        _tolerated(connection, "PRAGMA writable_schema = ON")
     identities = [row[1] for row in _tolerated(connection, "SELECT id, content FROM identity")]
     listings = {row[0]: row[1] for row in _tolerated(connection, "SELECT bucket, content FROM listing")}
     second = listings.pop(IDENTITY, None)
@@ -118,6 +130,8 @@ def _sound(connection: sqlite3.Connection) -> bool:
     try:
         schema = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
         checked = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except UnicodeDecodeError:
+        return False
     except sqlite3.Error as error:
         if verdict_of(error) is Verdict.REFUSED:
             raise
