@@ -1,4 +1,4 @@
-"""``docs/reference/startup-errors.md`` has every code of files, keys and the audit log, and no other."""
+"""``docs/reference/startup-errors.md`` has every code that a command can end with, and no other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
-SOURCES = ("broker/keys/*.py", "broker/storage/*.py", "broker/telemetry/audit*.py", "broker/cli/audit.py")
+SOURCES = (
+    "broker/cli/*.py",
+    "broker/config/*.py",
+    "broker/hostenv/*.py",
+    "broker/keys/*.py",
+    "broker/storage/*.py",
+    "broker/telemetry/audit*.py",
+)
+
+ERRORS = {"LocalError", "ConfigurationError", "StateDirInUseError"}
+"""What takes a code as its first argument."""
 
 
 def raised() -> Iterator[str]:
-    """Give the code of every LocalError that is made there."""
+    """Give the code of every error that is made there."""
     for pattern in SOURCES:
         for file in ROOT.glob(pattern):
             for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LocalError":
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
                     assert isinstance(node.args[0], ast.Constant), f"{file}:{node.lineno}: a code has to be written out"
                     yield str(node.args[0].value)
 
