@@ -138,7 +138,7 @@ class Keeper:
         now = self._clock.boot()
         token = table.token_of(self.state)
         failure = table.failure_of(self.state)
-        left = 0.0 if token is None else token.expires_at - now
+        left = 0.0 if token is None else token.left(boot=now, wall=self._clock.wall())
         due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Idle | table.Stale) else None
         return TokenStatus(
             name=self.spec.name,
@@ -155,14 +155,14 @@ class Keeper:
         return self.spec.refresh is Refresh.EAGER or self.watchers > 0
 
     def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
-        now = self._clock.boot()
-        left = token.expires_at - now
+        now, wall = self._clock.boot(), self._clock.wall()
+        left = token.left(boot=now, wall=wall)
         if left < needed:
             return None
         return Serving(
             token=token,
             expires_in=math.floor(left),
-            expires_at=math.floor(token.expires_at_by(boot=now, wall=self._clock.wall())),
+            expires_at=math.floor(token.expires_at_by(boot=now, wall=wall)),
             stale=self._is_stale(),
         )
 

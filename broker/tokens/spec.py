@@ -80,6 +80,15 @@ class IssuedToken:
         at = wall + (self.expires_at - boot)
         return at if self.certificate_not_after is None else min(at, self.certificate_not_after)
 
+    def left(self, *, boot: float, wall: float) -> float:
+        """
+        Give the seconds until its end: by the boot clock, and if its certificate ends before, by the wall clock.
+
+        The one does not move when the wall clock is set. The other has to: the end of a certificate is a date.
+        """
+        left = self.expires_at - boot
+        return left if self.certificate_not_after is None else min(left, self.certificate_not_after - wall)
+
     @property
     def lifetime(self) -> float:
         """Seconds from request to expiry."""

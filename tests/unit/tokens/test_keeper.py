@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.events import TokenExpired
@@ -39,6 +41,25 @@ def test_a_keeper_begins_at_once():
 
     assert fixture.keeper.handle(Tick()) == 1
     assert fixture.keeper.handle(Tick()) is None
+
+
+def test_a_token_whose_certificate_has_ended_by_a_clock_that_was_set_is_kept_but_not_served():
+    """It is useless with that certificate; when the clock is put back it is good for as long as it was."""
+    fixture = Fixture()
+    attempt = fixture.keeper.handle(Tick())
+    assert attempt is not None
+    bound = replace(issued(at=1_000.0), certificate_not_after=fixture.clock.wall() + 3_600.0)
+    fixture.keeper.handle(Succeeded(attempt=attempt, token=bound))
+
+    fixture.clock.wall_offset = 7_200.0
+    ahead, status = fixture.keeper.servable(None), fixture.keeper.status()
+    fixture.clock.wall_offset = 0.0
+    right = fixture.keeper.servable(None)
+
+    assert ahead is None
+    assert status.expires_in is None
+    assert right is not None
+    assert right.token is bound
 
 
 def test_a_served_token_counts_down_in_whole_seconds():

@@ -23,6 +23,17 @@ def test_a_spec_asks_for_client_credentials_by_default():
     assert spec().grant_type == "client_credentials"
 
 
+def test_what_is_left_goes_by_the_boot_clock_and_by_the_date_of_the_certificate():
+    """A wall clock that is set moves the one end only."""
+    token = issued(at=1_000.0, lifetime=300.0)
+    bound = dataclasses.replace(token, certificate_not_after=5_000.0)
+
+    assert token.left(boot=1_100.0, wall=4_000.0) == token.left(boot=1_100.0, wall=99_000.0) == 200.0
+    assert bound.left(boot=1_100.0, wall=4_000.0) == 200.0
+    assert bound.left(boot=1_100.0, wall=4_950.0) == 50.0
+    assert bound.left(boot=1_100.0, wall=6_000.0) == -1_000.0
+
+
 def test_the_end_that_is_shown_is_no_later_than_that_of_the_certificate():
     """Also after the wall clock was set ahead."""
     token = dataclasses.replace(issued(at=1_000.0, lifetime=300.0), certificate_not_after=5_000.0)
