@@ -57,7 +57,7 @@ class OpsWorld:
 
 async def ready(world: OpsWorld, _call: Call) -> Answer:
     """Say whether the required tokens are there, and how all of them stand."""
-    return readiness_answer(readiness(world.tokens, world.sandbox()), frozenset(world.tokens.names()))
+    return readiness_answer(readiness(world.tokens, world.sandbox()), world.tokens.names())
 
 
 async def ready_one(world: OpsWorld, call: Call) -> Answer:

@@ -7,7 +7,7 @@ Whatever is decided here is decided by the policy in force at that moment; nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,7 @@ class World:
 
 def permitted(world: World, call: Call, action: Action) -> tuple[str, str]:
     """Give the token's name, now known to be a configured one, and the workloads that may do *action* with it."""
-    configured = next((name for name in world.tokens.names() if name == call.name), None)
+    configured = call.name if call.name in world.tokens.names() else None
     decision = decide(world.policy, call.peer, action, configured)
     workload = ",".join(decision.workloads)
     if isinstance(decision, Denied):
@@ -75,13 +75,13 @@ def permitted(world: World, call: Call, action: Action) -> tuple[str, str]:
     return configured, workload
 
 
-def visible(world: World, peer: Peer) -> tuple[str, ...]:
+def visible(world: World, peer: Peer) -> Collection[str]:
     """Give the tokens whose state *peer* may see, in the order of the configuration."""
     names = world.tokens.names()
     if may_read_states(world.policy, peer):
         return names
     own = tokens_of(world.policy, peer)
-    return tuple(name for name in names if name in own)
+    return {name: None for name in names if name in own}.keys()
 
 
 def hint_for(world: World, peer: Peer, action: Action = Action.GET) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -124,8 +124,8 @@ class TokenSource(Protocol):
     def status(self, name: str) -> TokenStatus:
         """Say how the token *name* stands. Raises KeyError."""
 
-    def names(self) -> tuple[str, ...]:
-        """Give all configured names, in the order of the configuration."""
+    def names(self) -> Collection[str]:
+        """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
 
 
 Fingerprint = Callable[[str], str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -65,9 +65,9 @@ class Registry:
         self._group: asyncio.TaskGroup | None = None
         self._woken = asyncio.Event()
 
-    def names(self) -> tuple[str, ...]:
-        """Give all configured names, in the order of the configuration."""
-        return tuple(self._keepers)
+    def names(self) -> Collection[str]:
+        """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
+        return self._keepers.keys()  # of a mapping that is replaced, and never changed
 
     def status(self, name: str) -> TokenStatus:
         """Say how the token *name* stands. Raises KeyError."""

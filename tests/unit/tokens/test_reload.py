@@ -159,7 +159,7 @@ async def test_who_waits_for_a_token_that_is_removed_is_told_at_once():
         with pytest.raises(TokenUnavailableError):
             await waiting
         assert world.clock.boot() - began < 2.0
-        assert world.registry.names() == ()
+        assert tuple(world.registry.names()) == ()
         await asyncio.sleep(600.0)  # alarms of what is gone ring for nobody
 
     assert count(world, "unexpected_failure") == 0

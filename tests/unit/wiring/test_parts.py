@@ -43,11 +43,11 @@ async def test_another_configuration_is_put_to_use_whole(tmp_path: Path):
     other = settings_of(tmp_path, CONFIG + '\n[token.second]\nclient = "c"\n')
 
     means = parts.prepare(other, parts.identities)
-    before = parts.registry.names()
+    before = tuple(parts.registry.names())
     under_way = parts.adopt(other, means)
     parts.telemetry.close()
 
-    assert (before, registry.names()) == (("t",), ("t", "second"))
+    assert (before, tuple(registry.names())) == (("t",), ("t", "second"))
     assert (parts.settings, parts.means) == (other, means)
     assert (parts.api, parts.registry) == (api, registry)
     assert under_way == ()
