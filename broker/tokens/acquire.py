@@ -16,7 +16,7 @@ from broker.oauth.metadata import check_capabilities
 from broker.oauth.reasons import Reason
 from broker.oauth.token_response import TokenResponse, read_token_response
 from broker.tokens.exchange import Exchange, Sent, Transmission
-from broker.tokens.ports import Clock, Fingerprint, MetadataSource, Randomness
+from broker.tokens.ports import Clock, Fingerprint, KeySource, MetadataSource, Randomness
 from broker.tokens.spec import IssuedToken, TokenSpec
 
 ETAG_BYTES = 12
@@ -25,12 +25,13 @@ ETAG_BYTES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """A client as it is registered at an issuer, with the means to speak to it."""
+    """A client as it is registered at an issuer, with the means to speak to it; *keys* are the issuer's public ones."""
 
     client: Client
     issuer: Issuer
     metadata: MetadataSource
     exchange: Exchange
+    keys: KeySource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,10 @@ class Acquirer:
             certificate_thumbprint=exchange.session.thumbprint,
             wall_now=self.clock.wall(),
         )
-        return self._issued(attempt, sent, answer)
+        return self.issued(attempt, sent, answer)
 
-    def _issued(self, attempt: Attempt, sent: Sent, answer: TokenResponse) -> IssuedToken:
+    def issued(self, attempt: Attempt, sent: Sent, answer: TokenResponse) -> IssuedToken:
+        """Make the token of an answer that passed its checks. Raises RemoteError when it ended before it came."""
         spec, registration = attempt.spec, attempt.registration
         lifetime = answer.expires_in if answer.expires_in is not None else spec.default_lifetime
         started_at_wall = self.clock.wall() - (self.clock.boot() - sent.started_at)

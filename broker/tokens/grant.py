@@ -88,7 +88,8 @@ class Grant:
     *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
     newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
     *key_id* are those of the certificate and the signing key that last succeeded. *reason* says more about
-    the phase. *since* is when the phase began.
+    the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a refresh token lives
+    unused, where the server says so.
     """
 
     id: str
@@ -103,6 +104,7 @@ class Grant:
     subject_verified: bool = False
     label: str | None = None
     consent_expires_at: float | None = None
+    idle_lifetime: float | None = None
     refresh_token: RefreshToken | None = None
     previous_refresh_token: RefreshToken | None = None
     rotation: Rotation = Rotation.UNKNOWN
@@ -186,6 +188,7 @@ def _plain(grant: Grant) -> dict[str, Any]:
         "subject_verified": grant.subject_verified,
         "label": grant.label,
         "consent_expires_at": grant.consent_expires_at,
+        "idle_lifetime": grant.idle_lifetime,
         "refresh_token": None if grant.refresh_token is None else grant.refresh_token.reveal(),
         "previous_refresh_token": (
             None if grant.previous_refresh_token is None else grant.previous_refresh_token.reveal()
@@ -229,6 +232,7 @@ def _grant(members: dict[str, Any]) -> Grant:
         subject_verified=_flag(members.pop("subject_verified")),
         label=_optional_text(members.pop("label")),
         consent_expires_at=_optional_number(members.pop("consent_expires_at")),
+        idle_lifetime=_optional_number(members.pop("idle_lifetime")),
         refresh_token=_refresh_token(members.pop("refresh_token")),
         previous_refresh_token=_refresh_token(members.pop("previous_refresh_token")),
         rotation=Rotation(members.pop("rotation")),

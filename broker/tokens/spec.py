@@ -20,6 +20,46 @@ class Refresh(StrEnum):
     """Only when somebody asks: nobody asking, no request."""
 
 
+class Grants(StrEnum):
+    """How many people may consent to a token."""
+
+    ONE = "one"
+    """One: whoever asks for the token gets it."""
+    MANY = "many"
+    """Each has a grant of their own, which has to be named."""
+
+
+class OnGrantLost(StrEnum):
+    """What becomes of an access token whose grant the server has ended (rules.md R2.6)."""
+
+    STOP = "stop"
+    SERVE_UNTIL_EXPIRY = "serve_until_expiry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """
+    What a token with ``grant_type = "authorization_code"`` asks of a person, and what is done with the grant.
+
+    *authorization_details* (RFC 9396) and *claims* (OpenID Connect Core section 5.5) are written as JSON, so
+    that the value is hashable. *max_age*, *keepalive* and *lifetime* in seconds: the last is how long a consent
+    holds where that is known, *keepalive* how often a grant is refreshed that nobody uses. *userinfo*: the
+    person is looked up once with the new token.
+    """
+
+    grants: Grants = Grants.ONE
+    authorization_details: str | None = None
+    claims: str | None = None
+    acr_values: tuple[str, ...] = ()
+    acr_required: bool = False
+    prompt: tuple[str, ...] = ()
+    max_age: int | None = None
+    lifetime: float | None = None
+    keepalive: float = 86_400.0
+    on_grant_lost: OnGrantLost = OnGrantLost.STOP
+    userinfo: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSpec:
     """
@@ -28,7 +68,7 @@ class TokenSpec:
     *client* is the name of the ``[client.NAME]`` section; *scope* keeps the order of the configuration;
     *resource* are RFC 8707 resource indicators; *parameters* are further form fields; *required* makes
     readiness depend on it and goes with an eager *refresh* only; *default_lifetime* in seconds stands in for a
-    missing ``expires_in``.
+    missing ``expires_in``. *consent* is there exactly where a person is asked.
     """
 
     name: str
@@ -41,6 +81,7 @@ class TokenSpec:
     refresh: Refresh = Refresh.EAGER
     required: bool = False
     default_lifetime: float = DEFAULT_LIFETIME
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

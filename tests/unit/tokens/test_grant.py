@@ -22,6 +22,7 @@ GRANT = Grant(
     subject_verified=True,
     label="första",
     consent_expires_at=1_900_000_000.0,
+    idle_lifetime=1800.0,
     refresh_token=RefreshToken("rt-2"),
     previous_refresh_token=RefreshToken("rt-1"),
     rotation=Rotation.ROTATES,
