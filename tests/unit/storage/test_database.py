@@ -12,7 +12,8 @@ from broker.storage.database import SCHEMA, Database, Verdict, read_image, verdi
 from broker.storage.files import StoreFile
 from broker.storage.ledger import Ledger
 from broker.tokens.storing import Change, Delete
-from tests.unit.storage.places import PlainSealer, put
+from tests.unit.storage.places import put
+from tests.unit.storage.plain import PlainSealer
 
 STORE = b"s" * 16
 

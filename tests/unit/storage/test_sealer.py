@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from broker.storage.sealer import CHECK_BYTES, MAC_BYTES, STORE_ID_BYTES, TAG_BYTES, Sealer
-from tests.unit.storage.places import KEY, PlainSealer
+from tests.unit.storage.places import KEY
+from tests.unit.storage.plain import PlainSealer
 
 STORE = b"s" * STORE_ID_BYTES
 

@@ -135,7 +135,11 @@ async def test_a_proof_is_a_real_write_and_good_for_a_moment(tmp_path: Path):
     mine = gate()
     clock = HandClock()
     async with opened(place(tmp_path / "state", disk=Disk(open=mine)), clock=clock) as store:
-        await asyncio.gather(*(store.prove_writable() for _ in range(10)))
+        mine.opened_gate.clear()
+        proving = [asyncio.ensure_future(store.prove_writable()) for _ in range(10)]
+        await until(mine.arrived.is_set)
+        mine.opened_gate.set()
+        await asyncio.gather(*proving)
         proofs = len(mine.steps)
         await store.prove_writable()
         assert 1 <= proofs <= 2
