@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import NoReturn
 
@@ -68,11 +68,15 @@ class Vault:
         Raises LocalError ``store_unavailable``; the request is not to be sent then.
         """
         await self._store.prove_writable()
-        await self._direct(Put(name=KIND + grant.id, value=grant.to_bytes()), next(self._versions))
+        await self._direct([Put(name=KIND + grant.id, value=grant.to_bytes())], next(self._versions))
 
     async def keep(self, grant: Grant) -> bool:
         """Make *grant* durable; gives False when that failed, and it is in memory until it succeeds."""
         return await self._insist(Put(name=KIND + grant.id, value=grant.to_bytes()))
+
+    async def keep_instead(self, grant: Grant, temporary: str) -> bool:
+        """Make *grant* durable and remove the record *temporary* in one transaction; gives False as ``keep`` does."""
+        return await self._insist(Put(name=KIND + grant.id, value=grant.to_bytes()), Delete(name=KIND + temporary))
 
     async def forget(self, grant_id: str) -> bool:
         """Remove a grant; gives False when that failed, and is tried again."""
@@ -107,27 +111,29 @@ class Vault:
             self._written(name, version)
         return True
 
-    async def _insist(self, change: Change) -> bool:
+    async def _insist(self, *changes: Change) -> bool:
         version = next(self._versions)
-        self._waiting[change.name] = version, change
+        for change in changes:
+            self._waiting[change.name] = version, change
         try:
-            await self._direct(change, version)
+            await self._direct(changes, version)
         except LocalError as error:
             self._report(error)
             return False
         return True
 
-    async def _direct(self, change: Change, version: int) -> None:
-        """Write one change now. Raises LocalError, and what was waiting under its name waits on."""
-        self._under_way[change.name] += 1
+    async def _direct(self, changes: Sequence[Change], version: int) -> None:
+        """Write *changes* now. Raises LocalError, and what was waiting under their names waits on."""
+        names = [change.name for change in changes]
+        self._under_way.update(names)
         try:
-            await self._store.write([change])
+            await self._store.write(changes)
         finally:
-            self._under_way[change.name] -= 1
-            if not self._under_way[change.name]:
-                del self._under_way[change.name]
+            self._under_way.subtract(names)
+            self._under_way += Counter()  # without those that are done
             self._wanted.set()  # what failed, or was left by whoever is cancelled, is for ``run``
-        self._written(change.name, version)
+        for name in names:
+            self._written(name, version)
 
     def _written(self, name: str, version: int) -> None:
         waiting = self._waiting.get(name)

@@ -174,3 +174,19 @@ async def test_nothing_to_write_is_no_write():
         await asyncio.sleep(3600)
 
         assert store.writes == 0
+
+
+async def test_a_renewed_grant_takes_its_place_and_its_temporary_record_goes_in_one_step():
+    """Between the two a crash would leave a grant that looks as if it had not been verified."""
+    store = FakeStore()
+    async with running(store) as (vault, _):
+        await vault.keep(replace(NEWER, id="temporary", phase=Phase.UNVERIFIED))
+        assert await vault.keep_instead(NEWER, "temporary")
+
+        assert store.writes == 2
+        assert (store.grant("g1"), store.grant("temporary")) == (NEWER, None)
+        store.error = unavailable()
+        assert not await vault.keep_instead(GRANT, "other")
+        store.error = None
+        await asyncio.sleep(2)
+        assert store.grant("g1") == GRANT
