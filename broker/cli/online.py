@@ -8,10 +8,12 @@ weaken TLS for a check. No token is asked for, and no certificate is presented.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from broker.cli import remedies
 from broker.config.settings import IssuerSettings, Settings
 from broker.errors import BrokerError
 from broker.events import Event
@@ -45,10 +47,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What came of asking an issuer: its metadata or an error, and by how much our clock is ahead, in seconds."""
+    """
+    What came of asking an issuer: its metadata or an error, and by how much our clock is ahead, in seconds.
+
+    *urls* are those that were asked for.
+    """
 
     server: AuthorizationServer | BrokerError
     ahead: float | None
+    urls: tuple[str, ...] = ()
 
 
 def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
@@ -71,12 +78,13 @@ async def _ask_all(issuers: Mapping[str, IssuerSettings], identities: Identities
 
 
 class _Watching:
-    """A session that notes by how much our clock is ahead of the ``Date`` of its answers."""
+    """A session that notes what it was asked for, and by how much our clock is ahead of the ``Date`` of answers."""
 
     def __init__(self, session: Session, clock: SystemClock) -> None:
         self._session = session
         self._clock = clock
         self.ahead: float | None = None
+        self.urls: list[str] = []
 
     @property
     def thumbprint(self) -> str | None:
@@ -90,6 +98,7 @@ class _Watching:
 
     async def send(self, request: Request) -> Response:
         """Send, and compare the clocks."""
+        self.urls.append(request.url)
         begin = self._clock.wall()
         response = await self._session.send(request)
         self.ahead = clock_difference(response.headers.get("date", ""), begin, self._clock.wall())
@@ -110,7 +119,7 @@ async def _ask(wanted: IssuerSettings, proxy: Proxy | None) -> Asked:
     try:
         return Asked(server=await metadata.get(), ahead=watching.ahead)
     except BrokerError as error:
-        return Asked(server=error, ahead=watching.ahead)
+        return Asked(server=error, ahead=watching.ahead, urls=tuple(watching.urls))
     finally:
         await session.close()
 
@@ -138,14 +147,15 @@ def of_issuer(name: str, asked: Asked) -> Iterator[Finding]:
     """Judge an issuer by itself: was its metadata accepted, and do the clocks agree."""
     place = f"issuer.{name}"
     if isinstance(asked.server, BrokerError):
-        error = asked.server
-        hint = f"; {error.hint}" if error.hint else ""
-        yield Finding(place=place, text=f"{error.message} [{error.code}]{hint}", wrong=True)
+        yield Finding(place=place, text=remedies.of_error(asked.server, asked.urls), wrong=True)
     else:
         yield Finding(place=place, text="its metadata is accepted", wrong=False)
     if asked.ahead is not None and abs(asked.ahead) > MAX_CLOCK_DIFFERENCE:
         way = "ahead of" if asked.ahead > 0 else "behind"
-        text = f"this host's clock is {abs(asked.ahead):.0f} s {way} the server's: assertions will be refused; use NTP"
+        text = (
+            f"this host's clock is {abs(asked.ahead):.0f} s {way} the server's, and assertions will be refused; "
+            "compare both with a third clock, and have NTP keep this one"
+        )
         yield Finding(place=place, text=text, wrong=True)
 
 
@@ -153,7 +163,8 @@ def of_certificate(name: str, not_after: float, wall_now: float) -> Finding:
     """Say how long a certificate is good for; one that is over was refused when it was loaded."""
     days = (not_after - wall_now) / DAY
     advice = ": renew it now" if days < FEW_DAYS else ""
-    return Finding(place=f"certificate.{name}", text=f"{days:.0f} day(s) left{advice}", wrong=days <= 0)
+    end = f"{dt.datetime.fromtimestamp(not_after, dt.UTC):%Y-%m-%d %H:%M} UTC"
+    return Finding(place=f"certificate.{name}", text=f"{days:.0f} day(s) left, until {end}{advice}", wrong=days <= 0)
 
 
 def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Iterator[Finding]:
@@ -162,7 +173,7 @@ def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Ite
     if isinstance(server, BrokerError):
         return
     issuer = settings.issuers[client.issuer].issuer
-    for text in disagreements(server, client, issuer):
-        yield Finding(place=f"client.{name}", text=text, wrong=True)
-    for text in remarks(server, client):
-        yield Finding(place=f"client.{name}", text=text, wrong=False)
+    for wrong, texts in ((True, disagreements(server, client, issuer)), (False, remarks(server, client))):
+        for text in texts:
+            advised = remedies.of_disagreement(text, server, client, issuer)
+            yield Finding(place=f"client.{name}", text=advised, wrong=wrong)

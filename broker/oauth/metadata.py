@@ -297,10 +297,12 @@ def _check_identity(document: dict[str, Any], issuer: Issuer) -> None:
     if not isinstance(stated, str):
         raise invalid("the metadata names no issuer")
     if stated != issuer.issuer:
+        same = stated.rstrip("/") == issuer.issuer.rstrip("/")
+        how = "and differs by a slash at the end" if same else "any last slash included"
         raise invalid(
             "the metadata is that of another issuer",
             reason=Reason.ISSUER_MISMATCH,
-            hint=f"[issuer.{issuer.name}] issuer has to equal the metadata's to the letter, any last slash included",
+            hint=f"[issuer.{issuer.name}] issuer has to equal the metadata's to the letter, {how}",
         )
     if _is_sandbox(document) and not issuer.sandbox:
         raise invalid(

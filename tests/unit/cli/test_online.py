@@ -57,14 +57,19 @@ def test_a_refused_document_is_told_with_its_code_and_its_remedy():
     """One line an operator can act on."""
     error = RemoteError("dns_failed", "no such host", outcome=Outcome.NOT_SENT, hint="see the name")
 
-    (finding,) = of_issuer("a", Asked(server=error, ahead=None))
+    (finding,) = of_issuer("a", Asked(server=error, ahead=None, urls=("https://as/a", "https://as/a")))
 
-    assert (finding.place, finding.text, finding.wrong) == ("issuer.a", "no such host [dns_failed]; see the name", True)
+    assert (finding.place, finding.wrong) == ("issuer.a", True)
+    assert finding.text == "no such host [dns_failed]; see the name; asked for was https://as/a"
 
 
 @pytest.mark.parametrize(
     ("days", "text", "wrong"),
-    [(100, "100 day(s) left", False), (3, "3 day(s) left: renew it now", False), (-1, "", True)],
+    [
+        (100, "100 day(s) left, until 2026-12-30 14:13 UTC", False),
+        (3, "3 day(s) left, until 2026-09-24 14:13 UTC: renew it now", False),
+        (-1, "", True),
+    ],
 )
 def test_the_days_of_a_certificate_are_counted(days: int, text: str, wrong: bool):
     """With a word while there is time."""
