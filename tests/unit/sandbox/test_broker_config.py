@@ -24,7 +24,7 @@ def test_the_broker_loads_the_file(prepared: Path, tmp_path: Path):
     assert issuer.ca_file == tmp_path / "ca.pem"
     assert [(token.name, token.scope, token.required) for token in settings.tokens] == [(TOKEN, ("hello:read",), True)]
     assert settings.keys["demo"].kid == key.kid
-    assert [listener.path for listener in settings.listeners] == [tmp_path / SOCKET]
+    assert [listener.place for listener in settings.listeners] == [(tmp_path / SOCKET,)]
     assert settings.workloads[0].uids == frozenset({1234})
 
 
