@@ -18,8 +18,9 @@ from broker.api.bodies import BodyRules
 from broker.api.conditions import read_if_none_match
 from broker.api.gate import Gate
 from broker.api.guard import Incoming
+from broker.api.limits import Rates
 from broker.api.negotiation import prefers_plain_text
-from broker.api.problems import Problem, ProblemError
+from broker.api.problems import ErrorCode, Problem, ProblemError
 from broker.api.table import Call, Route, route_for, routes_at
 from broker.errors import frames_of
 from broker.events import Emit, RequestAnswered, RequestRefused, UnexpectedFailure
@@ -75,14 +76,16 @@ class Desk(Generic[W]):
         emit: Emit,
         clock: Clock,
         randomness: Randomness,
+        rates: Rates | None = None,
     ) -> None:
-        """Without *header_rules* headers are not looked at: the ops listener."""
+        """Without *header_rules* headers are not looked at, without *rates* nobody is slowed: the ops listener."""
         self._routes = tuple(routes)
         self._world = world
         self._header_rules = header_rules
         self._emit = emit
         self._clock = clock
         self._randomness = randomness
+        self._rates = rates
 
     async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body) -> Answer:
         """Answer a request; never raises. Its body is read only where the route takes one."""
@@ -104,6 +107,8 @@ class Desk(Generic[W]):
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         """Answer a connection on which no request was understood."""
         started = self._clock.boot()
+        if problem.error is not ErrorCode.SLOW_DOWN and not self._in_time(peer, understood=False):
+            problem = problems.TOO_MANY_MISTAKES
         answer = self._refused(ProblemError(problem), peer, UNROUTED)
         self._answered(UNROUTED, answer, started)
         return answer
@@ -116,11 +121,27 @@ class Desk(Generic[W]):
         )
         return incident
 
+    def _in_time(self, peer: Peer, *, understood: bool) -> bool:
+        """
+        Say whether *peer* may ask now.
+
+        What is refused as it stands is counted apart: over TCP callers have no uid, and who does not have the
+        secret shall not use up what is left for those who have it.
+        """
+        return self._rates is None or self._rates.take((peer.uid, understood), self._clock.boot())
+
     def _find(self, incoming: Incoming, peer: Peer) -> tuple[tuple[tuple[Route[W], str], ...], str]:
-        guard.check_head(incoming)
-        if self._header_rules is not None:
-            self._header_rules.check(incoming, peer.listener)
-        path, query = guard.split_target(incoming.target)
+        try:
+            guard.check_head(incoming)
+            if self._header_rules is not None:
+                self._header_rules.check(incoming, peer.listener)
+            path, query = guard.split_target(incoming.target)
+        except ProblemError:
+            if self._in_time(peer, understood=False):
+                raise
+            raise ProblemError(problems.TOO_MANY_MISTAKES) from None
+        if not self._in_time(peer, understood=True):
+            raise ProblemError(problems.TOO_MANY_REQUESTS)
         return routes_at(self._routes, path), query
 
     async def _admit(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -29,6 +29,12 @@ They are counted apart, so that many who may have nothing leave all other places
 STRANGER_PLACES_PER_UID = 16
 """So that one of them does not keep the others from being told."""
 
+BURST_SECONDS = 1.0
+"""A caller that was quiet may ask at once for what it may ask for in so long a time."""
+
+ROUNDING = 1e-6
+"""Seconds: sums of intervals are not exact."""
+
 DESCRIPTORS_PER_CONNECTION = 2
 """One for the connection; as many again are left for authorization servers, files and logs."""
 
@@ -47,6 +53,7 @@ class Limits:
     max_connections_per_uid: int = 256
     max_waiting: int = 512
     max_waiting_per_uid: int = 256
+    max_requests_per_second_per_uid: int = 1_000
     request_deadline: float = 10.0
     idle_timeout: float = 60.0
     write_deadline: float = 10.0
@@ -83,6 +90,36 @@ class Places:
     def taken(self) -> int:
         """How many are taken, in all."""
         return self._taken.total()
+
+
+class Rates:
+    """
+    How many requests each of many may make in a second: a bucket of tokens for each, full at first.
+
+    A bucket is held as the time when it will be full again, and forgotten when it is: what is kept are those
+    that asked within the last seconds.
+    """
+
+    def __init__(self, per_second: int) -> None:
+        """Take the rate."""
+        self._interval = 1.0 / per_second
+        self._full_at: dict[Hashable, float] = {}
+        self._swept_at = 0.0
+
+    def take(self, who: Hashable, now: float) -> bool:
+        """Take a token of *who*, if there is one; *now* in seconds of a clock that never steps."""
+        if now - self._swept_at >= BURST_SECONDS:
+            self._full_at = {one: full_at for one, full_at in self._full_at.items() if full_at > now}
+            self._swept_at = now
+        full_at = max(now, self._full_at.get(who, now)) + self._interval
+        if full_at - now > BURST_SECONDS + ROUNDING:
+            return False
+        self._full_at[who] = full_at
+        return True
+
+    def __len__(self) -> int:
+        """Give how many are kept."""
+        return len(self._full_at)
 
 
 class Admission(Enum):

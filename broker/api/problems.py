@@ -76,6 +76,8 @@ class RefusalReason(StrEnum):
     """As before, and closed without an answer: so many came that answering would cost too much."""
     TOO_MANY_WAITING = "too_many_waiting"
     """The cap on requests that wait, in all or of this uid."""
+    TOO_MANY_REQUESTS = "too_many_requests"
+    """The cap on requests of this uid in a second."""
     DRAINING = "draining"
     """The broker is stopping."""
     AUDIT_UNAVAILABLE = "audit_unavailable"
@@ -210,7 +212,7 @@ ROUTE_UNKNOWN = Problem(
 )
 
 RETRY_CONNECTING = ("Retry-After", "1")
-"""Seconds after which a connection or a waiting request of the caller may have ended."""
+"""Seconds after which a connection or a waiting request of the caller may have ended, and a rate is met again."""
 
 TOO_MANY_CONNECTIONS = Problem(
     status=429,
@@ -231,6 +233,18 @@ TOO_MANY_WAITING = Problem(
     reason=RefusalReason.TOO_MANY_WAITING,
     headers=(RETRY_CONNECTING,),
 )
+
+TOO_MANY_REQUESTS = Problem(
+    status=429,
+    error=ErrorCode.SLOW_DOWN,
+    description="too many requests in a second",
+    reason=RefusalReason.TOO_MANY_REQUESTS,
+    hint="keep a token until it is nearly spent instead of asking anew for each call",
+    headers=(RETRY_CONNECTING,),
+)
+
+TOO_MANY_MISTAKES = replace(TOO_MANY_REQUESTS, close=True)
+"""The same, for requests that were not understood: what follows them cannot be trusted."""
 
 DRAINING = Problem(
     status=503,

@@ -15,7 +15,7 @@ from functools import partial
 
 from broker.api.desk import Desk, HeaderRules
 from broker.api.gate import Gate
-from broker.api.limits import Limits, WaitingRoom
+from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
 from broker.api.routes import API_ROUTES
@@ -80,6 +80,7 @@ class ApiServer:
             emit=emit,
             clock=clock,
             randomness=randomness,
+            rates=Rates(self._limits.max_requests_per_second_per_uid),
         )
         self._open: list[OpenUnix | OpenTcp] = []
         self._service: Service | None = None

@@ -90,6 +90,8 @@ class DaemonSection:
     """Requests that wait for a token or for a change, in all."""
     max_waiting_per_uid: Annotated[int, between(1, 65_536)] = 256
     """The same for one user."""
+    max_requests_per_second_per_uid: Annotated[int, between(1, 1_000_000)] = 1_000
+    """Requests of one user in a second, refused ones too: more than a hot caller needs, less than a core can answer."""
     hosts: tuple[HostHeader, ...] = ()
     """``Host`` values accepted beside ``localhost``, ``token-broker`` and ``unix``: what stops a browser's requests."""
 

@@ -159,6 +159,7 @@ class DaemonSettings:
     max_connections_per_uid: int
     max_waiting: int
     max_waiting_per_uid: int
+    max_requests_per_second_per_uid: int
     hosts: frozenset[str]
 
 

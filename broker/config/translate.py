@@ -230,5 +230,6 @@ def daemon_settings(section: DaemonSection, here: Surroundings) -> DaemonSetting
         max_connections_per_uid=min(section.max_connections_per_uid, section.max_connections),
         max_waiting=section.max_waiting,
         max_waiting_per_uid=min(section.max_waiting_per_uid, section.max_waiting),
+        max_requests_per_second_per_uid=section.max_requests_per_second_per_uid,
         hosts=frozenset(section.hosts),
     )

@@ -78,6 +78,7 @@ class _Serving:
             max_connections_per_uid=daemon.max_connections_per_uid,
             max_waiting=daemon.max_waiting,
             max_waiting_per_uid=daemon.max_waiting_per_uid,
+            max_requests_per_second_per_uid=daemon.max_requests_per_second_per_uid,
             request_deadline=daemon.request_seconds,
         )
         return ApiServer(

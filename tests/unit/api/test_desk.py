@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from broker.api import problems
-from broker.api.answers import JSON, Answer
+from broker.api.answers import JSON, Answer, problem_answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import Known
 from broker.api.desk import UNROUTED, Desk, HeaderRules, ReadBody, no_body
 from broker.api.guard import Incoming
+from broker.api.limits import Rates
 from broker.api.problems import ProblemError
 from broker.api.table import Call, Route
 from broker.events import RequestAnswered, RequestRefused, UnexpectedFailure
@@ -50,13 +52,23 @@ ROUTES = (
 class Bench:
     """A desk with everything around it."""
 
-    def __init__(self, header_rules: HeaderRules | None = None, *, without_rules: bool = False) -> None:
+    def __init__(
+        self, header_rules: HeaderRules | None = None, *, without_rules: bool = False, rates: Rates | None = None
+    ) -> None:
         self.clock = HandClock()
         self.world = World(self.clock)
         self.events = Events()
         self.read = 0
         rules = None if without_rules else header_rules or HeaderRules()
-        self.desk = Desk(ROUTES, self.world, header_rules=rules, emit=self.events, clock=self.clock, randomness=Dice())
+        self.desk = Desk(
+            ROUTES,
+            self.world,
+            header_rules=rules,
+            emit=self.events,
+            clock=self.clock,
+            randomness=Dice(),
+            rates=rates,
+        )
 
     async def post(self, body: bytes | ProblemError, *, chunked: bool = False, media_type: str = JSON) -> Answer:
         async def read() -> bytes:
@@ -66,7 +78,7 @@ class Bench:
             return body
 
         length = None if chunked or isinstance(body, ProblemError) else len(body)
-        changes = {"method": "POST", "has_body": length != 0, "content_length": length}
+        changes: dict[str, Any] = {"method": "POST", "has_body": length != 0, "content_length": length}
         return await self.answer("/form", ("Content-Type", media_type), read_body=read, **changes)
 
     async def answer(
@@ -74,6 +86,7 @@ class Bench:
         target: str = "/things/a",
         *headers: tuple[str, str],
         read_body: ReadBody = no_body,
+        peer: Peer = PEER,
         **changes: Any,
     ) -> Answer:
         members: dict[str, Any] = {
@@ -85,7 +98,7 @@ class Bench:
             "has_body": False,
             "content_length": None,
         }
-        return await self.desk.answer(Incoming(**{**members, **changes}), PEER, read_body)
+        return await self.desk.answer(Incoming(**{**members, **changes}), peer, read_body)
 
 
 async def test_a_good_request_reaches_its_handler():
@@ -303,3 +316,66 @@ async def test_a_body_that_is_refused_reaches_no_handler(
 
     assert (answer.status, bench.read, bench.world.calls) == (status, read, [])
     assert bench.events.of(RequestRefused)[0].reason == reason
+
+
+async def test_whoever_asks_too_often_is_told_so_before_anything_is_done():
+    """429 with a time to wait; a second later there is room again, and others never noticed."""
+    bench = Bench(rates=Rates(2))
+
+    answers = [await bench.answer("/health") for _ in range(5)]
+    handled = len(bench.world.calls)
+    other = await bench.answer("/health", peer=Peer(listener="api", uid=1001))
+    bench.clock.now += 1.0
+    later = await bench.answer("/health")
+
+    assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+    assert handled == 3  # a quarter of a second each: the bucket gained one meanwhile
+    assert dict(answers[-1].headers)["Retry-After"] == "1"
+    assert json.loads(answers[-1].body)["error"] == "slow_down"
+    assert not answers[-1].close
+    assert (other.status, later.status) == (200, 200)
+    _, refused = bench.events.of(RequestRefused)
+    assert (refused.status, refused.reason, refused.uid, refused.route) == (429, "too_many_requests", 1000, UNROUTED)
+
+
+async def test_refusals_are_counted_like_anything_else():
+    """Whoever may have nothing cannot make more records than others."""
+    bench = Bench(rates=Rates(3))
+
+    answers = [await bench.answer("/nothing-here") for _ in range(5)]
+
+    assert [answer.status for answer in answers] == [404, 404, 404, 429, 429]
+
+
+async def test_what_is_refused_as_it_stands_is_counted_apart():
+    """Over TCP nobody has a uid: who lacks the secret uses up nothing of those who have it."""
+    bench = Bench(rates=Rates(3))
+    nobody = Peer(listener="api")
+
+    refused = [await bench.answer("//", peer=nobody) for _ in range(5)]
+    good = await bench.answer("/health", peer=nobody)
+
+    assert [answer.status for answer in refused] == [400, 400, 400, 429, 429]
+    assert refused[-1].close
+    assert good.status == 200
+
+
+def test_what_was_not_understood_at_all_is_counted_too():
+    """And what says already that there is too much is left as it is."""
+    bench = Bench(rates=Rates(3))
+
+    answers = [bench.desk.refuse(problems.MALFORMED, PEER) for _ in range(5)]
+    full = bench.desk.refuse(problems.TOO_MANY_CONNECTIONS, PEER)
+
+    assert [answer.status for answer in answers] == [400, 400, 400, 429, 429]
+    assert all(answer.close for answer in answers)
+    assert full.body == problem_answer(problems.TOO_MANY_CONNECTIONS).body
+
+
+async def test_without_a_rate_nobody_is_slowed():
+    """The ops listener: scrapers have no uid."""
+    bench = Bench()
+
+    answers = [await bench.answer("/health") for _ in range(2_000)]
+
+    assert {answer.status for answer in answers} == {200}

@@ -199,6 +199,9 @@ def test_the_limits_on_the_page_are_those_of_the_code():
         "requests that wait for a token, in all and of one uid": (
             f"`max_waiting` ({limits.max_waiting}), `max_waiting_per_uid` ({limits.max_waiting_per_uid})"
         ),
+        "requests of one uid in a second": (
+            f"`max_requests_per_second_per_uid` ({limits.max_requests_per_second_per_uid})"
+        ),
         "time between two requests on a connection": f"{limits.idle_timeout:.0f} s",
         "time for the caller to take an answer": f"{limits.write_deadline:.0f} s",
         "age of a connection": f"{limits.max_connection_age / 3_600:.0f} hour",

@@ -15,6 +15,7 @@ from broker.api.limits import (
     ConnectionLedger,
     Limits,
     Places,
+    Rates,
     WaitingRoom,
 )
 
@@ -174,3 +175,54 @@ async def test_who_left_the_room_is_not_disturbed():
     await asyncio.sleep(1)
 
     assert room.closed
+
+
+def test_a_burst_of_one_second_is_let_through_and_then_the_rate():
+    """Whoever was quiet has his bucket full; afterwards each token takes its time."""
+    rates = Rates(10)
+
+    first = [rates.take(1, 100.0) for _ in range(11)]
+    then = [rates.take(1, 100.0 + tick / 20) for tick in range(1, 21)]
+
+    assert first == [True] * 10 + [False]
+    assert then == [False, True] * 10
+
+
+def test_one_that_asks_too_often_takes_nothing_from_another():
+    """Each has a bucket of its own, the unknown uid too."""
+    rates = Rates(2)
+
+    hammering = [rates.take(1, 0.0) for _ in range(1_000)]
+
+    assert hammering.count(True) == 2
+    assert [rates.take(uid, 0.0) for uid in (2, None, 2, None, 2, None)] == [True, True, True, True, False, False]
+
+
+def test_refusals_do_not_put_off_the_next_token():
+    """Else whoever hammers would never be let in again."""
+    rates = Rates(2)
+
+    for moment in range(1_000):
+        rates.take(1, moment / 1_000)
+
+    assert rates.take(1, 1.6)
+
+
+def test_those_that_are_quiet_are_forgotten():
+    """Uids are many: a process with a namespace of its own has 65,536 of them."""
+    rates = Rates(1_000)
+    for uid in range(10_000):
+        rates.take(uid, 5.0)
+
+    rates.take("next", 7.0)
+
+    assert len(rates) == 1
+
+
+def test_a_rate_is_kept_over_a_long_time():
+    """Sums of intervals are rounded; what is let through in an hour is what was promised."""
+    rates = Rates(3)
+
+    passed = sum(rates.take(1, moment / 10) for moment in range(36_000))
+
+    assert passed == 3 * 3_600 + 3 - 1
