@@ -298,3 +298,20 @@ async def test_closing_leaves_no_tunnel_open():
 
             assert len(connections._sockets.open()) == 1
         assert connections._sockets.open() == []
+
+
+async def test_a_proxy_that_speaks_tls_would_be_shown_our_certificate():
+    """Why the configuration refuses https proxies: aiohttp has one SSL context for both. Fails when it has two."""
+    shown: list[object] = []
+
+    async def handler(connection: Connection) -> None:
+        shown.append(connection.writer.get_extra_info("peercert"))
+        await connection.hear()
+        await connection.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(handler, server_context(mutual=True)) as proxy:
+        error = await failure_through(f"https://127.0.0.1:{proxy.port}", "https://as.test/token")
+
+    assert error.code == Reason.PROXY_REFUSED
+    assert len(shown) == 1
+    assert shown[0]
