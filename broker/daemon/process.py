@@ -8,6 +8,7 @@ with a failure for its supervisor to see. Nothing is printed here: it reports th
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -59,7 +60,14 @@ def run_daemon(
     """
     with held(settings.daemon.state_dir), asyncio.Runner() as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
-        return runner.run(run(build(settings, identities, log_stream=log_stream, clock=clock), load))
+        parts = build(settings, identities, log_stream=log_stream, clock=clock)
+        # What is there now stays. Looking through it for garbage would stop the loop for a tenth of a second, again
+        # and again, where there are ten thousand tokens.
+        gc.freeze()
+        try:
+            return runner.run(run(parts, load))
+        finally:
+            gc.unfreeze()
 
 
 def hold_signals() -> None:
