@@ -2,7 +2,8 @@
 The directories in which a listener leaves a file: a socket, or the secret of a listener without one.
 
 Such a directory belongs to root or to us and is not writable for everybody, nor for a group other than
-root's and our own, or another process could put a file of its own in place of ours.
+root's and our own, or another process could put a file of its own in place of ours. Those above it are
+judged by ``broker.paths``, for whoever can rename the directory can replace it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.errors import LocalError
+from broker.paths import weakness_above
 
 DIRECTORY_MODE = 0o750
 """Of a directory that we make: ours, and open for passing through to the group of its first listener."""
@@ -41,6 +43,7 @@ def open_directory(spot: Spot) -> int:
     Raises LocalError ``listener_directory_unsafe``, ``listener_group_refused`` or ``listener_failed``.
     """
     path = spot.path.parent
+    check_above(spot)
     try:
         made = _make_directory(path)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -72,6 +75,35 @@ def _make_directory(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def examine(spot: Spot) -> None:
+    """Judge the directory as it is, and make none: one that is missing may be made. Raises as ``open_directory``."""
+    check_above(spot)
+    try:
+        found = os.lstat(spot.path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise failed(spot, f"the directory {spot.path.parent} cannot be looked at", error) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise unsafe(spot, "is not a directory, or a symbolic link", "name the directory itself")
+    check_directory(spot, found)
+
+
+def check_above(spot: Spot) -> None:
+    """Judge the directories above. Raises LocalError ``listener_directory_unsafe`` or ``listener_failed``."""
+    path = spot.path.parent
+    try:
+        weakness = weakness_above(path)
+    except OSError as error:
+        raise failed(spot, f"the directories above {path} cannot be looked at", error) from error
+    if weakness is not None:
+        raise LocalError(
+            "listener_directory_unsafe",
+            f"listener {spot.listener}: on the way to {path}, {weakness.path} {weakness.what}",
+            hint=weakness.fix,
+        )
 
 
 def check_directory(spot: Spot, found: os.stat_result) -> None:

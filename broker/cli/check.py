@@ -20,7 +20,8 @@ ANY_DIRECTORY = Path("/run/credentials")
 
 EPILOG = """\
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
-they readable by nobody else? Run it as the user that the daemon runs as.
+they readable by nobody else? And the directories of sockets, secrets and state are looked at: could anybody
+else put something there? Run it as the user that the daemon runs as.
 
 With --online each issuer's metadata is fetched, too, exactly as the daemon fetches it, and compared with the
 configuration: reachable and trusted, the same issuer, hosts to list, authentication methods, algorithms,
@@ -59,10 +60,22 @@ def run(arguments: argparse.Namespace) -> int:
         identities, code = load_files(settings)
         if identities is None:
             return code
+        if not _places_are_safe(settings):
+            return WRONG_USAGE
         if arguments.online and not _agrees_online(settings, identities):
             return WRONG_USAGE
     print(f"{settings.path}: good: {len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)")
     return DONE
+
+
+def _places_are_safe(settings: Settings) -> bool:
+    """Say what is wrong with the directories of sockets, secrets and the state, as far as they are there."""
+    from broker.wiring.listening import unsafe_places  # noqa: PLC0415 - only when chosen
+
+    unsafe = unsafe_places(settings)
+    for error in unsafe:
+        explain(error)
+    return not unsafe
 
 
 def _agrees_online(settings: Settings, identities: Identities) -> bool:

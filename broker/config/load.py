@@ -21,7 +21,7 @@ from broker.config.problems import ConfigurationError, Findings
 from broker.config.references import check_references
 from broker.config.schema import DaemonSection, LogSection, OpsSection
 from broker.config.settings import Settings
-from broker.config.source import Source, check_owner, parse, read_source
+from broker.config.source import Source, check_owner, check_way, parse, read_source
 from broker.config.structure import Document, structure
 from broker.config.translate import (
     Surroundings,
@@ -53,6 +53,7 @@ def load_settings(path: Path, *, credentials_directory: Path | None, accounts: A
     """
     source = read_source(path)
     problems, warnings = Findings(), Findings()
+    check_way(path, problems)
     check_owner(source.owner, euid=os.geteuid(), egid=os.getegid(), problems=problems, warnings=warnings)
     raw = parse(source.content, problems)
     if raw is None:

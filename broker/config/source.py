@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.config.problems import ConfigurationError, Findings
+from broker.paths import weakness_above
 
 MAX_BYTES = 1024 * 1024
 """A mebibyte: thousands of sections, and no device file or log that --config names by mistake."""
@@ -101,6 +102,21 @@ def _unreadable(path: Path, error: OSError | ValueError) -> ConfigurationError:
     else:
         message, hint = "the path of the configuration is not a path", "name it with --config or TOKEN_BROKER_CONFIG"
     return ConfigurationError("configuration_unreadable", message, hint=hint)
+
+
+def check_way(path: Path, problems: Findings) -> None:
+    """
+    Refuse a file that somebody else could replace, because of a directory or a symlink on the way to it.
+
+    It is refused and not only said, as the file itself is: whoever can replace it decides who gets tokens.
+    Raises ConfigurationError ``configuration_unreadable``.
+    """
+    try:
+        weakness = weakness_above(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if weakness is not None:
+        problems.add("", f"on the way to this file, {weakness.path} {weakness.what}", weakness.fix)
 
 
 def check_owner(owner: Owner, *, euid: int, egid: int, problems: Findings, warnings: Findings) -> None:

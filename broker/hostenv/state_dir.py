@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from broker.errors import LocalError
+from broker.paths import weakness_above
 
 LOCK = "lock"
 """The file in the directory that is locked."""
@@ -58,6 +59,7 @@ def held(path: Path | None) -> Iterator[None]:
 
 def _open_directory(path: Path) -> int:
     """Give a descriptor of the directory, found to be ours alone."""
+    _check_above(path)
     try:
         made = _made(path)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -73,6 +75,31 @@ def _open_directory(path: Path) -> int:
         os.close(directory)
         raise
     return directory
+
+
+def examine(path: Path | None) -> None:
+    """Judge the state directory as it is, and make none. Raises LocalError as ``held``."""
+    if path is None:
+        return
+    _check_above(path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(path, "cannot be looked at", error) from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unsafe(path, "is not a directory, or a symbolic link", "name the directory itself")
+    _check(path, found)
+
+
+def _check_above(path: Path) -> None:
+    try:
+        weakness = weakness_above(path)
+    except OSError as error:
+        raise _failed(path, "has directories above it that cannot be looked at", error) from error
+    if weakness is not None:
+        raise _unsafe(path, f"has a weak place on the way to it: {weakness.path} {weakness.what}", weakness.fix)
 
 
 def _check(path: Path, found: os.stat_result) -> None:

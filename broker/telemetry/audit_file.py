@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from broker.errors import LocalError
+from broker.paths import weakness_above
 from broker.telemetry.audit_format import CHECKPOINT_EVERY, MAX_LINE
 
 TAIL = (CHECKPOINT_EVERY + 8) * MAX_LINE
@@ -161,6 +162,10 @@ class AuditFile:
 def open_file(path: Path, *, disk: Disk) -> AuditFile:
     """Open *path* for appending and lock it. Raises LocalError if that cannot be done safely; creates no directory."""
     try:
+        weakness = weakness_above(path, links_only=True)
+        if weakness is not None:
+            message = f"the audit file {path}: on the way to it, {weakness.path} {weakness.what}"
+            raise LocalError("audit_directory_unsafe", message, hint=weakness.fix)
         fd = os.open(path, FLAGS, MODE)
     except OSError as error:
         raise _unopened(path, error) from error

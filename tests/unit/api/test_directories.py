@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.api.directories import DIRECTORY_MODE, Spot, check_directory, failed, open_directory
+from broker.api.directories import DIRECTORY_MODE, Spot, check_directory, examine, failed, open_directory
 from broker.errors import LocalError
 
 STRANGER = 4_712
@@ -92,3 +92,56 @@ def test_the_systems_words_are_passed_on():
     said = failed(spot(Path("/run/app/api.sock")), "it cannot be done", PermissionError(13, "x"))
 
     assert said.message == "listener app: it cannot be done: Permission denied"
+
+
+def test_a_directory_above_that_others_can_write_is_as_bad(tmp_path: Path):
+    """Whoever can rename the directory can put another in its place; it is named, with what mends it."""
+    (tmp_path / "open" / "ours").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+
+    with pytest.raises(LocalError) as caught:
+        opened(tmp_path / "open" / "ours" / "file")
+
+    assert caught.value.code == "listener_directory_unsafe"
+    assert f"{tmp_path / 'open'} is writable for everybody" in caught.value.message
+    assert str(caught.value.hint).startswith(f"chmod o-w {tmp_path / 'open'}")
+
+
+def test_nothing_is_made_in_such_a_directory(tmp_path: Path):
+    """It is refused before."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+
+    with pytest.raises(LocalError):
+        opened(tmp_path / "open" / "made" / "file")
+
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_looking_makes_nothing(tmp_path: Path):
+    """What is missing may be made at the start."""
+    examine(spot(tmp_path / "made" / "file"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_finds_what_opening_finds(tmp_path: Path):
+    """The directory itself, one above it, and what is none."""
+    (tmp_path / "open" / "ours").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "file").write_text("")
+
+    for path in (tmp_path / "open" / "x", tmp_path / "open" / "ours" / "x", tmp_path / "file" / "x"):
+        with pytest.raises(LocalError) as caught:
+            examine(spot(path))
+        assert caught.value.code == "listener_directory_unsafe"
+
+
+def test_a_way_that_cannot_be_walked_is_said(tmp_path: Path):
+    """In the system's words."""
+    (tmp_path / "circle").symlink_to("circle")
+
+    with pytest.raises(LocalError) as caught:
+        examine(spot(tmp_path / "circle" / "x" / "file"))
+
+    assert caught.value.code == "listener_failed"

@@ -74,3 +74,21 @@ def test_the_audit_key_and_ca_files_are_looked_at_too(tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert "absent.key" in said
     assert "absent.pem" in said
+
+
+def test_the_directories_of_sockets_and_state_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What a start would refuse, all of it, with what mends it; not for the syntax alone."""
+    written(tmp_path / "k.pem", key_pem(p256()))
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    text = CONFIG.replace("api.sock", "open/a/api.sock").replace("[daemon]", '[daemon]\nstate_dir = "open/state"')
+    config = configured(tmp_path, text)
+
+    code = main(["check", "--config", config])
+
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "[listener_directory_unsafe]" in said
+    assert "[state_dir_unsafe]" in said
+    assert f"chmod o-w {tmp_path / 'open'}" in said
+    assert main(["check", "--syntax", "--config", config]) == 0

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from broker.config.problems import ConfigurationError, Findings
-from broker.config.source import _SYNTAX, MAX_BYTES, Owner, _syntax, _unreadable, check_owner, parse, read_source
+from broker.config.source import (
+    _SYNTAX,
+    MAX_BYTES,
+    Owner,
+    _syntax,
+    _unreadable,
+    check_owner,
+    check_way,
+    parse,
+    read_source,
+)
 
 US = 990
 OUR_GROUP = 991
@@ -107,6 +117,33 @@ def test_who_may_write_the_file_decides_who_gets_tokens(owner: Owner, refused: b
 
     assert bool(problems.problems()) == refused
     assert bool(warnings.problems()) == doubted
+
+
+def test_a_file_that_somebody_else_could_replace_is_refused(tmp_path: Path) -> None:
+    """Through a directory that they may write; the directory is named, with what mends it."""
+    (tmp_path / "open").mkdir()
+    path = tmp_path / "open" / "config.toml"
+    path.write_text("")
+    good, bad = Findings(), Findings()
+
+    check_way(path, good)
+    (tmp_path / "open").chmod(0o777)
+    check_way(path, bad)
+
+    assert good.problems() == ()
+    (problem,) = bad.problems()
+    assert f"{tmp_path / 'open'} is writable for everybody" in problem.message
+    assert str(problem.hint).startswith("chmod o-w")
+
+
+def test_a_way_that_cannot_be_walked_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """It was there a moment ago."""
+    (tmp_path / "circle").symlink_to("circle")
+
+    with pytest.raises(ConfigurationError) as caught:
+        check_way(tmp_path / "circle", Findings())
+
+    assert caught.value.code == "configuration_unreadable"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broker.errors import LocalError
-from broker.hostenv.state_dir import LOCK, StateDirInUseError, held
+from broker.hostenv.state_dir import LOCK, StateDirInUseError, examine, held
 
 
 def test_it_is_made_for_us_alone_and_names_its_holder(tmp_path: Path):
@@ -116,3 +117,32 @@ def test_without_one_nothing_is_held(tmp_path: Path):
     """There is no state to hold."""
     with held(None), held(None):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+def test_a_directory_above_that_others_can_write_is_refused(tmp_path: Path, look: Callable[[Path], None]):
+    """Whoever can rename it can put another in its place; nothing is made."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+
+    with pytest.raises(LocalError) as caught:
+        look(tmp_path / "open" / "state")
+
+    assert caught.value.code == "state_dir_unsafe"
+    assert str(tmp_path / "open") in caught.value.message
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_looking_finds_what_holding_finds_and_makes_nothing(tmp_path: Path):
+    """For ``check``: a directory that is missing may be made at the start."""
+    examine(None)
+    examine(tmp_path / "missing")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o755)
+
+    for name in ("file", "shared"):
+        with pytest.raises(LocalError) as caught:
+            examine(tmp_path / name)
+        assert caught.value.code == "state_dir_unsafe"
+    assert not (tmp_path / "missing").exists()

@@ -54,6 +54,23 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path):
     assert "link" in (error.hint or "")
 
 
+def test_a_link_on_the_way_that_others_could_change_is_not_followed(tmp_path: Path):
+    """It is refused before a file is made anywhere; one that only we could change is followed."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "link").symlink_to("logs")
+    with opened(tmp_path / "link" / "audit.log"):
+        pass
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to("../logs")
+    (tmp_path / "open").chmod(0o777)
+
+    error = refusal(tmp_path / "open" / "link" / "other.log")
+
+    assert error.code == "audit_directory_unsafe"
+    assert str(tmp_path / "open") in error.message
+    assert not (tmp_path / "logs" / "other.log").exists()
+
+
 def test_a_hard_link_is_not_appended_to(tmp_path: Path):
     """It may be another name of a file that somebody else wants us to fill."""
     (tmp_path / "target").touch(mode=0o600)

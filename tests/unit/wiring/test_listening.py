@@ -6,7 +6,7 @@ from pathlib import Path
 
 from broker.api.listeners import UnixListener
 from broker.api.tcp import TcpListener
-from broker.wiring.listening import listeners_of
+from broker.wiring.listening import listeners_of, unsafe_places
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.wiring.configurations import settings_of
 
@@ -25,3 +25,23 @@ def test_each_listener_is_of_its_kind(tmp_path: Path):
     assert isinstance(unix, UnixListener)
     assert unix.path.is_absolute()
     assert tcp == TcpListener(name="tcp", host="::1", port=8181, secret_file=tmp_path / "secret", gid=1234)
+
+
+def test_every_directory_that_a_start_would_use_is_looked_at(tmp_path: Path):
+    """All that is wrong at once, and nothing is made."""
+    text = CONFIG.replace("api.sock", "open/a/api.sock") + TCP.replace('"secret"', '"open/secret"')
+    settings = settings_of(tmp_path, text.replace("[daemon]", '[daemon]\nstate_dir = "open/state"'))
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+
+    found = unsafe_places(settings)
+
+    assert [error.code for error in found] == ["state_dir_unsafe", *["listener_directory_unsafe"] * 2]
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_directories_that_are_good_or_not_there_yet_are_nothing_to_say(tmp_path: Path):
+    """A service manager may make them."""
+    settings = settings_of(tmp_path, CONFIG.replace("api.sock", "a/b/api.sock") + TCP)
+
+    assert unsafe_places(settings) == []
