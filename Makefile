@@ -36,7 +36,7 @@ install: .venv/run.stamp  ## install the broker into .venv
 demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
 	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)
 
-bench: .venv/run.stamp  ## measure 10,000 tokens, in two to three minutes; QUICK=1: a few, in one
+bench: .venv/run.stamp  ## measure a broker with 10,000 tokens, in two minutes; QUICK=1: with 200, in seconds
 	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON))
 
 test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure

@@ -52,7 +52,7 @@ class Load:
     issuers: int = 2
     clients: int = 4
     rate: int = 200
-    concurrent: int = 16
+    concurrent: int = 8
     lifetime: int = 60
     delay: float = 0.01
     secrets: bool = False
