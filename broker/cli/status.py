@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,9 @@ HEADINGS = ("TOKEN", "STATE", "REQUIRED", "EXPIRES IN", "NEXT TRY IN", "REASON")
 STATE_COLUMN = HEADINGS.index("STATE")
 
 NOTHING = "-"
+
+MIN_WIDTH = 40
+"""Columns of a terminal from which on sentences are broken at its edge; a narrower one does it itself."""
 
 COLORS = {"fresh": "32", "stale": "33", "idle": "36", "pending": "36", "unavailable": "31"}
 """The states' colors, as SGR parameters (ECMA-48): green, yellow, cyan, cyan, red."""
@@ -69,7 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json(status))
     else:
-        print(as_table(status, colors=has_colors(variables, is_terminal=sys.stdout.isatty())))
+        is_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else None
+        print(as_table(status, colors=has_colors(variables, is_terminal=is_terminal), width=width))
     return DONE if status.ready else FAILED
 
 
@@ -101,12 +108,14 @@ def as_json(status: Status) -> str:
     return json.dumps(members, indent=2)
 
 
-def as_table(status: Status, *, colors: bool) -> str:
-    """Write *status* for a person."""
+def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
+    """Write *status* for a person; sentences are broken at *width* columns, rows never."""
     rows = [HEADINGS, *(_row(token) for token in status.tokens)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [_line(row, widths, colors=colors) for row in rows]
-    lines += [f"{_plain(token.name)}: {_plain(token.hint)}" for token in status.tokens if token.hint is not None]
+    for token in status.tokens:
+        if token.hint is not None:
+            lines += _folded(f"{_plain(token.name)}: {_plain(token.hint)}", width)
     if not status.tokens:
         lines = ["no token that you may see"]
     if status.sandboxes:
@@ -137,6 +146,13 @@ def _line(row: Sequence[str], widths: Sequence[int], *, colors: bool) -> str:
     begin = sum(len(cell) + 2 for cell in cells[:STATE_COLUMN])
     end = begin + len(row[STATE_COLUMN])
     return f"{line[:begin]}\x1b[{color}m{line[begin:end]}\x1b[0m{line[end:]}"
+
+
+def _folded(line: str, width: int | None) -> list[str]:
+    """Break a sentence between words; not where it would be a column of words."""
+    if width is None or width < MIN_WIDTH:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _duration(seconds: int | None) -> str:

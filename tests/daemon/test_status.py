@@ -166,12 +166,13 @@ def test_colors_are_for_a_terminal_that_has_them(broker: BrokerProcess, variable
 
 def test_a_narrow_terminal_cuts_nothing_off(broker: BrokerProcess):
     """What does not fit is for the terminal to break; and without long names it fits."""
-    variables = {"TERM": "dumb", "COLUMNS": "20"}
+    variables = {"TERM": "dumb", "COLUMNS": "44"}
 
     screen = on_terminal(broker.socket, variables)
     lines = screen.replace("\r\n", "\n").splitlines()
 
     assert "NEXT TRY IN  REASON" in lines[0]
+    assert lines[-4:-2] == ["refused: the client is not registered for a", "  scope of [token.NAME]"]
     assert all(len(line) <= SCREENFUL for line in lines if " idle " in line)
 
 

@@ -210,3 +210,18 @@ def test_what_waits_for_a_restart_is_told(tmp_path: Path, capsys: pytest.Capture
     told = capsys.readouterr().out
     assert "restart pending: changes of listener, audit wait for one" in told.splitlines()
     assert '"restart": [\n    "listener",\n    "audit"\n  ]' in told
+
+
+def test_sentences_are_broken_at_the_edge_of_the_terminal_and_rows_are_not():
+    """Between words, so that a path or an address can be copied; in a pipe each is one line."""
+    hint = "ask whoever runs the server whether it is up, at https://as.bank.example/a-very/long-path/to/somewhere"
+    state = status(token("ledger-of-the-bank", "unavailable", hint=hint))
+
+    row, *sentence = as_table(state, colors=False, width=60).splitlines()[1:-1]
+
+    assert row == as_table(state, colors=False).splitlines()[1]
+    assert len(sentence) == 3
+    assert all(len(line) <= 60 or " " not in line.strip() for line in sentence)
+    assert " ".join(line.strip() for line in sentence) == f"ledger-of-the-bank: {hint}"
+    assert f"ledger-of-the-bank: {hint}" in as_table(state, colors=False).splitlines()
+    assert as_table(state, colors=False, width=12) == as_table(state, colors=False)
