@@ -103,6 +103,26 @@ def test_the_secret_is_what_it_takes_to_get_a_token(sandbox: SandboxProcess):
     assert f"http://127.0.0.1:{port}" in {line["address"] for line in address}
 
 
+def test_who_guesses_fills_no_log(sandbox: SandboxProcess):
+    """Refusals alike are folded in the audit log, and all of them are counted."""
+    port, count = free_port(), 200
+    with broker_process(sandbox, config=config_of(sandbox, port), name="guess") as broker:
+        before = len(broker.records("request_refused"))
+        with ThreadPoolExecutor(8) as pool:
+            answers = set(pool.map(lambda guess: call(port, secret=f"guess-{guess}").status, range(count)))
+        metrics = broker.ops("/metrics").body.decode()
+        secret = secret_of(broker)
+        served = call(port, secret=secret).status
+        broker.stop()
+        records = broker.records("request_refused")[before:]
+
+    assert answers == {401}
+    assert served == 200
+    assert len(records) < count / 4
+    assert sum(record.get("count", 1) for record in records) == count
+    assert any('outcome="invalid_token"' in line and line.endswith(f" {count}.0") for line in metrics.splitlines())
+
+
 def test_the_file_is_for_its_group_and_new_at_each_start(sandbox: SandboxProcess):
     """0640, another secret after a restart, also after a killed one; gone after an orderly stop."""
     port = free_port()
