@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, init, keygen, run, sandbox, status, token, version
+from broker.cli import audit, check, demo, init, keygen, run, sandbox, status, store, token, version
 from broker.cli.exits import FAILED, INTERRUPTED, WRONG_USAGE, explain
 from broker.errors import BrokerError
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (init, run, check, token, status, audit, keygen, version, sandbox, demo):
+    for module in (init, run, check, token, status, audit, store, keygen, version, sandbox, demo):
         module.add_parser(commands)
     return root
 

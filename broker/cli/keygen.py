@@ -25,6 +25,8 @@ KEY_MODE = 0o600
 NEXT = {
     "audit": 'in the configuration, under [audit]:  key = {{ file = "{path}" }}\n'
     "keep a copy where the log is checked:  token-broker audit verify --key FILE LOG",
+    "store": 'in the configuration, under [store]:  key = {{ file = "{path}" }}\n'
+    "keep a copy in a safe place: without it every grant is lost",
     None: 'name it in the configuration where a secret is asked for:  {{ file = "{path}" }}',
 }
 """What to do with the file, for each kind."""
@@ -39,6 +41,7 @@ exit codes: 0 written   1 nothing was written
 
 examples:
   token-broker keygen audit /etc/token-broker/audit.key
+  token-broker keygen store /etc/token-broker/store.key
   token-broker keygen ./random.key
 """
 
@@ -53,7 +56,9 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("kind", nargs="?", choices=["audit"], metavar="KIND", help="what it is for: audit")
+    parser.add_argument(
+        "kind", nargs="?", choices=["audit", "store"], metavar="KIND", help="what it is for: audit, store"
+    )
     parser.add_argument("file", type=Path, metavar="FILE", help="the file to make")
     parser.set_defaults(run=run)
 

@@ -7,6 +7,7 @@ missing: its own problem is in the list already.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from broker.config.client_combinations import check_client
@@ -32,6 +33,7 @@ _TO_GET = 'add [workload.NAME] with uid = ["USER"] and tokens = ["NAME"]'
 def check_combinations(document: Document, base: Path, findings: Findings) -> None:
     """Report what does not go together; relative paths begin at *base*."""
     _check_audit(document, findings)
+    _check_store(document, base, findings)
     for name, issuer in document.issuers.items():
         _check_issuer(name, issuer, findings)
     for name, client in document.clients.items():
@@ -54,6 +56,21 @@ def _check_audit(document: Document, findings: Findings) -> None:
     elif document.audit is not None and document.audit.enabled and document.audit.file is None:
         hint = 'add file = "/var/log/token-broker/audit.jsonl", or enabled = false to run without an audit log'
         findings.add("audit.file", "is missing", hint)
+
+
+def _check_store(document: Document, base: Path, findings: Findings) -> None:
+    if document.store is None or document.daemon is None:
+        return
+    if document.daemon.state_dir is None:
+        hint = 'add state_dir = "/var/lib/token-broker" under [daemon]'
+        findings.add("store", "has nowhere to be: there is no state directory", hint)
+    elif document.store.anchor is not None:
+        state_dir, anchor = (
+            Path(os.path.normpath(base / text)) for text in (document.daemon.state_dir, document.store.anchor)
+        )
+        if anchor.is_relative_to(state_dir):
+            message = "lies in the state directory, and would be put back together with it"
+            findings.add("store.anchor", message, "name a file on another volume")
 
 
 def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None:

@@ -33,6 +33,7 @@ from broker.config.translate import (
     key_settings,
     listener_settings,
     ops_settings,
+    store_settings,
     token_spec,
     workload,
 )
@@ -99,6 +100,7 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         ops=ops_settings(document.ops or OpsSection()),
         log_level=(document.log or LogSection()).level,
         audit=audit_settings(document.audit, here),
+        store=store_settings(document.store, here),
         daemon=daemon_settings(document.daemon or DaemonSection(), here),
         warnings=(),
     )

@@ -97,6 +97,16 @@ class DaemonSection:
 
 
 @attrs.frozen(kw_only=True)
+class StoreSection:
+    """``[store]``: how refresh tokens, grants and pending authorizations are kept in the state directory."""
+
+    key: SecretReference
+    """Seals them: whoever has the state directory but not this key has nothing."""
+    anchor: PathText | None = None
+    """A file on another volume that knows of the last write, so that an older copy of the store is noticed."""
+
+
+@attrs.frozen(kw_only=True)
 class AuditSection:
     """``[audit]``: the record of every token handed out and every refusal."""
 
@@ -264,6 +274,7 @@ class WorkloadSection:
 
 SINGLE_SECTIONS: Mapping[str, type] = {
     "daemon": DaemonSection,
+    "store": StoreSection,
     "audit": AuditSection,
     "ops": OpsSection,
     "log": LogSection,

@@ -141,6 +141,14 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """The store in the state directory, sealed with the key in *key_file*; *anchor* is a file elsewhere, or None."""
+
+    key_file: Path
+    anchor: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
     """
     State and limits of the daemon; limits on connections count all API listeners together.
@@ -184,5 +192,6 @@ class Settings:
     ops: OpsSettings | None
     log_level: LogLevel
     audit: AuditSettings | None
+    store: StoreSettings | None = None
     daemon: DaemonSettings
     warnings: tuple[Problem, ...]

@@ -41,6 +41,7 @@ from broker.config.schema import (
     OpsSection,
     SecretReference,
     SigningAlg,
+    StoreSection,
     TokenSection,
     WorkloadSection,
 )
@@ -72,11 +73,12 @@ class Document:
     The sound sections of a file, as the operator wrote them.
 
     A section that exists but is broken is missing from these and present in *raw*; a single section that
-    does not exist is its defaults, but for *audit*, which has no safe default.
+    does not exist is its defaults, but for *store* and *audit*, which have no safe default.
     """
 
     raw: Mapping[str, Any]
     daemon: DaemonSection | None
+    store: StoreSection | None
     audit: AuditSection | None
     ops: OpsSection | None
     log: LogSection | None
@@ -102,6 +104,7 @@ def structure(raw: Mapping[str, Any], findings: Findings) -> Document:
     return Document(
         raw=raw,
         daemon=_single(raw, "daemon", DaemonSection, findings),
+        store=_single(raw, "store", StoreSection, findings) if "store" in raw else None,
         audit=_single(raw, "audit", AuditSection, findings) if "audit" in raw else None,
         ops=_single(raw, "ops", OpsSection, findings),
         log=_single(raw, "log", LogSection, findings),

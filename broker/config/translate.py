@@ -24,6 +24,7 @@ from broker.config.schema import (
     ListenerSection,
     OpsSection,
     SecretReference,
+    StoreSection,
     TokenSection,
     WorkloadSection,
 )
@@ -36,6 +37,7 @@ from broker.config.settings import (
     KeySettings,
     ListenerSettings,
     OpsSettings,
+    StoreSettings,
     TcpListenerSettings,
 )
 from broker.config.structure import Document
@@ -218,6 +220,14 @@ def audit_settings(section: AuditSection | None, here: Surroundings) -> AuditSet
         key_file=here.secret_file(section.key, "audit", "key"),
         on_failure=section.on_failure,
     )
+
+
+def store_settings(section: StoreSection | None, here: Surroundings) -> StoreSettings | None:
+    """Translate ``[store]``; None where nothing is stored, and while the section has problems."""
+    key_file = here.secret_file(section.key, "store", "key") if section is not None else None
+    if section is None or key_file is None:
+        return None
+    return StoreSettings(key_file=key_file, anchor=here.path(section.anchor) if section.anchor else None)
 
 
 def daemon_settings(section: DaemonSection, here: Surroundings) -> DaemonSettings:

@@ -34,7 +34,7 @@ Load = Callable[[Path], Settings]
 SEPARATOR = "\n"
 """Between problems: `jq -r .problems` shows them as ``check`` does."""
 
-FIXED = ("listeners", "ops", "audit", "daemon", "log_level")
+FIXED = ("listeners", "ops", "audit", "store", "daemon", "log_level")
 """The fields of Settings that only a start puts to use."""
 
 SECTIONS = {"listeners": "listener", "log_level": "log"}

@@ -64,6 +64,10 @@ class Judgement:
     findings: tuple[Finding, ...]
     whole: bool
 
+    def was_anchored(self, *, anchor: bool) -> bool:
+        """Say whether the store had an anchor when it was last written; if that is damaged, whether it has one."""
+        return anchor if self.head is None else self.head.anchored
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Listing:

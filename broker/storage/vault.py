@@ -157,8 +157,7 @@ class Vault:
             StoreRecordSuspect(record=found.name, fault=found.fault.value, kept=found.kept)
             for found in judgement.findings
         ]
-        was_anchored = judgement.head.anchored if judgement.head is not None else self._anchor is not None
-        self._look_at_anchor(was_anchored=was_anchored)
+        self._look_at_anchor(was_anchored=judgement.was_anchored(anchor=self._anchor is not None))
         if judgement.whole:
             with contextlib.suppress(sqlite3.Error):  # the first commit tries again, with a new file
                 self._database = self._place.disk.open(self._file)

@@ -14,7 +14,7 @@ from broker.errors import LocalError
 from broker.keys.files import read_private
 
 
-@pytest.mark.parametrize("kind", [["audit"], []])
+@pytest.mark.parametrize("kind", [["audit"], ["store"], []])
 def test_a_key_is_random_and_passes_the_rules_for_key_files(
     tmp_path: Path, kind: list[str], capsys: pytest.CaptureFixture[str]
 ):

@@ -122,6 +122,23 @@ TABLE: list[tuple[Edits, str]] = [
         (("[audit]", "[daemon]\nmax_waiting = 10\nmax_waiting_per_uid = 11\n\n[audit]"),),
         "daemon.max_waiting_per_uid: is more than max_waiting; max_waiting is 10",
     ),
+    # the store
+    (
+        (("[audit]", '[store]\nkey = { file = "k" }\n\n[audit]'),),
+        'store: has nowhere to be: there is no state directory; add state_dir = "/var/lib/token-broker" under [daemon]',
+    ),
+    (
+        (
+            (
+                "[audit]",
+                '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "k" }\nanchor = "x/../state/anchor"\n[audit]',
+            ),
+        ),
+        (
+            "store.anchor: lies in the state directory, and would be put back together with it; "
+            "name a file on another volume"
+        ),
+    ),
     # the audit log
     (
         (('file = "audit.jsonl"\nkey', "key"),),
@@ -149,6 +166,15 @@ def test_what_does_not_go_together_is_refused_with_the_fix(edits: Edits, expecte
         pytest.param((("uid = [1000]", "gid = [1000]"),), id="a workload known by its gid"),
         pytest.param((("uid = [1000]\n", ""),), id="a workload known by its listener"),
         pytest.param((("[audit]", "[daemon]\nmax_connections = 10\n\n[audit]"),), id="a default gives way"),
+        pytest.param(
+            (
+                (
+                    "[audit]",
+                    '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "k" }\nanchor = "state2/a"\n[audit]',
+                ),
+            ),
+            id="an anchor elsewhere",
+        ),
         pytest.param((('file = "audit.jsonl"\nkey', "enabled = false\nkey"),), id="no audit log, written out"),
         pytest.param((('path = "app.sock"', f'path = "/{"x" * (MAX_SOCKET_PATH_BYTES - 1)}"'),), id="107 bytes"),
         pytest.param((('scope = ["directory:software"]', 'parameters = { vendor = "x" }'),), id="a vendor's parameter"),

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from broker.config.settings import AuditSettings, ListenerSettings, OnAuditFailure, OpsSettings, TcpListenerSettings
+from broker.config.settings import (
+    AuditSettings,
+    ListenerSettings,
+    OnAuditFailure,
+    OpsSettings,
+    StoreSettings,
+    TcpListenerSettings,
+)
 from broker.oauth.client import AssertionAudience, ClientAuthMethod, ClientSecretEncoding, Profile, SenderConstraint
 from broker.policy.rules import Action, Workload
 from broker.tokens.spec import Refresh
-from tests.unit.config.files import FakeAccounts, changed, load, problems
+from tests.unit.config.files import FakeAccounts, changed, load, only_problem, problems
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -227,6 +234,28 @@ def test_health_is_on_loopback_unless_told_otherwise(
     settings = load(tmp_path, changed(("[audit]", f"{section}[audit]")))
 
     assert settings.ops == expected
+
+
+@pytest.mark.parametrize("anchor", [None, "elsewhere/anchor"])
+def test_a_store_has_absolute_paths(tmp_path: Path, anchor: str | None) -> None:
+    """Relative ones begin at the file; and no section is no store."""
+    written = "" if anchor is None else f'anchor = "{anchor}"\n'
+    section = f'[daemon]\nstate_dir = "state"\n[store]\nkey = {{ file = "store.key" }}\n{written}'
+
+    settings = load(tmp_path, changed(("[audit]", f"{section}[audit]")))
+
+    expected = None if anchor is None else tmp_path / anchor
+    assert settings.store == StoreSettings(key_file=tmp_path / "store.key", anchor=expected)
+    assert load(tmp_path).store is None
+
+
+def test_a_store_key_that_no_credential_has_is_a_problem(tmp_path: Path) -> None:
+    """As for every other secret."""
+    section = '[daemon]\nstate_dir = "state"\n[store]\nkey = { credential = "store" }\n'
+
+    problem = only_problem(tmp_path, changed(("[audit]", f"{section}[audit]")))
+
+    assert problem.path == "store.key"
 
 
 def test_no_audit_log_is_none(tmp_path: Path) -> None:
