@@ -31,6 +31,13 @@ FIRST_BACKOFF = 1.0
 LAST_BACKOFF = 60.0
 """Seconds: the most that a recovered server waits for us."""
 
+MAX_WAITED = 0.50
+"""
+Share of what is left of a token in hand: when the server comes back there is time left for the token.
+
+Each wait halves what is left, so even of a minute it takes but a handful of attempts.
+"""
+
 SLOW_RETRY_FROM = 300.0
 SLOW_RETRY_TO = 900.0
 """Seconds: how often an error is retried that only an operator or the server's operator mends."""
@@ -108,11 +115,14 @@ def retry_delay(*, failures: int, pace: Pace, retry_after: float | None, remaini
 
     A Retry-After is honored within ``MAX_RETRY_AFTER``. But where more than ``MIN_LEAD`` is left of a token
     in hand (*remaining* seconds of it, None without), one attempt is made before it ends, whatever the
-    server asks for and however slow the pace: the promise to serve outweighs both.
+    server asks for and however slow the pace: the promise to serve outweighs both. And an ordinary wait takes no
+    more than ``MAX_WAITED`` of what is left.
     """
     if pace is Pace.HELD:
         return max(FIRST_BACKOFF, retry_after or 0.0)
     soon = backoff(failures, dice)
+    if remaining is not None:
+        soon = min(soon, max(FIRST_BACKOFF, remaining * MAX_WAITED))
     wait = slow_retry(dice) if pace is Pace.SLOW else soon
     if retry_after is not None:
         wait = max(wait, min(retry_after, MAX_RETRY_AFTER))

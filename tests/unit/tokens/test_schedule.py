@@ -78,6 +78,18 @@ def test_retry_after_counts_in_full_when_the_token_is_nearly_over_anyway():
     assert delay == 30.0
 
 
+@pytest.mark.parametrize(
+    ("remaining", "expected"), [(None, 60.0), (200.0, 60.0), (40.0, 20.0), (3.0, 1.5), (1.5, 1.0), (0.0, 1.0)]
+)
+def test_no_wait_takes_more_than_half_of_what_is_left_of_a_token(remaining: float | None, expected: float):
+    """After many failures, too: a server that comes back before the token ends is asked before it ends."""
+    delay = schedule.retry_delay(
+        failures=10, pace=Pace.ORDINARY, retry_after=None, remaining=remaining, dice=0.999_999_999
+    )
+
+    assert delay == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("code", sorted(schedule.CLIENT_SIDE_ERRORS))
 def test_errors_that_somebody_has_to_mend_are_retried_slowly_and_for_ever(code: str):
     """invalid_client and its like: every 5 to 15 minutes, never not at all."""
