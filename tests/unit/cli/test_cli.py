@@ -9,7 +9,7 @@ import pytest
 
 from broker.cli import main, parser
 
-COMMANDS = ("init", "run", "check", "token", "status", "audit", "keygen", "version", "sandbox", "demo")
+COMMANDS = ("init", "run", "check", "token", "status", "audit", "store", "keygen", "version", "sandbox", "demo")
 
 HEAVY = ("aiohttp", "asyncio", "cryptography", "joserfc", "structlog", "prometheus_client", "cattrs", "tenacity")
 
