@@ -12,6 +12,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from broker.api import problems
@@ -130,6 +131,7 @@ class Service:
                     await self._pause(listening, ready)
         finally:
             loop.remove_reader(listening.sock)
+            _turn_away(listening.sock)
             self._acceptors.discard(ready)
             self._accepting.end()
 
@@ -211,6 +213,13 @@ class Service:
             ready.set()
         finally:
             loop.add_reader(listening.sock, ready.set)
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Let the kernel refuse who comes from now on: a Unix socket has lost its file by then, an address has not."""
+    if sock.family != socket.AF_UNIX:
+        with suppress(OSError):  # it is closed already
+            sock.shutdown(socket.SHUT_RD)
 
 
 def _name(error: OSError) -> str:

@@ -179,6 +179,23 @@ async def test_the_secret_goes_when_the_broker_does(tmp_path: Path):
         await asyncio.open_connection("127.0.0.1", api.port)
 
 
+async def test_who_comes_while_the_broker_stops_is_refused_at_once(tmp_path: Path):
+    """And does not wait for nothing in a queue; who was there before is still heard."""
+    limits = Limits(request_deadline=5.0)
+    async with served(tmp_path, limits=limits) as api, api.connect() as early:
+        line = f"GET /livez HTTP/1.1\r\nHost: 127.0.0.1:{api.port}\r\n"
+        early.send(line.encode())
+        await asyncio.sleep(0.05)
+        draining = asyncio.create_task(api.server.drain(5.0))
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", api.port)
+        early.send(f"Authorization: Bearer {SECRET}\r\n\r\n".encode())
+
+        assert parse(await early.rest()).status == 200
+        await draining
+
+
 def test_an_address_in_use_leaves_the_secret_of_the_other_alone(tmp_path: Path):
     """It belongs to the broker that listens there."""
     opened = open_tcp(listener(tmp_path), SECRET)
