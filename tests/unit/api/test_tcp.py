@@ -20,6 +20,7 @@ from broker.events import ListenerOpened, RequestRefused, TokenServed
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy, Workload
 from tests.fakes import Events, LoopClock
+from tests.unit.api.conformance import check_exchange
 from tests.unit.api.world import QUICK, Client, FakeTokens, Received, parse
 
 pytestmark = pytest.mark.real_time
@@ -71,9 +72,12 @@ class Served:
     ) -> Received:
         lines = [f"GET {target} HTTP/1.1", f"Host: {host or f'127.0.0.1:{self.port}'}", "Connection: close"]
         lines += [] if secret is None else [f"Authorization: Bearer {secret}"]
+        raw = ("\r\n".join(lines) + "\r\n\r\n").encode()
         async with self.connect() as client:
-            client.send(("\r\n".join(lines) + "\r\n\r\n").encode())
-            return parse(await client.rest())
+            client.send(raw)
+            answer = parse(await client.rest())
+        check_exchange(raw, answer.status, answer.headers, answer.body)
+        return answer
 
 
 @contextlib.asynccontextmanager
