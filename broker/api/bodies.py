@@ -26,9 +26,14 @@ TYPES = {str: "a string", int: "a whole number", bool: "true or false", dict: "a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyRules:
-    """What a route takes: *members* by name with their types. None of them has to be there, nor the body."""
+    """
+    What a route takes: *members* by name with their types. None of them has to be there, nor the body.
+
+    *patterns* tell the OpenAPI document what strings its handler takes; they are not checked here.
+    """
 
     members: Mapping[str, type] = field(default_factory=dict)
+    patterns: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_media_type(incoming: Incoming) -> None:

@@ -17,6 +17,12 @@ from broker.api.problems import ProblemError
 ENTITY_TAG = re.compile(r'(?:W/)?"([^\x00-\x20"\x7f]*)"')
 """Without quotes and controls inside; the group is the opaque tag (RFC 9110 section 8.8.3)."""
 
+TAG_PATTERN = r'^(W/)?"[^\x00-\x20"\x7f]*"$'
+"""The same for the OpenAPI document, as ECMA-262 has it."""
+
+LIST_PATTERN = r'^(\*|(W/)?"[!#-~\x80-\xff]*"([ \t]*,[ \t]*(W/)?"[!#-~\x80-\xff]*")*)$'
+"""``If-None-Match`` for the OpenAPI document; empty members of the list are let pass, but nobody needs them."""
+
 SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+")
 """Between two members of a list; empty members are skipped (RFC 9110 section 5.6.1.2)."""
 

@@ -15,8 +15,9 @@ from typing import Any
 from broker import __version__
 from broker.api.answers import JSON, Answer
 from broker.api.bodies import MEDIA_TYPE, BodyRules
+from broker.api.conditions import LIST_PATTERN
 from broker.api.problems import ErrorCode
-from broker.api.shapes import NAME, SHAPES
+from broker.api.shapes import NAME_IN_PATH, SHAPES
 from broker.api.table import PLACEHOLDER, Reply, Route
 
 VERSION = "3.1.0"
@@ -135,12 +136,20 @@ def _operation(route: Route[Any], of_all: Sequence[int]) -> dict[str, Any]:
 
 def _parameters(route: Route[Any]) -> list[dict[str, Any]]:
     placeholder = PLACEHOLDER.search(route.template)
-    path = [] if placeholder is None else [_parameter("path", placeholder.group().strip("{}"), NAME, required=True)]
+    path = (
+        []
+        if placeholder is None
+        else [_parameter("path", placeholder.group().strip("{}"), NAME_IN_PATH, required=True)]
+    )
     query = [
         _parameter("query", name, {"type": "integer", "minimum": values.start, "maximum": values.stop - 1})
         for name, values in route.parameters.items()
     ]
-    header = [_parameter("header", "If-None-Match", {"type": "string"})] if route.conditional else []
+    header = (
+        [_parameter("header", "If-None-Match", {"type": "string", "pattern": LIST_PATTERN})]
+        if route.conditional
+        else []
+    )
     return path + query + header
 
 
@@ -151,10 +160,15 @@ def _parameter(place: str, name: str, schema: Mapping[str, Any], *, required: bo
 def _body(rules: BodyRules) -> dict[str, Any]:
     schema = {
         "type": "object",
-        "properties": {name: {"type": TYPES[kind]} for name, kind in rules.members.items()},
+        "properties": {name: _member(name, kind, rules) for name, kind in rules.members.items()},
         "additionalProperties": False,
     }
     return {"required": False, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _member(name: str, kind: type, rules: BodyRules) -> dict[str, str]:
+    pattern = {"pattern": rules.patterns[name]} if name in rules.patterns else {}
+    return {"type": TYPES[kind], **pattern}
 
 
 def _reply(reply: Reply) -> dict[str, Any]:

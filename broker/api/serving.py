@@ -12,7 +12,7 @@ from dataclasses import replace
 from broker.api import problems, waiting
 from broker.api.answers import NOT_MODIFIED, PLAIN_TEXT, Answer, json_answer
 from broker.api.bodies import BodyRules
-from broker.api.conditions import read_etag
+from broker.api.conditions import TAG_PATTERN, read_etag
 from broker.api.problems import ProblemError
 from broker.api.table import Call
 from broker.api.world import World, permitted
@@ -30,7 +30,7 @@ WAIT_RANGE = range(61)
 MIN_VALID_RANGE = range(86_401)
 """Seconds; whatever is asked for, half of a token's lifetime is the most that is wanted of it."""
 
-REJECTED = BodyRules(members={"rejected": str})
+REJECTED = BodyRules(members={"rejected": str}, patterns={"rejected": TAG_PATTERN})
 """The body of a forced refresh: the ETag of the token that was rejected."""
 
 Obtain = Callable[[str, str], Awaitable[tuple[Serving, bool]]]

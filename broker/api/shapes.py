@@ -20,6 +20,9 @@ TEXT: Schema = {"type": "string"}
 NAME: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
 """A name in the configuration."""
 
+NAME_IN_PATH: Schema = {"type": "string", "pattern": r"^[a-z0-9](\.?[a-z0-9_-])*\.?$", "maxLength": 63}
+"""A name that can be asked for: two dots in a row are refused in any path."""
+
 SECONDS: Schema = {"type": "integer", "minimum": 0}
 
 REASON: Schema = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from broker.api.conditions import Known, read_etag, read_if_none_match
+from broker.api.conditions import LIST_PATTERN, TAG_PATTERN, Known, read_etag, read_if_none_match
 from broker.api.problems import ProblemError, RefusalReason
 
 
@@ -84,3 +86,25 @@ def test_what_a_caller_has_is_told_by_its_tag():
 def test_one_tag_is_read_as_a_header_of_an_answer_has_it(text: str, tag: str | None):
     """Not a list, and not the star."""
     assert read_etag(text) == tag
+
+
+@pytest.mark.parametrize(
+    "text", ['"a"', 'W/"a"', '""', 'W/"!#~"', "W/a", '"a', 'w/"a"', '"a b"', '"a\x7f"', '"a""b"', "a", "", "*", '"a"\n']
+)
+def test_the_pattern_of_the_document_is_what_is_read(text: str):
+    """One tag, as a member of a body."""
+    documented = re.search(TAG_PATTERN.replace("$", r"\Z"), text) is not None
+
+    assert documented == (read_etag(text) is not None)
+
+
+@pytest.mark.parametrize("text", ["*", '"a"', 'W/"a", "b"', '"a","b" ,\t"c"', "a", '"a" "b"', '*, "a"', '"a', 'w/"a"'])
+def test_the_pattern_of_a_list_is_what_is_read(text: str):
+    """A whole header."""
+    documented = re.search(LIST_PATTERN.replace("$", r"\Z"), text) is not None
+
+    if documented:
+        assert read_if_none_match([text]) is not None
+        return
+    with pytest.raises(ProblemError):
+        read_if_none_match([text])

@@ -80,7 +80,7 @@ def test_a_body_is_described_by_the_members_that_are_read():
         template="/x",
         handler=nothing,
         summary="",
-        body=BodyRules(members={"rejected": str, "count": int}),
+        body=BodyRules(members={"rejected": str, "count": int}, patterns={"rejected": "^a$"}),
         replies=(Reply(meaning="", shape="Live"),),
     )
 
@@ -88,7 +88,7 @@ def test_a_body_is_described_by_the_members_that_are_read():
 
     assert operation["requestBody"]["content"]["application/json"]["schema"] == {
         "type": "object",
-        "properties": {"rejected": {"type": "string"}, "count": {"type": "integer"}},
+        "properties": {"rejected": {"type": "string", "pattern": "^a$"}, "count": {"type": "integer"}},
         "additionalProperties": False,
     }
     assert "415" in operation["responses"]
