@@ -18,6 +18,7 @@ from broker.keys.client_secrets import load_client_secret
 from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
 from broker.keys.proxy_credentials import load_proxy_credentials
+from broker.keys.sealing import SealingKey, load_sealing_key
 from broker.keys.signer import SigningKey, load_signing_key
 from broker.keys.tls import client_context
 from broker.oauth.secret import BasicCredentials, ClientSecret
@@ -27,7 +28,8 @@ FIRST_GENERATION = 1
 """Certificates and keys count their generations up from here while the process lives."""
 
 AUDIT = "audit"
-"""Stands where others have a name: there is one audit log."""
+STORE = "store"
+"""They stand where others have a name: there is one audit log and one store."""
 
 Wanted = TypeVar("Wanted")
 Loaded = TypeVar("Loaded")
@@ -46,6 +48,7 @@ class Identities:
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
     audit_key: bytes | None = field(default=None, repr=False)
     proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
+    store_key: SealingKey | None = None
 
 
 def load_identities(
@@ -64,6 +67,7 @@ def load_identities(
         secrets=_each(_secret_files(settings), load_client_secret, on_error),
         proxies=_each(_proxy_files(settings), load_proxy_credentials, on_error),
         audit_key=_each(_audit_key_file(settings), _audit_key, on_error).get(AUDIT),
+        store_key=_each(_store_key_file(settings), load_sealing_key, on_error).get(STORE),
     )
 
 
@@ -79,6 +83,10 @@ def _proxy_files(settings: Settings) -> dict[str, Path]:
 def _audit_key_file(settings: Settings) -> dict[str, Path]:
     wanted = settings.audit
     return {} if wanted is None or wanted.key_file is None else {AUDIT: wanted.key_file}
+
+
+def _store_key_file(settings: Settings) -> dict[str, Path]:
+    return {} if settings.store is None else {STORE: settings.store.key_file}
 
 
 def _audit_key(file: Path) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from broker.errors import LocalError
 from broker.wiring import load_identities
 from tests.fakes import WALL_AT_BOOT
+from tests.unit.daemon.test_process import CONFIG
 from tests.unit.keys.certificates import WALL, key_pem, p256, written
 from tests.unit.wiring.configurations import PROXIED, TWO_KEYS, loaded, settings_of, with_others
 
@@ -55,6 +56,21 @@ def test_an_audit_key_that_is_too_short_is_found_with_the_other_files(tmp_path: 
     assert "audit_key_short" in [error.code for error in errors]
     assert any("audit.key" in error.message for error in errors if error.code == "audit_key_short")
     assert identities.audit_key is None
+
+
+@pytest.mark.parametrize(("content", "codes"), [(b"k" * 31, ["store_key_short"]), (b"k" * 32, [])])
+def test_the_key_of_the_store_is_loaded_with_the_other_files(tmp_path: Path, content: bytes, codes: list[str]):
+    """And a short one is found with them."""
+    section = '[daemon]\nstate_dir = "state"\n'
+    text = CONFIG.replace("[daemon]\n", section) + '[store]\nkey = { file = "store.key" }\n'
+    written(tmp_path / "store.key", content)
+    errors: list[LocalError] = []
+
+    identities = loaded(tmp_path, settings_of(tmp_path, text), on_error=errors.append)
+
+    assert [error.code for error in errors] == codes
+    assert (identities.store_key is None) == bool(codes)
+    assert "kkk" not in repr(identities)
 
 
 def test_credentials_of_a_proxy_that_cannot_be_read_are_an_error_like_others(tmp_path: Path):
