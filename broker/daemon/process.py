@@ -88,6 +88,7 @@ async def run(parts: Parts, load: Load) -> int:
     with foreign_reports(parts.emit, loop):
         async with AsyncExitStack() as stack:
             stack.callback(parts.telemetry.close)
+            stack.push_async_callback(parts.store.close)
             try:
                 await _serve(parts, stack, load)
             except BaseExceptionGroup as group:

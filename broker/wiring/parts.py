@@ -38,10 +38,12 @@ from broker.tokens.acquire import Acquirer
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.registry import Registry
+from broker.tokens.storing import Store
 from broker.wiring.identities import Identities
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.public_keys import public_keys
+from broker.wiring.storing import open_store
 
 PROCESS_KEY_BYTES = 32
 """Random bytes under which tokens are fingerprinted when there is no audit log to do it."""
@@ -120,6 +122,7 @@ class Parts:
     identities: Identities
     telemetry: Telemetry
     audit: AuditLog | None
+    store: Store
     registry: Registry
     api: ApiServer
     ops: OpsServer | None
@@ -161,7 +164,11 @@ class Parts:
 
 
 def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clock: Clocks = SYSTEM_CLOCK) -> Parts:
-    """Build a daemon's parts; opens the audit log. Raises LocalError when it cannot be opened safely."""
+    """
+    Build a daemon's parts; opens the audit log and the store.
+
+    Raises LocalError when one of them cannot be opened safely.
+    """
     randomness = SystemRandomness()
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
@@ -190,6 +197,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         identities=identities,
         telemetry=telemetry,
         audit=audit,
+        store=open_store(settings, identities.store_key, clock=clock, emit=emit),
         registry=registry,
         api=serving.api(),
         ops=serving.ops(metrics.page),
