@@ -39,7 +39,9 @@ CHALLENGE = "WWW-Authenticate"
 
 ERRORS: Mapping[int, ErrorAnswer] = {
     400: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="The request is malformed, or refused as it is."),
-    401: ErrorAnswer(code="invalid_token", meaning="The listener wants its secret (TCP only).", header=CHALLENGE),
+    401: ErrorAnswer(
+        code=ErrorCode.INVALID_TOKEN, meaning="The listener wants its secret (TCP only).", header=CHALLENGE
+    ),
     403: ErrorAnswer(
         code=ErrorCode.ACCESS_DENIED, meaning="The policy does not give this to the caller, or it does not exist."
     ),

@@ -101,7 +101,7 @@ def test_every_error_of_the_api_is_in_the_document():
 
     documented = {(status, str(error.code)) for status, error in ERRORS.items()}
     assert given - documented == {(405, ErrorCode.INVALID_REQUEST.value)}
-    assert documented - given <= {(401, "invalid_token")}
+    assert documented <= given
 
 
 async def test_each_listener_gives_its_own_document():
