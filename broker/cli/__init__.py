@@ -33,7 +33,8 @@ first steps:
 
 environment:
   TOKEN_BROKER_CONFIG   the configuration file, where --config is not given
-  TOKEN_BROKER_SOCKET   the socket of the daemon (unix:///path), where --socket is not given
+  TOKEN_BROKER_SOCKET   the socket of the daemon (unix:///path), where --socket is not given; or
+                        http://127.0.0.1:PORT with TOKEN_BROKER_SECRET_FILE, the secret file of the listener
 
 exit codes:
   0 done   1 failed   2 wrong usage or configuration   3 state directory in use   130 interrupted

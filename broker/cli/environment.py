@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from broker.cli.local_client import Address, Daemon
 from broker.errors import LocalError
 
 CONFIG = "TOKEN_BROKER_CONFIG"
 SOCKET = "TOKEN_BROKER_SOCKET"
+SECRET_FILE = "TOKEN_BROKER_SECRET_FILE"  # noqa: S105 - the name of a variable
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Set by systemd for a unit with LoadCredential."""
 
 DEFAULT_SOCKET = Path("/run/token-broker/api.sock")
 SCHEME = "unix://"
+LOOPBACK = re.compile(r"http://(?P<host>127(?:\.[0-9]{1,3}){3}|\[::1\]):(?P<port>[0-9]{1,5})/?")
 
 
 def environment() -> Mapping[str, str]:
@@ -38,14 +42,27 @@ def credentials_directory(variables: Mapping[str, str]) -> Path | None:
     return Path(variables[CREDENTIALS]) if variables.get(CREDENTIALS) else None
 
 
-def socket_path(given: str | None, variables: Mapping[str, str]) -> Path:
-    """Say where the daemon's socket is: a path, or ``unix:///path``. Raises LocalError for anything else."""
+def socket_path(given: str | None, variables: Mapping[str, str]) -> Daemon:
+    """
+    Say where the daemon is: a path, ``unix:///path``, or ``http://127.0.0.1:PORT`` with a secret file.
+
+    Raises LocalError for anything else.
+    """
     address = given if given is not None else variables.get(SOCKET)
     if not address:
         return DEFAULT_SOCKET
+    loopback = LOOPBACK.fullmatch(address)
+    if loopback is not None:
+        return _address(loopback["host"].strip("[]"), int(loopback["port"]), variables)
     path = address.removeprefix(SCHEME)
     if "://" in path or (path != address and not path.startswith("/")):
-        raise LocalError(
-            "socket_invalid", "the address of the socket is not unix:///path", hint=f"set {SOCKET} or --socket so"
-        )
+        hint = f"set {SOCKET} or --socket so; over TCP: http://127.0.0.1:PORT, the address itself and no name"
+        raise LocalError("socket_invalid", "the address of the socket is not unix:///path", hint=hint)
     return Path(path)
+
+
+def _address(host: str, port: int, variables: Mapping[str, str]) -> Address:
+    if not variables.get(SECRET_FILE):
+        hint = f"set {SECRET_FILE} to the secret_file of the listener"
+        raise LocalError("secret_unreadable", "over TCP the daemon wants its secret, and none is named", hint=hint)
+    return Address(host=host, port=port, secret_file=Path(variables[SECRET_FILE]))

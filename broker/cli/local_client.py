@@ -27,6 +27,22 @@ DEFAULT_WAIT = 10.0
 """Seconds that the daemon waits for a first token if it is not told otherwise."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A daemon at a loopback address (*host* without brackets), and the file with what it wants to be shown."""
+
+    host: str
+    port: int
+    secret_file: Path
+
+    def __str__(self) -> str:
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+Daemon = Path | Address
+"""Where a daemon is: the path of its socket, or an address."""
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP/1.1 over a Unix socket."""
 
@@ -56,29 +72,29 @@ class Token:
     thumbprint: str | None
 
 
-def get_token(path: Path, name: str, *, min_valid: int | None = None, wait: int | None = None) -> Token:
+def get_token(daemon: Daemon, name: str, *, min_valid: int | None = None, wait: int | None = None) -> Token:
     """
-    Fetch the token *name* from the daemon at *path*.
+    Fetch the token *name* from the daemon at *daemon*.
 
     Raises LocalError when the daemon cannot be reached, RemoteError with its error code when it says no.
     """
     query = urlencode({k: v for k, v in (("min_valid", min_valid), ("wait", wait)) if v is not None})
     target = f"/v1/tokens/{quote(name, safe='')}" + (f"?{query}" if query else "")
     timeout = (DEFAULT_WAIT if wait is None else float(wait)) + TIMEOUT_MARGIN
-    return _token(path, request_json(path, target, timeout=timeout))
+    return _token(daemon, request_json(daemon, target, timeout=timeout))
 
 
-def refresh_token(path: Path, name: str) -> Token:
+def refresh_token(daemon: Daemon, name: str) -> Token:
     """
-    Have the token *name* replaced, as far as the daemon at *path* does so now, and fetch what it has then.
+    Have the token *name* replaced, as far as the daemon at *daemon* does so now, and fetch what it has then.
 
     Raises as ``get_token``.
     """
     target = f"/v1/tokens/{quote(name, safe='')}/refresh"
-    return _token(path, request_json(path, target, method="POST", timeout=DEFAULT_WAIT + TIMEOUT_MARGIN))
+    return _token(daemon, request_json(daemon, target, method="POST", timeout=DEFAULT_WAIT + TIMEOUT_MARGIN))
 
 
-def _token(path: Path, body: dict[str, Any]) -> Token:
+def _token(daemon: Daemon, body: dict[str, Any]) -> Token:
     confirmation = body.get("cnf")
     try:
         return Token(
@@ -89,7 +105,7 @@ def _token(path: Path, body: dict[str, Any]) -> Token:
             thumbprint=confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None,
         )
     except (KeyError, TypeError, ValueError):
-        raise _not_a_broker(path) from None
+        raise _not_a_broker(daemon) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +136,14 @@ class Status:
     restart: tuple[str, ...] = ()
 
 
-def get_status(path: Path) -> Status:
+def get_status(daemon: Daemon) -> Status:
     """
-    Ask the daemon at *path* for its readiness and for the states of the tokens.
+    Ask the daemon at *daemon* for its readiness and for the states of the tokens.
 
     Raises LocalError when the daemon cannot be reached, RemoteError when it says no.
     """
-    listed = request_json(path, "/v1/tokens", timeout=TIMEOUT_MARGIN)
-    status, raw = _ask(path, "GET", "/readyz", TIMEOUT_MARGIN)
+    listed = request_json(daemon, "/v1/tokens", timeout=TIMEOUT_MARGIN)
+    status, raw = _ask(daemon, "GET", "/readyz", TIMEOUT_MARGIN)
     try:
         readiness = json.loads(raw)
         known = readiness["tokens"]
@@ -138,7 +154,7 @@ def get_status(path: Path) -> Status:
             restart=tuple(str(name) for name in readiness.get("restart", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise _not_a_broker(path) from None
+        raise _not_a_broker(daemon) from None
 
 
 def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenState:
@@ -159,15 +175,15 @@ def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenStat
     )
 
 
-def request_json(path: Path, target: str, *, timeout: float, method: str = "GET") -> dict[str, Any]:
+def request_json(daemon: Daemon, target: str, *, timeout: float, method: str = "GET") -> dict[str, Any]:
     """Ask for *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
-    status, raw = _ask(path, method, target, timeout)
+    status, raw = _ask(daemon, method, target, timeout)
     try:
         body = json.loads(raw)
     except ValueError as error:
-        raise _not_a_broker(path) from error
+        raise _not_a_broker(daemon) from error
     if not isinstance(body, dict):
-        raise _not_a_broker(path)
+        raise _not_a_broker(daemon)
     if status != http.client.OK:
         raise RemoteError(
             str(body.get("error", "server_error")),
@@ -180,34 +196,53 @@ def request_json(path: Path, target: str, *, timeout: float, method: str = "GET"
     return body
 
 
-def _ask(path: Path, method: str, target: str, timeout: float) -> tuple[int, bytes]:
-    connection = UnixConnection(path, timeout)
+def _ask(daemon: Daemon, method: str, target: str, timeout: float) -> tuple[int, bytes]:
+    secret = {} if isinstance(daemon, Path) else {"Authorization": f"Bearer {_secret(daemon)}"}
+    connection = _connection(daemon, timeout)
     try:
-        connection.request(method, target, headers={"Accept": "application/json"})
+        connection.request(method, target, headers={"Accept": "application/json", **secret})
         answer = connection.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
     except FileNotFoundError as error:
         raise LocalError(
             "daemon_unreachable",
-            f"there is no socket at {path}",
+            f"there is no socket at {daemon}",
             hint="start the daemon: token-broker run --config FILE; "
             "or name its socket with --socket or TOKEN_BROKER_SOCKET",
         ) from error
     except ConnectionRefusedError as error:
         raise LocalError(
-            "daemon_unreachable", f"nobody listens at {path}", hint="start it: token-broker run --config FILE"
+            "daemon_unreachable", f"nobody listens at {daemon}", hint="start it: token-broker run --config FILE"
         ) from error
     except PermissionError as error:
         raise LocalError(
-            "daemon_unreachable", f"not allowed to open {path}", hint="the listener's mode and group decide who may"
+            "daemon_unreachable", f"not allowed to open {daemon}", hint="the listener's mode and group decide who may"
         ) from error
     except TimeoutError as error:
-        raise LocalError("daemon_silent", f"no answer from {path} in time") from error
+        raise LocalError("daemon_silent", f"no answer from {daemon} in time") from error
     except (OSError, http.client.HTTPException) as error:
-        raise LocalError("daemon_unreachable", f"the connection to {path} failed") from error
+        raise LocalError("daemon_unreachable", f"the connection to {daemon} failed") from error
     finally:
         connection.close()
 
 
-def _not_a_broker(path: Path) -> LocalError:
-    return LocalError("not_a_broker", f"what answers at {path} is not a token broker")
+def _connection(daemon: Daemon, timeout: float) -> http.client.HTTPConnection:
+    if isinstance(daemon, Path):
+        return UnixConnection(daemon, timeout)
+    return http.client.HTTPConnection(daemon.host, daemon.port, timeout=timeout)
+
+
+def _secret(daemon: Address) -> str:
+    """Read the secret anew for each request: it is another one after each start of the daemon."""
+    try:
+        secret = daemon.secret_file.read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        secret = ""
+    if not secret or not secret.isprintable():
+        hint = "TOKEN_BROKER_SECRET_FILE names the secret_file of the listener; is the daemon running, may you read it?"
+        raise LocalError("secret_unreadable", f"there is no secret to be read in {daemon.secret_file}", hint=hint)
+    return secret
+
+
+def _not_a_broker(daemon: Daemon) -> LocalError:
+    return LocalError("not_a_broker", f"what answers at {daemon} is not a token broker")

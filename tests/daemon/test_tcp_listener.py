@@ -209,6 +209,36 @@ def test_the_address_is_refused_where_it_is_in_use_and_its_secret_is_left_alone(
         assert call(port, secret=before).status == 200
 
 
+def test_the_commands_call_an_address_too(sandbox: SandboxProcess):
+    """With its secret file; without, or with a file that holds another, they say what to do."""
+    port = free_port()
+    with broker_process(sandbox, config=config_of(sandbox, port), name="commands") as broker:
+        path = broker.config.parent / "tcp.secret"
+        (broker.config.parent / "wrong").write_text("w" * 43)
+
+        def command(*arguments: str, secret_file: Path | None = path) -> subprocess.CompletedProcess[str]:
+            variables = {"TOKEN_BROKER_SOCKET": f"http://127.0.0.1:{port}"}
+            variables |= {} if secret_file is None else {"TOKEN_BROKER_SECRET_FILE": str(secret_file)}
+            return subprocess.run(
+                [sys.executable, "-m", "broker", *arguments],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+                env={**os.environ, **variables},
+            )
+
+        served, status = command("token", "demo"), command("status")
+        unnamed, wrong = (command("token", "demo", secret_file=file) for file in (None, path.with_name("wrong")))
+
+    assert (served.returncode, status.returncode) == (0, 0), served.stderr + status.stderr
+    assert served.stdout.strip()
+    assert "demo" in status.stdout
+    assert (unnamed.returncode, wrong.returncode) == (1, 1)
+    assert "[secret_unreadable]" in unnamed.stderr
+    assert "[invalid_token]" in wrong.stderr
+
+
 def test_sixty_four_callers_at_once_are_served_and_drained(sandbox: SandboxProcess):
     """And an idle connection does not hold up the stop."""
     port = free_port()

@@ -11,6 +11,7 @@ from broker.cli.environment import (
     environment,
     socket_path,
 )
+from broker.cli.local_client import Address
 from broker.errors import LocalError
 
 
@@ -36,11 +37,40 @@ def test_without_anything_the_socket_is_the_usual_one_and_a_configuration_is_mis
     assert caught.value.code == "configuration_missing"
 
 
-@pytest.mark.parametrize("address", ["http://localhost", "tcp://127.0.0.1:80", "unix://relative"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://localhost",
+        "http://localhost:8181",
+        "http://10.0.0.1:8181",
+        "https://127.0.0.1:8181",
+        "http://127.0.0.1",
+        "http://127.0.0.1:8181/x",
+        "http://user@127.0.0.1:8181",
+        "tcp://127.0.0.1:80",
+        "unix://relative",
+    ],
+)
 def test_other_kinds_of_address_are_refused(address: str):
-    """Only Unix sockets are spoken."""
-    with pytest.raises(LocalError):
+    """Unix sockets are spoken, and http to a loopback address itself."""
+    with pytest.raises(LocalError) as caught:
+        socket_path(address, {"TOKEN_BROKER_SECRET_FILE": "/s"})
+
+    assert caught.value.code == "socket_invalid"
+
+
+@pytest.mark.parametrize(("address", "host"), [("http://127.0.0.1:8181", "127.0.0.1"), ("http://[::1]:8181/", "::1")])
+def test_a_loopback_address_comes_with_a_secret_file(address: str, host: str):
+    """The path of the file is in the environment, never the secret."""
+    variables = {"TOKEN_BROKER_SOCKET": address, "TOKEN_BROKER_SECRET_FILE": "/run/secret"}
+
+    found = socket_path(None, variables)
+
+    assert found == Address(host=host, port=8181, secret_file=Path("/run/secret"))
+    assert str(found) == address.rstrip("/")
+    with pytest.raises(LocalError) as caught:
         socket_path(address, {})
+    assert caught.value.code == "secret_unreadable"
 
 
 def test_the_environment_is_the_process_s():

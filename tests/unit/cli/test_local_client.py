@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.local_client import get_token
+from broker.cli.local_client import Address, get_token
 from broker.errors import LocalError, RemoteError
 from tests.unit.cli.canned import TOKEN, answer, canned
 
@@ -84,7 +84,7 @@ def test_a_socket_that_may_not_be_opened_says_so(tmp_path: Path):
     script = """
 import os, sys
 from pathlib import Path
-from broker.cli.local_client import get_token
+from broker.cli.local_client import Address, get_token
 if os.geteuid() == 0:
     os.setgid(65533)
     os.setuid(65533)  # nothing is imported after this: the interpreter may lie where only root can read
@@ -100,3 +100,29 @@ get_token(Path(sys.argv[1]), "a")
         )
 
     assert "not allowed to open" in result.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"a\nb", b"\xff" * 43])
+def test_a_secret_that_cannot_be_read_is_told_before_anybody_is_called(tmp_path: Path, content: bytes | None):
+    """There is no daemon at that port at all."""
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    daemon = Address(host="127.0.0.1", port=1, secret_file=tmp_path / "secret")
+
+    with pytest.raises(LocalError) as caught:
+        get_token(daemon, "a")
+
+    assert caught.value.code == "secret_unreadable"
+    assert str(tmp_path / "secret") in caught.value.message
+
+
+def test_an_address_where_nobody_listens_is_told(tmp_path: Path):
+    """As a socket is; the secret is not in the message."""
+    (tmp_path / "secret").write_text("S" * 43)
+
+    with pytest.raises(LocalError) as caught:
+        get_token(Address(host="127.0.0.1", port=1, secret_file=tmp_path / "secret"), "a")
+
+    assert caught.value.code == "daemon_unreachable"
+    assert "http://127.0.0.1:1" in caught.value.message
+    assert "SSS" not in str(caught.value)
