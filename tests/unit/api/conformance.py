@@ -87,5 +87,6 @@ def check_exchange(
         check_answer(document, at[method.decode()], method.decode(), status, headers, body)
         return
     assert status >= 400
-    check_body(document, document["components"]["schemas"]["Error"], body)
+    if method != b"HEAD":  # which is answered without the body that it is told the length of
+        check_body(document, document["components"]["schemas"]["Error"], body)
     assert status != 405 or sorted(headers["allow"].split(", ")) == sorted(at)

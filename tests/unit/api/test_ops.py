@@ -16,6 +16,7 @@ from broker.errors import LocalError
 from broker.events import ListenerOpened, RequestAnswered, RequestRefused
 from broker.tokens.serving import TokenState, TokenStatus
 from tests.fakes import Dice, Events, LoopClock
+from tests.unit.api.conformance import check_exchange
 from tests.unit.api.world import Client, FakeTokens, Received, parse, request, serving
 
 pytestmark = pytest.mark.real_time
@@ -41,7 +42,9 @@ class Ops:
     async def exchange(self, raw: bytes) -> Received:
         async with self.connect() as client:
             client.send(raw)
-            return parse(await client.rest())
+            answer = parse(await client.rest())
+        check_exchange(raw, answer.status, answer.headers, answer.body, OPS_ROUTES)
+        return answer
 
     async def get(self, target: str, *headers: str) -> Received:
         return await self.exchange(request(target, *headers))
