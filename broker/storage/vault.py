@@ -101,17 +101,18 @@ class Vault:
     def hold_reserve(self) -> None:
         """See to it that the next commit succeeds even if the disk becomes full. Raises ``store_unavailable``."""
         try:
-            self._reserve.hold()
+            try:
+                self._reserve.hold()
+            except OSError:
+                self._shorten_log()  # it may be what takes the space
+                self._reserve.hold()
         except OSError as error:
             raise unavailable(self._place.directory, error) from error
 
     def tidy(self) -> None:
         """Write the log into the file if it has become large; what goes wrong there concerns the next commit."""
-        if self._database is not None and self._file.log_bytes() > MAX_LOG_BYTES:
-            try:
-                self._database.checkpoint()
-            except sqlite3.Error as error:
-                self._leave_if_lost(error)
+        if self._file.log_bytes() > MAX_LOG_BYTES:
+            self._shorten_log()
 
     def rekey(self, sealer: Sealer) -> None:
         """Seal everything with another key. Raises LocalError ``store_unavailable``: one of the keys is good."""
@@ -183,6 +184,13 @@ class Vault:
             self.happened.append(StoreRolledBack(counter=self._ledger.counter, anchor=mark.counter if mark else None))
 
     # --- writing ---
+
+    def _shorten_log(self) -> None:
+        if self._database is not None:
+            try:
+                self._database.checkpoint()
+            except sqlite3.Error as error:
+                self._leave_if_lost(error)
 
     def _persist(self, step: Step) -> None:
         if self._database is not None:

@@ -14,7 +14,7 @@ import pytest
 from broker.errors import LocalError
 from broker.events import StoreMovedAside, StoreRecordSuspect, StoreRolledBack
 from broker.storage.database import Database, read_image, write_fresh
-from broker.storage.files import StoreFile
+from broker.storage.files import Reserve, StoreFile
 from broker.storage.ledger import Step
 from broker.storage.values import Contents, Image
 from broker.storage.vault import Disk, Place, Vault, open_vault
@@ -387,6 +387,27 @@ def test_a_reserve_that_cannot_be_held_says_so(tmp_path: Path):
     vault._reserve._held = False
 
     assert refused(vault.hold_reserve) == "store_unavailable"
+    vault.close()
+
+
+def test_the_log_gives_way_to_the_reserve(tmp_path: Path):
+    """On a disk that is nearly full the log may have what is missing."""
+    where = place(tmp_path / "state")
+    write(where)
+    vault = open_vault(where)
+    vault.commit([put("grant/a", "1")])
+    log = where.directory / "store.1.db-wal"
+    sizes = []
+
+    def scarce(descriptor: int, at: int, length: int) -> None:
+        sizes.append(log.stat().st_size)
+        if sizes[-1] > 0:
+            raise OSError(28, "No space left on device")
+
+    vault._reserve = Reserve(where.directory, allocate=scarce)
+    vault.hold_reserve()
+
+    assert sizes[0] > sizes[1] == 0
     vault.close()
 
 
