@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ PAUSE = 0.02
 
 @dataclass
 class Waits:
-    """What calls came to: seconds that each took, and how many of them got no token."""
+    """What calls came to: seconds that each took, how many of them got no token, and what those got instead."""
 
     seconds: list[float] = field(default_factory=list)
     unserved: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
 
 
 class Caller:
@@ -66,7 +68,9 @@ class Caller:
         answer = receive(connection)
         waits = self._waits
         waits.seconds.append(time.monotonic() - begun)
-        waits.unserved += not answer.startswith(b"HTTP/1.1 200 ")
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            waits.unserved += 1
+            waits.answers[answer.partition(b"\r\n\r\n")[2].decode()] += 1
 
 
 def receive(connection: socket.socket) -> bytes:

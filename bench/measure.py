@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 WINDOW = 1.0
@@ -17,7 +17,8 @@ class Phase:
     One phase of a run; times in seconds, memory in MB (10^6 bytes), waits of callers in milliseconds.
 
     *most_in_a_second* is that of the issuer that had most, in any window of a second. *processor* is the time that
-    the broker used. *answers* counts the calls of a caller, *unserved* those that got no token.
+    the broker used. *answers* counts the calls of a caller, *unserved* those that got no token; *instead* is what
+    these got.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Phase:
     answers: int
     unserved: int
     waits: tuple[float, float, float]
+    instead: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def per_second(self) -> float:

@@ -7,6 +7,7 @@ Everything of a run is in one directory; processes are ended by whoever started 
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import signal
@@ -23,6 +24,7 @@ from pathlib import Path
 from broker.sandbox.authority import issue_client, issue_server, make_authority, moment
 from broker.sandbox.jose import SigningAlg, generate_private_key_pem
 from broker.sandbox.layout import write_credential, write_private, write_public
+from broker.tokens.limiter import MADE_UP, SLACK
 
 PATIENCE = 60.0
 """Seconds that something may take on a busy machine beyond what the rate makes it take."""
@@ -56,6 +58,17 @@ class Load:
     lifetime: int = 60
     delay: float = 0.01
     secrets: bool = False
+
+    @property
+    def allowed(self) -> int:
+        """
+        How many requests may reach an issuer in any second: no more than *rate* unless it is small.
+
+        As many may start as the broker's limiter lets start, and those that were under way before may arrive
+        together with them, where the network or the server stalled.
+        """
+        starts = math.floor(self.rate * (1 + MADE_UP) / (1 + SLACK)) + 1
+        return max(self.rate, starts + self.concurrent)
 
     def names(self) -> tuple[str, ...]:
         """Name the tokens."""

@@ -145,7 +145,7 @@ class Run:
             seconds=mark.end - mark.begin,
             requests=sum(mark.begin < time <= mark.end for issuer in issuers for time in issuer),
             most_in_a_second=most_of_any(issuers, mark.begin, mark.end),
-            allowed=self.load.rate,
+            allowed=self.load.allowed,
             memory=mark.memory,
             processor=mark.processor,
             refreshed=mark.counts["token_refreshed"],
@@ -153,6 +153,7 @@ class Run:
             expired=mark.counts["token_expired"],
             answers=len(mark.waits.seconds),
             unserved=mark.waits.unserved,
+            instead=dict(mark.waits.answers),
             waits=quantiles([1_000 * seconds for seconds in mark.waits.seconds]),
         )
 
