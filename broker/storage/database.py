@@ -30,6 +30,13 @@ MAX_LOG_BYTES = 4 * 1024 * 1024
 MAX_PROBES = 200_000
 """Rows that are tried one by one between two damaged places: ten times what a large store has."""
 
+VERSIONS_AT = 18
+WITH_LOG = b"\x02\x02"
+"""
+Where and how a database says that it has a write-ahead log (SQLite's file format, section 1.3.3). Written by us, so
+that SQLite need not do it in a file that counts, with a journal that would be one more file to look after.
+"""
+
 SCHEMA = (
     "CREATE TABLE identity (id INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT",
     "CREATE TABLE listing (bucket INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT",
@@ -175,15 +182,19 @@ def _row(row: tuple[Any, ...]) -> Row:
 
 def write_fresh(file: StoreFile, contents: Contents) -> None:
     """Write *file* as a whole, synced and then renamed to its name. Raises OSError, sqlite3.Error."""
-    with coming(file) as path, closing(_connect(path)) as connection:
-        # No journal and no syncs of SQLite's: nobody sees the file before it is complete and synced.
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        for statement in SCHEMA:
-            connection.execute(statement)
-        _fill(connection, contents)
-        connection.execute("COMMIT")
+    with coming(file) as path:
+        with closing(_connect(path)) as connection:
+            # No journal and no syncs of SQLite's: nobody sees the file before it is complete and synced.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("BEGIN")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            _fill(connection, contents)
+            connection.execute("COMMIT")
+        with path.open("r+b") as new:
+            new.seek(VERSIONS_AT)
+            new.write(WITH_LOG)
 
 
 def _fill(connection: sqlite3.Connection, contents: Contents) -> None:

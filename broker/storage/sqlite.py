@@ -100,10 +100,12 @@ class SqliteStore:
     async def accept(self) -> None:
         """Take the store as it is for the newest. Raises LocalError ``store_anchor_failed``."""
         await self._ordered(work=Vault.accept)
+        await self._ordered(changes=())
 
     async def rekey(self, sealer: Sealer) -> None:
         """Seal everything with another key. Raises LocalError ``store_unavailable``."""
         await self._ordered(work=lambda vault: vault.rekey(sealer))
+        await self._ordered(changes=())
 
     async def close(self) -> None:
         """Finish what was begun and let go of the file."""
@@ -125,9 +127,10 @@ class SqliteStore:
             self._tell()
             self._note(error.reason)
             raise
-        self._proved_until = begun + PROOF_SECONDS
         self._tell()
-        self._note(ANCHOR if self._vault.anchor_behind else None)
+        if work is None:  # a transaction was synced
+            self._proved_until = begun + PROOF_SECONDS
+            self._note(ANCHOR if self._vault.anchor_behind else None)
 
     def _tell(self) -> None:
         """Emit what has happened in the vault since."""

@@ -91,6 +91,21 @@ def test_settings_that_the_store_relies_on(tmp_path: Path):
     }
 
 
+def test_a_new_file_has_a_log_from_the_start(tmp_path: Path):
+    """Opening it to write changes nothing in it, and needs no journal."""
+    file = fresh(tmp_path, ledger(), put("grant/a", "1"))
+    before = file.path.read_bytes()
+
+    database = Database(file)
+    during = {path.name for path in tmp_path.iterdir()}
+    unchanged = file.path.read_bytes() == before
+    database.close()
+
+    assert unchanged
+    assert during <= {"store.1.db", "store.1.db-wal"}
+    assert read_image(file).whole
+
+
 def test_reading_changes_nothing(tmp_path: Path):
     """Neither a good file with a log, as a crash leaves it, nor a damaged one."""
     known = ledger()
