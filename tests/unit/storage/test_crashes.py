@@ -216,6 +216,44 @@ def test_after_a_failed_sync_no_descriptor_is_synced_again(store: Store, tmp_pat
     assert not [line for line in later if "store.1.db" in line]
 
 
+@needs_strace
+@pytest.mark.parametrize("inject", [(), ("fdatasync:error=EIO:when=6",)], ids=["a good disk", "one that fails a sync"])
+def test_nothing_is_acknowledged_before_it_is_synced(store: Store, inject: tuple[str, ...]):
+    """Not even a name in the directory: a machine that loses its power loses what the kernel still had to write."""
+    trace = store.directory.with_name("trace")
+    options = [part for item in inject for part in ("-e", f"inject={item}")]
+    calls = "trace=pwrite64,write,ftruncate,rename,fsync,fdatasync"
+    command = [*STRACE, "-y", "-o", str(trace), "-e", calls, *options]
+    program = [sys.executable, "-m", "tests.unit.storage.crashing", str(store.directory), "40"]
+
+    subprocess.run([*command, *program], cwd=ROOT, capture_output=True, check=True, timeout=60)
+
+    unsynced: set[str] = set()
+    acknowledged = 0
+    for line in trace.read_text().splitlines():
+        call, path = _call_on(line, store.directory)
+        if call in {"pwrite64", "write", "ftruncate"} and path:
+            unsynced.add(path)
+        elif call == "rename" and path:
+            unsynced.discard(path)
+            unsynced.add(str(store.directory))
+        elif call in {"fsync", "fdatasync"} and path and "EIO" not in line:
+            unsynced.discard(path)
+        elif "EIO" in line:
+            unsynced.clear()  # that file is given up: what counts from here on is the new one
+        elif call == "write" and "acknowledged" in line:
+            acknowledged += 1
+            assert unsynced == set(), line
+    assert acknowledged == 40
+
+
+def _call_on(line: str, directory: Path) -> tuple[str, str | None]:
+    """Give the system call of a line and the file in *directory* that it concerns, if there is one."""
+    call = re.search(r"^\d+ +(\w+)\(", line)
+    path = re.search(rf'[<"]({re.escape(str(directory))}(?:/[^>"]*)?)[>"]', line)
+    return call[1] if call else "", path[1] if path else None
+
+
 def test_a_file_that_may_not_grow_is_refused_and_goes_on_afterwards(store: Store):
     """As with a quota: nothing is acknowledged meanwhile, and nothing lost."""
     store.run()
