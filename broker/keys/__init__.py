@@ -1,10 +1,10 @@
 """
 Private keys and certificates: read, checked, and put to use. A private key never leaves this package.
 
-What leaves it: finished SSL contexts (``identity``, ``tls``), signatures and public keys (``signer``),
-thumbprints and dates. No function returns a private key, its file's bytes or a passphrase to another
-package, with two exceptions: ``files.read_private`` reads any file that must be secret, and whoever calls it
-owns what comes back; ``client_secrets`` gives what has to go over the wire as it is.
+What leaves it: finished SSL contexts (``identity``, ``tls``), signatures and public keys (``signer``), sealed
+records (``sealing``), thumbprints and dates. No function returns a private key, its file's bytes or a passphrase
+to another package, with two exceptions: ``files.read_private`` reads any file that must be secret, and whoever
+calls it owns what comes back; ``client_secrets`` gives what has to go over the wire as it is.
 
 Laws of this package. Files are read only through ``files``, so that every one is held to the same rules
 (rules.md R8). What was checked is what is used: a file is opened once and parsed once, and OpenSSL is given
