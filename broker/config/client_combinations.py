@@ -6,6 +6,7 @@ A key that would have no effect is refused like one that is missing: whoever wro
 
 from __future__ import annotations
 
+from broker.config.consent_combinations import signs_requests
 from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import ClientSection, GrantType, SigningAlg
@@ -31,7 +32,7 @@ _REFUSED_METHODS = SECRET_METHODS | {ClientAuthMethod.NONE}
 
 def check_client(name: str, client: ClientSection, document: Document, findings: Findings) -> None:
     """Report what does not go together in ``[client.NAME]``, and with its issuer, keys and tokens."""
-    _check_signing_keys(name, client, findings)
+    _check_signing_keys(name, client, document, findings)
     _check_secret(name, client, findings)
     _check_encoding(name, client, document, findings)
     _check_certificate(name, client, findings)
@@ -39,18 +40,21 @@ def check_client(name: str, client: ClientSection, document: Document, findings:
     _check_grants(name, client, document, findings)
 
 
-def _check_signing_keys(name: str, client: ClientSection, findings: Findings) -> None:
+def _check_signing_keys(name: str, client: ClientSection, document: Document, findings: Findings) -> None:
     at, method = place("client", name, "signing_keys"), client.client_auth_method
-    if method is not ClientAuthMethod.PRIVATE_KEY_JWT:
-        if client.signing_keys:
-            hint = 'remove it, or write client_auth_method = "private_key_jwt"'
-            findings.add(at, f"has no effect: {method} signs nothing", hint)
-    elif not client.signing_keys:
-        findings.add(
-            at, "is missing: private_key_jwt signs with a key", 'add signing_keys = ["NAME"] and a section [key.NAME]'
-        )
-    elif len(client.signing_keys) > 1:
+    signs = signs_requests(name, client, document)
+    if len(client.signing_keys) > 1:
         findings.add(at, "names more than one key", "name the one that signs; overlapping keys are not supported yet")
+    elif method is ClientAuthMethod.PRIVATE_KEY_JWT:
+        if not client.signing_keys:
+            hint = 'add signing_keys = ["NAME"] and a section [key.NAME]'
+            findings.add(at, "is missing: private_key_jwt signs with a key", hint)
+    elif signs and not client.signing_keys:
+        hint = 'add signing_keys = ["NAME"] and a section [key.NAME]'
+        findings.add(at, "is missing: the authorization request is a signed object", hint)
+    elif signs is False and client.signing_keys:
+        hint = 'remove it, or write client_auth_method = "private_key_jwt"'
+        findings.add(at, f"has no effect: {method} signs nothing", hint)
 
 
 def _check_secret(name: str, client: ClientSection, findings: Findings) -> None:
@@ -108,6 +112,7 @@ def _check_profile(name: str, client: ClientSection, document: Document, finding
             f'"none" {refused}',
             'write sender_constraint = "certificate"; only oidc and oauth2 admit bearer tokens',
         )
+    _check_algs(name, client, _REFUSED_ALGS[issuer.profile], refused, findings)
     for index, key_name in enumerate(client.signing_keys):
         key = document.keys.get(key_name)
         if key is not None and key.alg in _REFUSED_ALGS[issuer.profile]:
@@ -115,6 +120,18 @@ def _check_profile(name: str, client: ClientSection, document: Document, finding
                 place("client", name, "signing_keys", index),
                 f'key "{key_name}" has alg {key.alg}, which {refused}',
                 "use PS256 or ES256, and register it with the server",
+            )
+
+
+def _check_algs(
+    name: str, client: ClientSection, algs: frozenset[SigningAlg], refused: str, findings: Findings
+) -> None:
+    """Refuse algorithms of the server that its profile does not allow either."""
+    for key in ("id_token_signed_response_alg", "authorization_signed_response_alg"):
+        alg: SigningAlg | None = getattr(client, key)
+        if alg is not None and alg in algs:
+            findings.add(
+                place("client", name, key), f'"{alg}" {refused}', "have PS256 or ES256 registered, and write that"
             )
 
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from broker.config.client_combinations import check_client
+from broker.config.consent_combinations import check_consents
 from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
@@ -22,7 +23,7 @@ from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.metadata import check_issuer
 from broker.tokens.spec import Refresh
 
-_OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience"})
+_OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience", "authorization_details"})
 """Reserved form fields that a token section has keys for."""
 
 _TO_ASK = 'add [listener.NAME] with path = "/run/token-broker/api.sock"'
@@ -38,6 +39,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
         _check_issuer(name, issuer, findings)
     for name, client in document.clients.items():
         check_client(name, client, document, findings)
+    check_consents(document, findings)
     _check_parameters(document, findings)
     _check_required(document, findings)
     check_listeners(document, base, findings)

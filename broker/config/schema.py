@@ -22,6 +22,7 @@ from broker.config.values import (
     EndpointHost,
     FormValue,
     HostHeader,
+    JsonTable,
     KeyId,
     Listen,
     LoopbackAddress,
@@ -29,15 +30,27 @@ from broker.config.values import (
     ParameterName,
     PathText,
     ProxyUrl,
+    RedirectUri,
     RefersTo,
+    RequestObjectTyp,
     ResourceUri,
     ScopeToken,
     Visible,
     between,
 )
-from broker.oauth.client import ClientAuthMethod, ClientSecretEncoding, Discovery, Profile, SenderConstraint
-from broker.policy.rules import Action
-from broker.tokens.spec import Refresh
+from broker.oauth.client import (
+    ClientAuthMethod,
+    ClientSecretEncoding,
+    Discovery,
+    Parameters,
+    Profile,
+    RefreshRotation,
+    RequestObjectUse,
+    ResponseMode,
+    SenderConstraint,
+)
+from broker.policy.rules import Action, GrantsOf
+from broker.tokens.spec import Grants, OnGrantLost, Refresh
 
 MAX_LIFETIME_SECONDS = 86_400
 """A day: no access token whose lifetime has to be guessed should be trusted for longer."""
@@ -60,6 +73,17 @@ class GrantType(StrEnum):
     """How a token is obtained (RFC 6749 section 1.3)."""
 
     CLIENT_CREDENTIALS = "client_credentials"
+    """For the client itself (section 4.4): nobody is asked."""
+    AUTHORIZATION_CODE = "authorization_code"
+    """For a person who consents in a browser (section 4.1); kept fresh with a refresh token (section 6)."""
+
+
+class Prompt(StrEnum):
+    """What a person is asked even where the server would not (OpenID Connect Core section 3.1.2.1)."""
+
+    LOGIN = "login"
+    CONSENT = "consent"
+    SELECT_ACCOUNT = "select_account"
 
 
 @attrs.frozen(kw_only=True)
@@ -162,6 +186,8 @@ class IssuerSection:
     """Accepts a server that says it is a sandbox."""
     allow_insecure_loopback: bool = False
     """Accepts http, on a loopback address only."""
+    refresh_rotation: RefreshRotation | None = None
+    """What it does with used refresh tokens. Without it: ``grace`` under ``fapi2``, else ``observe``."""
     max_concurrent_requests: Annotated[int, between(1, 16)] = 8
     """How many token requests run at a time."""
     max_requests_per_second: Annotated[int, between(1, 1_000)] = 20
@@ -214,6 +240,22 @@ class ClientSection:
     """The name of the ``[certificate.NAME]`` that its connections present."""
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
     """What its tokens are bound to: ``none`` gives bearer tokens, which work for whoever finds one."""
+    redirect_uris: tuple[RedirectUri, ...] = ()
+    """Where people come back to, as registered. One on a loopback address stands for any port."""
+    response_mode: ResponseMode = ResponseMode.QUERY
+    """How the answer comes back with them: in the URL, as a form, or in the URL and signed (``jwt``, JARM)."""
+    request_object: RequestObjectUse = RequestObjectUse.AUTO
+    """When the authorization request is a signed object (RFC 9101); ``auto``: where server or profile demand it."""
+    request_object_typ: RequestObjectTyp = "oauth-authz-req+jwt"
+    """The ``typ`` of request objects, for old servers; empty: none."""
+    id_token_signed_response_alg: SigningAlg | None = None
+    """How ID tokens are signed, as registered. Without it PS256 under the FAPI profiles, else RS256."""
+    authorization_signed_response_alg: SigningAlg | None = None
+    """How answers are signed (``response_mode = "jwt"``), as registered. Without it as for ID tokens."""
+    front_channel_params: Parameters = Parameters.NONE
+    """``scope`` repeats scope and response_type in the URL of a pushed request, for servers that want them there."""
+    scope_on_token: bool = False
+    """Repeats scope when a code is redeemed, for servers that want it there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -238,6 +280,28 @@ class TokenSection:
     """True makes readiness depend on it."""
     default_lifetime_seconds: Annotated[int, between(1, MAX_LIFETIME_SECONDS)] = DEFAULT_LIFETIME_SECONDS
     """How long it is trusted where the server does not say ``expires_in``."""
+    grants: Grants = Grants.ONE
+    """Whether one person consents for everybody who uses the token, or each has a grant of their own."""
+    authorization_details: tuple[JsonTable, ...] = ()
+    """What is asked for in detail (RFC 9396). A string like ``{account}`` is filled by whoever starts the consent."""
+    claims: JsonTable | None = None
+    """Claims that are asked for one by one (OpenID Connect Core section 5.5); ``{}`` where the standard has null."""
+    acr_values: tuple[ScopeToken, ...] = ()
+    """How the person should log in: authentication context classes, the best first."""
+    acr_required: bool = False
+    """True refuses an ID token that names none of these."""
+    prompt: tuple[Prompt, ...] = ()
+    """What the person is asked in any case."""
+    max_age_seconds: Annotated[int, between(0, 31_536_000)] | None = None
+    """How long ago the person may have logged in; it is checked in the ID token."""
+    keepalive_seconds: Annotated[int, between(60, 31_536_000)] = 86_400
+    """How often a grant on demand is refreshed that nobody uses, so that it does not die."""
+    consent_lifetime_seconds: Annotated[int, between(60, 315_360_000)] | None = None
+    """How long a consent holds where that is known: it is warned about ahead of its end."""
+    on_grant_lost: OnGrantLost = OnGrantLost.STOP
+    """What becomes of the access token when the server has ended its grant."""
+    userinfo: bool = False
+    """True looks the person up at the userinfo endpoint once; the two have to be the same."""
 
 
 @attrs.frozen(kw_only=True)
@@ -268,6 +332,8 @@ class WorkloadSection:
     """Its groups, primary or supplementary, by name or number; empty: any."""
     tokens: tuple[Annotated[str, RefersTo("token")], ...]
     """The names of the tokens it may use."""
+    grants: GrantsOf = GrantsOf.ALL
+    """Whose grants of these: everybody's, or those alone that it started."""
     may: tuple[Action, ...] = (Action.GET,)
     """What it may do with them."""
 

@@ -7,9 +7,11 @@ file that the configuration names is opened: ``check --syntax`` works where none
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from broker.config.accounts import Accounts
 from broker.config.names import place, shown
@@ -19,11 +21,13 @@ from broker.config.schema import (
     CertificateSection,
     ClientSection,
     DaemonSection,
+    GrantType,
     IssuerSection,
     KeySection,
     ListenerSection,
     OpsSection,
     SecretReference,
+    SigningAlg,
     StoreSection,
     TokenSection,
     WorkloadSection,
@@ -41,10 +45,10 @@ from broker.config.settings import (
     TcpListenerSettings,
 )
 from broker.config.structure import Document
-from broker.config.values import split_listen, split_loopback
-from broker.oauth.client import AssertionAudience, Client, Issuer
+from broker.config.values import redirect_place, split_listen, split_loopback
+from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation
 from broker.policy.rules import Workload
-from broker.tokens.spec import TokenSpec
+from broker.tokens.spec import Consent, TokenSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
         assertion_audience=AssertionAudience(section.assertion_audience),
         sandbox=section.sandbox,
         allow_insecure_loopback=section.allow_insecure_loopback,
+        refresh_rotation=section.refresh_rotation or _rotation_of(section.profile),
         max_concurrent_requests=section.max_concurrent_requests,
         max_requests_per_second=section.max_requests_per_second,
     )
@@ -106,6 +111,11 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
         proxy=section.proxy,
         proxy_credentials_file=here.secret_file(section.proxy_credentials, "issuer", name, "proxy_credentials"),
     )
+
+
+def _rotation_of(profile: Profile) -> RefreshRotation:
+    """Give the default (rules.md R2.5): FAPI 2.0 section 5.3.2.1 has used refresh tokens work for a while."""
+    return RefreshRotation.GRACE if profile is Profile.FAPI2 else RefreshRotation.OBSERVE
 
 
 def certificate_settings(name: str, section: CertificateSection, here: Surroundings) -> CertificateSettings:
@@ -133,6 +143,8 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
     """Translate ``[client.NAME]``; the algorithm comes from its signing key."""
     signing_key = section.signing_keys[0] if section.signing_keys else None
     key = document.keys.get(signing_key) if signing_key else None
+    issuer = document.issuers.get(section.issuer)
+    alg = SigningAlg.PS256 if issuer is not None and issuer.profile in FAPI else SigningAlg.RS256
     client = Client(
         name=name,
         issuer=section.issuer,
@@ -142,6 +154,15 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
         presents_certificate=section.certificate is not None,
         signing_alg=key.alg.value if key else None,
         client_secret_encoding=section.client_secret_encoding,
+        redirect_uris=section.redirect_uris,
+        request_object=section.request_object,
+        request_object_typ=section.request_object_typ or None,
+        response_mode=section.response_mode,
+        id_token_signed_response_alg=(section.id_token_signed_response_alg or alg).value,
+        authorization_signed_response_alg=(section.authorization_signed_response_alg or alg).value,
+        front_channel_params=section.front_channel_params,
+        scope_on_token=section.scope_on_token,
+        shares_redirect_uri=_shares_redirect_uri(section, document),
     )
     return ClientSettings(
         client=client,
@@ -151,8 +172,22 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
     )
 
 
+def _shares_redirect_uri(section: ClientSection, document: Document) -> bool:
+    """Say whether people come back to one of its redirect URIs from another issuer, too (rules.md R5)."""
+    ours = document.issuers.get(section.issuer)
+    places = {redirect_place(uri) for uri in section.redirect_uris}
+    return any(
+        redirect_place(uri) in places
+        for other in document.clients.values()
+        if ours is not None and (theirs := document.issuers.get(other.issuer)) is not None
+        if ours.issuer != theirs.issuer
+        for uri in other.redirect_uris
+    )
+
+
 def token_spec(name: str, section: TokenSection) -> TokenSpec:
     """Translate ``[token.NAME]``."""
+    asks = section.grant_type is GrantType.AUTHORIZATION_CODE
     return TokenSpec(
         name=name,
         client=section.client,
@@ -164,7 +199,37 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
         refresh=section.refresh,
         required=section.required,
         default_lifetime=float(section.default_lifetime_seconds),
+        consent=_consent(section) if asks else None,
     )
+
+
+def _consent(section: TokenSection) -> Consent:
+    lifetime = section.consent_lifetime_seconds
+    return Consent(
+        grants=section.grants,
+        authorization_details=_json(section.authorization_details) if section.authorization_details else None,
+        claims=None if section.claims is None else _json(_with_nulls(section.claims)),
+        acr_values=section.acr_values,
+        acr_required=section.acr_required,
+        prompt=tuple(word.value for word in section.prompt),
+        max_age=section.max_age_seconds,
+        lifetime=None if lifetime is None else float(lifetime),
+        keepalive=float(section.keepalive_seconds),
+        on_grant_lost=section.on_grant_lost,
+        userinfo=section.userinfo,
+    )
+
+
+def _with_nulls(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the claims parameter: a claim that is merely asked for is null there, and TOML has no null."""
+    return {
+        place: {name: wanted or None for name, wanted in members.items()} if isinstance(members, dict) else members
+        for place, members in claims.items()
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def listener_settings(
@@ -199,6 +264,7 @@ def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workloa
         uids=frozenset(uid for uid in uids if uid is not None),
         gids=frozenset(gid for gid in gids if gid is not None),
         tokens=frozenset(section.tokens),
+        grants=section.grants,
         may=frozenset(section.may),
     )
 

@@ -9,14 +9,15 @@ applies them.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
-from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, parse_url
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 
 
 class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
@@ -217,6 +218,48 @@ def _check_proxy(value: str) -> None:
         raise Refused("is at a link-local or cloud metadata address, which is never dialed")
 
 
+def _check_redirect_uri(value: str) -> None:
+    hint = 'for example "https://app.example.com/callback", or "http://127.0.0.1/callback" for token-broker login'
+    try:
+        uri = parse_url(value)
+    except NotAnEndpointUrlError:
+        raise Refused("must be an absolute https URI, or http on a loopback address, without fragment", hint) from None
+    if uri.scheme == "https":
+        return
+    if uri.host == "localhost":
+        message = "has the name localhost, which need not be this machine (RFC 8252 section 8.3)"
+        raise Refused(message, "write 127.0.0.1, and have it registered so")
+    if not is_loopback(uri.host):
+        raise Refused("is http, and not on a loopback address: the code would cross a network in the clear", hint)
+
+
+def redirect_place(uri: str) -> str:
+    """Give what two redirect URIs have in common that lead to the same place: on a loopback address any port does."""
+    parsed = parse_url(uri)
+    return urlsplit(uri)._replace(netloc=parsed.host).geturl() if parsed.scheme == "http" else uri
+
+
+def _check_request_object_typ(value: str) -> None:
+    words = ("oauth-authz-req+jwt", "JWT", "")
+    if value not in words:
+        raise Refused('is none of "oauth-authz-req+jwt", "JWT" and ""', 'it is "oauth-authz-req+jwt" in the standard')
+
+
+def _check_json(value: Any) -> None:
+    """Refuse what TOML can say and JSON cannot."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+        elif isinstance(one, float) and not math.isfinite(one):
+            raise Refused("holds a number that JSON does not have")
+        elif not isinstance(one, str | int | float | bool):
+            raise Refused("holds a date or time, which JSON does not have", "write it in quotation marks")
+
+
 def _check_mode(value: str) -> None:
     if not _MODE.fullmatch(value):
         raise Refused("must be three octal digits of permissions", 'for example "0660"')
@@ -269,3 +312,6 @@ Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]
 CredentialName = Annotated[str, Rule(_check_credential)]
 AudienceWord = Annotated[str, Rule(_check_audience_word, example='"issuer"')]
+RedirectUri = Annotated[str, Rule(_check_redirect_uri, example='"https://app.example.com/callback"')]
+RequestObjectTyp = Annotated[str, Rule(_check_request_object_typ)]
+JsonTable = Annotated[Mapping[str, Any], Rule(_check_json)]

@@ -61,6 +61,10 @@ class Profile(StrEnum):
     OAUTH2 = "oauth2"
 
 
+FAPI = frozenset({Profile.FAPI2, Profile.FAPI1_ADVANCED})
+"""The profiles of the OpenID Foundation's FAPI working group."""
+
+
 class Discovery(StrEnum):
     """Where an issuer's metadata is found (DISC-02)."""
 
@@ -153,6 +157,7 @@ class Client:
     The rest is about people: *redirect_uris* are registered ones, *id_token_signed_response_alg* (and the same
     for JARM, *authorization_signed_response_alg*) is pinned, *front_channel_params* and *scope_on_token* are for
     servers that want in the browser's URL, or at the token endpoint, what they were told before.
+    *shares_redirect_uri*: people come back to the same place from another issuer, too (rules.md R5).
     """
 
     name: str
@@ -171,3 +176,4 @@ class Client:
     authorization_signed_response_alg: str = "PS256"
     front_channel_params: Parameters = Parameters.NONE
     scope_on_token: bool = False
+    shares_redirect_uri: bool = False

@@ -28,6 +28,15 @@ class Action(StrEnum):
     EGRESS = "egress"
 
 
+class GrantsOf(StrEnum):
+    """Whose grants of its tokens a workload may use; a value of ``grants``."""
+
+    ALL = "all"
+    """Everybody's."""
+    OWN = "own"
+    """Those that it started itself."""
+
+
 class Denial(StrEnum):
     """Why not: for the audit log and metrics. A caller is told all of them alike."""
 
@@ -46,6 +55,8 @@ class Workload:
     """
     A ``[workload.NAME]`` section: who it is (*listeners*, *uids*, *gids*) and what it *may* do with its *tokens*.
 
+    *grants* says whose grants of these it may use.
+
     The first three restrict together, the values of each are alternatives. An empty one does not restrict;
     a workload that restricts nothing is nobody.
     """
@@ -55,6 +66,7 @@ class Workload:
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
     tokens: frozenset[str] = frozenset()
+    grants: GrantsOf = GrantsOf.ALL
     may: frozenset[Action] = frozenset({Action.GET})
 
     def matches(self, peer: Peer) -> bool:

@@ -20,6 +20,7 @@ from broker.config.schema import (
     NAMED_SECTIONS,
     SINGLE_SECTIONS,
     GrantType,
+    Prompt,
     SecretReference,
     SigningAlg,
 )
@@ -29,12 +30,16 @@ from broker.oauth.client import (
     ClientAuthMethod,
     ClientSecretEncoding,
     Discovery,
+    Parameters,
     Profile,
+    RefreshRotation,
+    RequestObjectUse,
+    ResponseMode,
     SenderConstraint,
 )
 from broker.oauth.jose import SIGNING_ALGS
-from broker.policy.rules import Action
-from broker.tokens.spec import DEFAULT_LIFETIME, TokenSpec
+from broker.policy.rules import Action, GrantsOf
+from broker.tokens.spec import DEFAULT_LIFETIME, Grants, OnGrantLost, Refresh, TokenSpec
 from tests.unit.config.files import EXAMPLE, REFERENCE, FakeAccounts
 
 HEADINGS = {**SINGLE_SECTIONS, **{f"{kind}.NAME": cls for kind, cls in NAMED_SECTIONS.items()}}
@@ -105,6 +110,17 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (ClientAuthMethod, "client.NAME", "client_auth_method"),
         (ClientSecretEncoding, "client.NAME", "client_secret_encoding"),
         (SenderConstraint, "client.NAME", "sender_constraint"),
+        (RefreshRotation, "issuer.NAME", "refresh_rotation"),
+        (ResponseMode, "client.NAME", "response_mode"),
+        (RequestObjectUse, "client.NAME", "request_object"),
+        (SigningAlg, "client.NAME", "id_token_signed_response_alg"),
+        (SigningAlg, "client.NAME", "authorization_signed_response_alg"),
+        (Parameters, "client.NAME", "front_channel_params"),
+        (Grants, "token.NAME", "grants"),
+        (Prompt, "token.NAME", "prompt"),
+        (OnGrantLost, "token.NAME", "on_grant_lost"),
+        (Refresh, "token.NAME", "refresh"),
+        (GrantsOf, "workload.NAME", "grants"),
         (Action, "workload.NAME", "may"),
         (LogLevel, "log", "level"),
         (OnAuditFailure, "audit", "on_failure"),
@@ -127,7 +143,7 @@ def test_ranges_are_documented() -> None:
     }
 
     assert written == {(key, low.replace("_", ""), high.replace("_", "")) for key, low, high in in_schema}
-    assert len(written) == 10
+    assert len(written) == 13
 
 
 def test_each_field_of_the_schema_says_what_it_means() -> None:
@@ -174,7 +190,7 @@ def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
     settings = load_settings(path, credentials_directory=None, accounts=FakeAccounts())
 
     assert settings.warnings == ()
-    assert [token.name for token in settings.tokens] == ["software", "reports"]
+    assert [token.name for token in settings.tokens] == ["software", "reports", "accounts"]
 
 
 @pytest.mark.parametrize(("heading", "cls"), HEADINGS.items())
