@@ -13,12 +13,11 @@ import math
 from dataclasses import replace
 
 from broker.events import Emit, TokenExpired, TokenLapsed
-from broker.oauth.reasons import Reason
 from broker.tokens import state as table
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.reload import Fate, carried
 from broker.tokens.schedule import min_valid_of
-from broker.tokens.serving import Serving, Standing, TokenState, TokenStatus, TokenUnavailableError
+from broker.tokens.serving import Serving, Standing, TokenState, TokenStatus, TokenUnavailableError, unavailable
 from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
 
 MIN_SERVED = 1.0
@@ -26,9 +25,6 @@ MIN_SERVED = 1.0
 
 LAST_MOMENT = 2.0
 """Seconds before a token's end when a caller gets it rather than wait on: time for the answer, and to use it."""
-
-TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
-"""OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5)."""
 
 
 class Keeper:
@@ -186,21 +182,7 @@ class Keeper:
         failure = table.failure_of(self.state)
         now = self._clock.boot()
         due_at = self.state.due_at if isinstance(self.state, table.Missing | table.Idle) else now
-        code, message = "temporarily_unavailable", "there is no valid token now"
-        if (
-            failure is not None
-            and failure.code == Reason.SERVER_REFUSED
-            and failure.server_error not in TEMPORARY_ERRORS
-        ):
-            code, message = "authorization_server_error", "the authorization server refuses the client"
-        return TokenUnavailableError(
-            code,
-            message,
-            retry_after=max(1, math.ceil(due_at - now)),
-            reason=None if failure is None else failure.code,
-            server_error=None if failure is None else failure.server_error,
-            hint=None if failure is None else failure.hint,
-        )
+        return unavailable(failure, retry_in=due_at - now)
 
     def _announce(self, *, news: bool) -> None:
         changed, self._changed = self._changed, None

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 from broker.errors import BrokerError
+from broker.oauth.reasons import Reason
 from broker.tokens.spec import IssuedToken
+from broker.tokens.state import Failure
+
+TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
+"""OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5)."""
 
 
 class TokenState(StrEnum):
@@ -22,6 +28,8 @@ class TokenState(StrEnum):
     """None yet; the first request is under way or about to be."""
     UNAVAILABLE = "unavailable"
     """None, and the last attempt failed."""
+    CONSENT_REQUIRED = "consent_required"
+    """None, and only a person can change that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +102,33 @@ class TokenUnavailableError(BrokerError):
         self.retry_after = retry_after
         self.reason = reason
         self.server_error = server_error
+
+
+class ConsentRequiredError(BrokerError):
+    """Only a person can help: *reason* is an ``EndReason``, or ``no_consent`` where there never was one."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("consent_required", "a person has to consent")
+        self.reason = reason
+
+
+class GrantRequiredError(BrokerError):
+    """The token has a grant for each person: one of them has to be named."""
+
+    def __init__(self) -> None:
+        super().__init__("grant_required", "the token has a grant for each person, and none is named")
+
+
+def unavailable(failure: Failure | None, *, retry_in: float) -> TokenUnavailableError:
+    """Make the error for a token that is not there because of *failure*; the next attempt is in *retry_in* seconds."""
+    code, message = "temporarily_unavailable", "there is no valid token now"
+    if failure is not None and failure.code == Reason.SERVER_REFUSED and failure.server_error not in TEMPORARY_ERRORS:
+        code, message = "authorization_server_error", "the authorization server refuses the client"
+    return TokenUnavailableError(
+        code,
+        message,
+        retry_after=max(1, math.ceil(retry_in)),
+        reason=None if failure is None else failure.code,
+        server_error=None if failure is None else failure.server_error,
+        hint=None if failure is None else failure.hint,
+    )

@@ -75,9 +75,14 @@ def after_client_error(suspicion: Suspicion, *, now: float) -> Suspicion:
     return replace(suspicion, probe_at=now + PROBE_INTERVAL)
 
 
-def after_success(_suspicion: Suspicion) -> Suspicion:
-    """Take in that a refresh succeeded: the server believes the client."""
-    return Suspicion()
+def after_success(suspicion: Suspicion) -> Suspicion:
+    """Take in that a refresh succeeded: the server believes the client. What it refused lately still counts."""
+    return suspicion if suspicion.probe_at is None else replace(suspicion, probe_at=None)
+
+
+def bears_another(suspicion: Suspicion, *, now: float, grants: int) -> bool:
+    """Say whether one more grant may be refused without making the client suspect."""
+    return len(suspicion.lately(now)) + 1 < threshold(grants)
 
 
 def admit(suspicion: Suspicion, now: float) -> tuple[Suspicion, float | None]:

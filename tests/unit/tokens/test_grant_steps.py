@@ -11,7 +11,6 @@ from broker.tokens.grant_state import (
     Begin,
     Consented,
     Doubt,
-    Effect,
     Ended,
     Event,
     Failed,
@@ -445,8 +444,3 @@ def test_an_ended_grant_is_still_ended_after_a_restart():
     assert at_start(lost, TOKEN) == Over(grant=lost, token=TOKEN)
     assert at_start(refused, TOKEN) == Over(grant=refused)
     assert at_start(refused, TOKEN, replace(STRICT, serve_to_expiry=True)) == Over(grant=refused, token=TOKEN)
-
-
-def test_every_effect_is_known():
-    """A new one needs somebody who carries it out."""
-    assert Effect == Begin | Expired | Keep | Ended | Quarantined

@@ -10,6 +10,7 @@ from broker.tokens.suspicion import (
     after_client_error,
     after_refusal,
     after_success,
+    bears_another,
     threshold,
 )
 
@@ -71,8 +72,22 @@ def test_a_refused_probe_leaves_it_suspect():
 
 def test_one_success_clears_it():
     """The server believes the client."""
-    assert after_success(refuse(Suspicion(), "a", "b", "c")) == Suspicion()
-    assert admit(Suspicion(), NOW) == (Suspicion(), None)
+    trusted = after_success(refuse(Suspicion(), "a", "b", "c"))
+
+    assert not trusted.is_suspect
+    assert admit(trusted, NOW) == (trusted, None)
+    assert after_success(trusted) is trusted
+
+
+def test_one_success_does_not_forgive_what_was_refused_within_the_minute():
+    """A server of which every second instance lost its mind goes on being suspect."""
+    trusted = after_success(refuse(Suspicion(), "a", "b", "c"))
+
+    assert refuse(trusted, "d", now=NOW + 1).is_suspect
+    assert not bears_another(trusted, now=NOW + 1, grants=1000)
+    assert bears_another(trusted, now=NOW + WINDOW, grants=1000)
+    assert bears_another(refuse(Suspicion(), "a"), now=NOW, grants=1000)
+    assert not bears_another(refuse(Suspicion(), "a"), now=NOW, grants=10)
 
 
 def test_a_refused_client_makes_verdicts_about_its_grants_worthless():

@@ -1,0 +1,399 @@
+"""
+All grants by id, with one heap, one timer and one task group for them: what ``registry`` is for tokens without
+a person.
+
+A task exists only while an attempt runs, and an attempt that was begun is never cancelled: its answer may hold
+the only refresh token there is. The store is written by the vault alone; whatever an attempt brings is first
+compared with what became of the grant meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NoReturn
+
+from broker.errors import LocalError
+from broker.events import Emit, GrantRevived, GrantUnreadable
+from broker.tokens import grant_state as table
+from broker.tokens.acquire import Registration
+from broker.tokens.alarms import Alarms
+from broker.tokens.grant import Grant, GrantStatus, Phase
+from broker.tokens.grant_attempts import GrantAttempts
+from broker.tokens.grant_keeper import GrantKeeper, unsealed
+from broker.tokens.ports import Clock, Fingerprint, Randomness, Watch
+from broker.tokens.refreshing import Refresher, with_access
+from broker.tokens.revoking import Outcome, Revocations
+from broker.tokens.serving import Serving
+from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
+from broker.tokens.warnings import Warnings
+
+STOP_GRACE = 15.0
+"""Seconds that an orderly stop waits for attempts that were begun: longer than a request may take to be answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some grants, and where the next ones begin, None after the last."""
+
+    grants: tuple[GrantStatus, ...]
+    cursor: str | None
+
+
+class Grants:
+    """Implements ``ports.GrantSource``."""
+
+    def __init__(
+        self,
+        specs: Iterable[TokenSpec],
+        registrations: Mapping[str, Registration],
+        *,
+        refresher: Refresher,
+        randomness: Randomness,
+        emit: Emit,
+    ) -> None:
+        """Keep the grants of those of *specs* that ask a person; *registrations* by the name of the client."""
+        self._specs = _consented(specs)
+        self._registrations = dict(registrations)
+        self._refresher = refresher
+        self._vault = refresher.vault
+        self._clock: Clock = refresher.acquirer.clock
+        self._fingerprint: Fingerprint = refresher.acquirer.fingerprint
+        self._randomness = randomness
+        self._emit = emit
+        self._keepers: dict[str, GrantKeeper] = {}
+        # Grants whose token is not configured, or with another client: kept for when it is again. A keeper where
+        # there was one: an attempt that it began may still bring the newest refresh token.
+        self._strangers: dict[str, GrantKeeper | Grant] = {}
+        self._alarms = Alarms(self._clock)
+        self._warnings = Warnings(clock=self._clock, emit=emit)
+        self._running: set[asyncio.Task[None]] = set()
+        self._revocations = Revocations(
+            vault=self._vault, acquirer=refresher.acquirer, registration_of=self._registration_of, emit=emit
+        )
+        self._attempts = GrantAttempts(
+            refresher=refresher,
+            keepers=self._keepers,
+            randomness=randomness,
+            emit=emit,
+            settle=self.handle,
+            bury=self._revocations.bury,
+        )
+        self._group: asyncio.TaskGroup | None = None
+        refresher.passage.on_resumed(self._attempts.unblock)
+
+    # --- what the API asks ---
+
+    def one(self, token: str) -> str | None:
+        """Give the id of the grant of a token that has one for all, None where there is none yet."""
+        return next((grant_id for grant_id, keeper in self._keepers.items() if keeper.spec.name == token), None)
+
+    def token_of(self, grant_id: str) -> str:
+        """Give the name of the token of a grant. Raises KeyError."""
+        return self._keepers[grant_id].spec.name
+
+    def grant(self, grant_id: str) -> Grant:
+        """Give what is known of a grant. Raises KeyError."""
+        return self._keepers[grant_id].grant
+
+    async def get(self, grant_id: str, *, min_valid: float | None, wait: float) -> Serving:
+        """Give an access token. Raises KeyError, ConsentRequiredError and TokenUnavailableError."""
+        keeper = self._keepers[grant_id]
+        deadline = self._clock.boot() + wait
+        self.handle(keeper, table.Tick())
+        if keeper.spec.refresh is Refresh.ON_DEMAND and keeper.wants_refresh():
+            self.handle(keeper, table.Wanted())
+        while (serving := keeper.servable(min_valid)) is None:
+            self.handle(keeper, table.Wanted())
+            if not await self._next(keeper, deadline):
+                return keeper.last_resort()
+        return serving
+
+    async def refresh(self, grant_id: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        """Give another access token than the one in hand, as far as there is one: as ``ports.TokenSource.refresh``."""
+        keeper = self._keepers[grant_id]
+        deadline = self._clock.boot() + wait
+        self.handle(keeper, table.Tick())
+        if rejected is None or not keeper.has_other_than(rejected):
+            before, attempts = keeper.standing().etag, keeper.attempts
+            self.handle(keeper, table.Forced())
+            if keeper.attempts != attempts:
+                begun()
+            while not keeper.has_other_than(before) and await self._next(keeper, deadline):
+                pass
+        return keeper.last_resort()
+
+    @contextmanager
+    def watch(self, grant_id: str) -> Iterator[Watch]:
+        """Let a caller wait for news of a grant: as ``ports.TokenSource.watch``."""
+        keeper = self._keepers[grant_id]
+        keeper.watchers += 1
+        try:
+            yield Watch(news=keeper.news(), standing=keeper.standing)
+        finally:
+            keeper.watchers -= 1
+
+    def status(self, grant_id: str) -> GrantStatus:
+        """Say how a grant stands. Raises KeyError."""
+        return self._keepers[grant_id].status()
+
+    def page(
+        self, tokens: frozenset[str], *, owner: str | None, subject: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """Give grants of *tokens*, sorted by id, after *cursor*; of one *owner* or *subject* where given."""
+        chosen: list[GrantStatus] = []
+        for grant_id in sorted(self._keepers):
+            keeper = self._keepers[grant_id]
+            if cursor is not None and grant_id <= cursor:
+                continue
+            if keeper.spec.name not in tokens or (owner is not None and keeper.grant.owner != owner):
+                continue
+            if subject is not None and keeper.grant.subject != subject:
+                continue
+            if len(chosen) == limit:
+                return Page(grants=tuple(chosen), cursor=chosen[-1].id)
+            chosen.append(keeper.status())
+        return Page(grants=tuple(chosen), cursor=None)
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Count grants by token and state, for metrics."""
+        return Counter((keeper.spec.name, keeper.status().state) for keeper in self._keepers.values())
+
+    def consents(self) -> Iterator[tuple[str, float]]:
+        """Give for each grant that has one the token and the Unix time when its consent ends."""
+        for keeper in self._keepers.values():
+            if keeper.grant.consent_expires_at is not None:
+                yield keeper.spec.name, keeper.grant.consent_expires_at
+
+    def expires_at(self, token: str) -> float | None:
+        """Give the earliest Unix time at which an access token of *token* ends, None without any."""
+        boot, wall = self._clock.boot(), self._clock.wall()
+        ends = [
+            keeper.state.token.expires_at_by(boot=boot, wall=wall)
+            for keeper in self._keepers.values()
+            if keeper.spec.name == token and keeper.state.token is not None
+        ]
+        return min(ends, default=None)
+
+    # --- what consent and operators do ---
+
+    async def hold(self, grant: Grant) -> None:
+        """Make a grant durable that is still to be verified: not usable, and revoked after a crash (R4)."""
+        await self._vault.keep(replace(grant, phase=Phase.UNVERIFIED))
+
+    async def adopt(self, grant: Grant, token: IssuedToken, *, held: str) -> None:
+        """Take a verified grant into use, new or under the id of an older one; *held* is the id it was held by."""
+        grant = replace(
+            with_access(grant, token, wall=self._clock.wall(), boot=self._clock.boot()),
+            phase=Phase.SETTLED,
+            reason=None,
+        )
+        if held == grant.id:
+            await self._vault.keep(grant)
+        else:
+            await self._vault.keep_instead(grant, held)
+        keeper = self._keepers.get(grant.id)
+        if keeper is None:
+            spec = self._specs[grant.token]
+            keeper = self._keepers[grant.id] = self._keeper(spec)
+        keeper.begin_with(grant, token)
+        self._set_alarm(keeper)
+
+    async def discard(self, grant: Grant) -> None:
+        """Give up a grant that failed a check: revoked at the issuer and erased (R4)."""
+        await self._revocations.begin(replace(grant, access=None))
+
+    async def revoke(self, grant_id: str) -> Outcome:
+        """Stop serving a grant at once, and revoke it; raises KeyError."""
+        keeper = self._keepers.pop(grant_id)
+        keeper.revoking = True
+        keeper.announce()
+        return await self._revocations.begin(keeper.grant)
+
+    def retry(self, grant_id: str) -> None:
+        """Have an ended grant tried again (R2.8). Raises KeyError."""
+        keeper = self._keepers[grant_id]
+        before = keeper.state
+        self.handle(keeper, table.Retried())
+        if keeper.state is not before:
+            self._emit(
+                GrantRevived(token=keeper.spec.name, grant=grant_id, client=keeper.spec.client, reason="retried")
+            )
+            self.handle(keeper, table.Tick())
+
+    async def reassign(self, grant_id: str, owner: str) -> None:
+        """Give a grant to another workload. Raises KeyError."""
+        keeper = self._keepers[grant_id]
+        keeper.revise(replace(keeper.grant, owner=owner))
+        await self._vault.keep(keeper.grant)
+
+    # --- its life ---
+
+    def restore(self) -> None:
+        """Take up what the store has: spends nothing, sends nothing."""
+        grants, unreadable = self._vault.load()
+        for name in unreadable:
+            self._emit(GrantUnreadable(record=name))
+        for grant in grants.values():
+            if grant.phase in {Phase.REVOKING, Phase.UNVERIFIED}:
+                self._revocations.resume(grant)
+            else:
+                self._take_up(grant)
+
+    async def run(self) -> NoReturn:
+        """Keep every grant, until cancelled; what was begun then is waited for."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            helpers = (
+                group.create_task(self._vault.run(), name="vault"),
+                group.create_task(self._revocations.run(), name="revocations"),
+            )
+            try:
+                for keeper in tuple(self._keepers.values()):
+                    self.handle(keeper, table.Tick())
+                    self._set_alarm(keeper)
+                while True:
+                    await self._alarms.wait()
+                    self._ring()
+            finally:
+                self._group = None
+                # Within the group: leaving it would cancel what runs, and an attempt must be answered.
+                await self._stop(*helpers)
+        raise AssertionError("the loop above never ends")
+
+    def replace(
+        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+    ) -> tuple[asyncio.Task[None], ...]:
+        """Go on under another configuration; gives the attempts that run with the means of the older one."""
+        under_way = tuple(self._running)
+        self._specs, self._registrations = _consented(specs), dict(registrations)
+        for grant_id, keeper in tuple(self._keepers.items()):
+            if not self._is_of(keeper.grant):
+                self._strangers[grant_id] = self._keepers.pop(grant_id)
+                keeper.announce()
+            else:
+                self._renew(keeper)
+        for grant_id, stranger in tuple(self._strangers.items()):
+            grant = stranger.grant if isinstance(stranger, GrantKeeper) else stranger
+            if not self._is_of(grant):
+                continue
+            del self._strangers[grant_id]
+            if isinstance(stranger, GrantKeeper):
+                self._keepers[grant_id] = stranger
+                self._renew(stranger)
+            else:
+                self._take_up(grant)
+        return under_way
+
+    def reconsider(self) -> None:
+        """Look at every grant again at once, after a clock was set or the machine slept."""
+        for keeper in tuple(self._keepers.values()):
+            self.handle(keeper, table.Unblocked())
+            self.handle(keeper, table.Tick())
+
+    def handle(self, keeper: GrantKeeper, event: table.Event) -> None:
+        """Take an event through the keeper, and do what it asks for."""
+        if self._group is None and isinstance(event, table.Tick | table.Wanted | table.Forced):
+            return  # not running yet, or stopping: a caller gets what is in hand
+        before = keeper.state
+        begin, keep = keeper.handle(event)
+        if keep and not keeper.revoking:
+            self._vault.keep_soon(keeper.grant)
+        if begin is not None:
+            self._begin(keeper, begin)
+        if keeper.state is not before and self._keepers.get(keeper.grant.id) is keeper:
+            self._set_alarm(keeper)
+
+    def _begin(self, keeper: GrantKeeper, begin: table.Begin) -> None:
+        assert self._group is not None  # nothing begins before or after
+        registration = self._registrations[keeper.spec.client]
+        task = self._group.create_task(
+            self._attempts.make(keeper, begin, registration), name=f"refresh {keeper.spec.name} {keeper.grant.id}"
+        )
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _renew(self, keeper: GrantKeeper) -> None:
+        """Go on with a keeper under the configuration in force."""
+        keeper.spec = self._specs[keeper.grant.token]
+        keeper.issuer = self._registrations[keeper.spec.client].issuer
+        self.handle(keeper, table.Unblocked())
+        keeper.announce()
+        self._set_alarm(keeper)
+
+    async def _next(self, keeper: GrantKeeper, deadline: float) -> bool:
+        """Wait for the attempt that runs or comes in time; gives whether that may have helped."""
+        if self._keepers.get(keeper.grant.id) is not keeper:
+            return False
+        running = keeper.is_running()
+        if running:
+            self._refresher.passage.hasten(keeper.grant.id)
+        left = keeper.patience(deadline - self._clock.boot())
+        if left <= 0:
+            return False
+        try:
+            async with asyncio.timeout(left):
+                await keeper.change()
+        except TimeoutError:
+            return False
+        state = keeper.state
+        return not running or keeper.is_running() or (isinstance(state, table.Resting) and state.failure is None)
+
+    async def _stop(self, *helpers: asyncio.Task[NoReturn]) -> None:
+        """Wait for what was begun, write down what is waiting, and only then let go."""
+        if self._running:
+            await asyncio.wait(tuple(self._running), timeout=STOP_GRACE)
+        await self._vault.flush()
+        for helper in helpers:
+            helper.cancel()
+
+    def _ring(self) -> None:
+        for grant_id in self._alarms.ring():
+            keeper = self._keepers.get(grant_id)
+            if keeper is not None:
+                self.handle(keeper, table.Tick())
+                self._set_alarm(keeper)
+
+    def _set_alarm(self, keeper: GrantKeeper) -> None:
+        for at in (keeper.wake_at(), self._warnings.look(keeper)):
+            if at is not None:
+                self._alarms.set(keeper.grant.id, at)
+
+    def _take_up(self, grant: Grant) -> None:
+        if not self._is_of(grant):
+            self._strangers[grant.id] = grant
+            return
+        keeper = self._keeper(self._specs[grant.token])
+        token = unsealed(grant, clock=self._clock, randomness=self._randomness, fingerprint=self._fingerprint)
+        keeper.restore(grant, token)
+        self._keepers[grant.id] = keeper
+        self._set_alarm(keeper)
+
+    def _keeper(self, spec: TokenSpec) -> GrantKeeper:
+        make = partial(GrantKeeper, clock=self._clock, randomness=self._randomness, emit=self._emit)
+        return make(spec, self._registrations[spec.client].issuer)
+
+    def _is_of(self, grant: Grant) -> bool:
+        """Say whether the configuration has the token, with the client that the grant was given to."""
+        spec = self._specs.get(grant.token)
+        registration = None if spec is None else self._registrations.get(spec.client)
+        return (
+            registration is not None
+            and registration.issuer.issuer == grant.issuer
+            and registration.client.client_id == grant.client_id
+        )
+
+    def _registration_of(self, grant: Grant) -> Registration:
+        """Give a client that the grant was given to. Raises LocalError when none is configured."""
+        for registration in self._registrations.values():
+            if registration.issuer.issuer == grant.issuer and registration.client.client_id == grant.client_id:
+                return registration
+        raise LocalError("client_unknown", "the client of a grant is not configured any more")
+
+
+def _consented(specs: Iterable[TokenSpec]) -> dict[str, TokenSpec]:
+    return {spec.name: spec for spec in specs if spec.consent is not None}

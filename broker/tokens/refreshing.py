@@ -1,0 +1,292 @@
+"""
+One attempt to refresh one grant: the order of steps on which no grant is lost (rules.md R1, R2.1 to R2.3).
+
+The turn at the issuer, the intent durable, the request, the new refresh token durable, and only then the
+checks. Whatever happens ends in an event for the table; when to make an attempt and what its end means is
+decided in ``grant_steps``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from broker.errors import BrokerError, LocalError, Outcome, RemoteError
+from broker.oauth.checks import Check, CheckFailedError
+from broker.oauth.grants import refresh_draft
+from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
+from broker.oauth.jwks import KeyNotFoundError
+from broker.oauth.messages import Draft
+from broker.oauth.metadata import check_capabilities
+from broker.oauth.reasons import Reason
+from broker.oauth.secret import IdToken
+from broker.oauth.token_response import read_token_response, refresh_token_of
+from broker.tokens.acquire import Acquirer, Attempt, Registration
+from broker.tokens.exchange import Sent
+from broker.tokens.grant import Grant, Phase, SealedAccess
+from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
+from broker.tokens.passage import Passage
+from broker.tokens.schedule import Pace, pace_of
+from broker.tokens.spec import IssuedToken, TokenSpec
+from broker.tokens.state import Failure
+from broker.tokens.vault import Vault
+
+ATTEMPT_DEADLINE = 60.0
+"""Seconds for what comes before the turn; the request has a deadline of its own, and writing down has none."""
+
+INVALID_GRANT = "invalid_grant"
+"""RFC 6749 section 5.2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    An attempt to be made.
+
+    *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *rank*
+    as in ``Passage``.
+    """
+
+    number: int
+    grant: Grant
+    spec: TokenSpec
+    registration: Registration
+    replay: Replay
+    previous: bool = False
+    rank: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ended: the *event* for the table, the *error* if it failed, and what it is known by."""
+
+    event: Succeeded | Failed
+    error: BrokerError | None
+    jti: str | None
+    duration: float
+
+
+class OvertakenError(Exception):
+    """Nobody waits for the attempt any longer: a reload, a new consent or a revocation came first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refresher:
+    """Makes attempts for every grant; it has no state."""
+
+    acquirer: Acquirer
+    vault: Vault
+    passage: Passage
+
+    async def make(
+        self,
+        order: Order,
+        *,
+        still_wanted: Callable[[], None],
+        settle: Callable[[Event], None],
+        revise: Callable[[Grant], Grant | None],
+    ) -> Ending:
+        """
+        Make the attempt; *settle* hears of a refresh token that is safe before the rest is known.
+
+        *still_wanted* raises OvertakenError, and so does this then, with nothing sent. *revise* gives what may
+        be written down of a grant, in the light of what happened to it since, or None.
+        """
+        clock = self.acquirer.clock
+        attempt = Attempt(
+            number=order.number,
+            spec=order.spec,
+            registration=order.registration,
+            transmission=order.registration.exchange.prepare(),
+            started_at=clock.boot(),
+        )
+        event, error = await _Run(self, order, attempt, settle, revise).go(still_wanted)
+        return Ending(
+            event=event, error=error, jti=attempt.transmission.jti, duration=clock.boot() - attempt.started_at
+        )
+
+
+class _Run:
+    """One attempt."""
+
+    def __init__(
+        self,
+        means: Refresher,
+        order: Order,
+        attempt: Attempt,
+        settle: Callable[[Event], None],
+        revise: Callable[[Grant], Grant | None],
+    ) -> None:
+        self._acquirer = means.acquirer
+        self._vault = means.vault
+        self._passage = means.passage
+        self._order = order
+        self._attempt = attempt
+        self._settle = settle
+        self._revise = revise
+        self._stored: Grant | None = None
+
+    async def go(self, still_wanted: Callable[[], None]) -> tuple[Succeeded | Failed, BrokerError | None]:
+        order = self._order
+        try:
+            async with asyncio.timeout(ATTEMPT_DEADLINE):
+                draft = await self._draft()
+            turn = self._passage.turn(
+                order.grant.id, order.spec.client, order.registration.issuer, rank=order.rank, still_wanted=still_wanted
+            )
+            async with turn:
+                await self._intend()
+                sent = await self._passage.guarded(order.spec.client, lambda: self._send(draft))
+            await self._store_refresh_token(sent)
+            return await self._finish(sent), None
+        except TimeoutError:
+            late = RemoteError(Reason.TIMED_OUT, "the attempt took too long", outcome=Outcome.NOT_SENT)
+            return self._failed(late), late
+        except BrokerError as error:
+            return self._failed(error), error
+
+    async def _draft(self) -> Draft:
+        registration, grant, spec = self._order.registration, self._order.grant, self._order.spec
+        server = await registration.metadata.get()
+        check_capabilities(server, registration.client, registration.issuer, grant_type="refresh_token")
+        token = grant.previous_refresh_token if self._order.previous else grant.refresh_token
+        if token is None:
+            raise LocalError("grant_without_refresh_token", "the grant has no refresh token")
+        return refresh_draft(
+            server,
+            registration.issuer,
+            registration.client,
+            refresh_token=token,
+            scope=grant.scope,
+            resource=spec.resource,
+        )
+
+    async def _intend(self) -> None:
+        """Make the intent durable; a server that never rotates can be asked without a store (R2.1)."""
+        try:
+            await self._vault.intend(self._order.grant)
+        except LocalError:
+            if self._order.replay is not Replay.NEVER:
+                raise
+
+    async def _send(self, draft: Draft) -> Sent:
+        return await self._order.registration.exchange.send(draft, self._attempt.transmission)
+
+    async def _store_refresh_token(self, sent: Sent) -> None:
+        """Make what the server issued durable before anything else is looked at (R2.2)."""
+        new = refresh_token_of(sent.response)
+        if new is None:
+            return
+        stored = replace(self._order.grant.with_refresh_token(new), phase=Phase.SETTLED, reason=None)
+        await self._keep(stored)
+        self._stored = stored
+        self._settle(Stored(attempt=self._order.number, grant=replace(stored, phase=Phase.OPEN)))
+
+    async def _keep(self, grant: Grant) -> None:
+        revised = self._revise(grant)
+        if revised is not None:
+            await self._vault.keep(revised)
+
+    async def _finish(self, sent: Sent) -> Succeeded:
+        registration, acquirer = self._order.registration, self._acquirer
+        answer = read_token_response(
+            sent.response,
+            client=registration.client,
+            asked_scope=self._order.spec.scope,
+            certificate_thumbprint=registration.exchange.session.thumbprint,
+            wall_now=acquirer.clock.wall(),
+        )
+        if answer.id_token is not None and registration.keys is not None:
+            await self._check_person(answer.id_token)
+        token = acquirer.issued(self._attempt, sent, answer)
+        grant = self._stored or self._order.grant.with_refresh_token(None)
+        grant = replace(
+            with_access(grant, token, wall=acquirer.clock.wall(), boot=acquirer.clock.boot()),
+            phase=Phase.SETTLED,
+            reason=None,
+            scope=token.scope,
+            idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
+            thumbprint=registration.exchange.session.thumbprint,
+        )
+        await self._keep(grant)
+        return Succeeded(attempt=self._order.number, grant=grant, token=token)
+
+    async def _check_person(self, id_token: IdToken) -> None:
+        """See that a refresh is about the same person (RT-06)."""
+        registration = self._order.registration
+        expected = IdTokenExpected(
+            issuer=registration.issuer.issuer,
+            client_id=registration.client.client_id,
+            alg=registration.client.id_token_signed_response_alg,
+            subject=self._order.grant.subject if self._order.grant.subject_verified else None,
+        )
+        await verified_id_token(id_token, registration, expected, wall=self._acquirer.clock.wall)
+
+    def _failed(self, error: BrokerError) -> Failed:
+        remote = error if isinstance(error, RemoteError) else None
+        trouble = trouble_of(error, stored=self._stored is not None)
+        self._order.registration.metadata.doubt()
+        failure = Failure(
+            code=str(error.code),
+            # A store that cannot be written mends itself: it is not an operator alone who can help.
+            pace=Pace.ORDINARY if error.code == "store_unavailable" else pace_of(error),
+            server_error=None if remote is None else remote.server_error,
+            hint=error.hint,
+            retry_after=None if remote is None else remote.retry_after,
+        )
+        return Failed(attempt=self._order.number, trouble=trouble, failure=failure)
+
+
+def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:
+    """Say what a failure means to the grant; *stored*: the answer had a refresh token, which is safe (R2.3)."""
+    if stored or isinstance(error, CheckFailedError):
+        return Trouble.CHECK_FAILED
+    if not isinstance(error, RemoteError):
+        return Trouble.NOT_SENT
+    match error.outcome:
+        case Outcome.NOT_SENT:
+            return Trouble.NOT_SENT
+        case Outcome.REFUSED:
+            return Trouble.INVALID_GRANT if error.server_error == INVALID_GRANT else Trouble.REFUSED
+        case Outcome.ANSWERED:
+            return Trouble.CHECK_FAILED
+        case _:
+            return Trouble.UNKNOWN
+
+
+async def verified_id_token(
+    id_token: IdToken, registration: Registration, expected: IdTokenExpected, *, wall: Callable[[], float]
+) -> IdTokenClaims:
+    """
+    Check an ID token with the issuer's keys, fetched anew once where one is missing (JWKS-03).
+
+    Raises RemoteError: CheckFailedError, or ``keys_unavailable``.
+    """
+    if registration.keys is None:
+        raise CheckFailedError(Reason.KEYS_UNAVAILABLE, Check.KEY, message="the issuer has no keys to check with")
+    keys = await registration.keys.get()
+    try:
+        return read_id_token(id_token, keys, expected, wall_now=wall())
+    except KeyNotFoundError:
+        newer = await registration.keys.get_newer(keys)
+        if newer is None:
+            raise
+        return read_id_token(id_token, newer, expected, wall_now=wall())
+
+
+def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:
+    """Give *grant* with *token* as it is to survive a restart (R2.11)."""
+    return replace(
+        grant,
+        access=SealedAccess(
+            access_token=token.access_token,
+            token_type=token.token_type,
+            scope=token.scope,
+            obtained_at=wall - (boot - token.obtained_at),
+            expires_at=token.expires_at_by(boot=boot, wall=wall),
+            binding=token.binding,
+            certificate_thumbprint=token.certificate_thumbprint,
+            certificate_not_after=token.certificate_not_after,
+        ),
+    )

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+
+from broker.events import (
+    ClientSuspected,
+    ClientTrusted,
+    GrantEnded,
+    GrantRevived,
+)
+from broker.oauth.messages import Response
+from broker.tokens.grant import Phase
+from tests.jumping import loop_time
+from tests.unit.tokens.grant_world import GrantWorld, RotatingServer
+from tests.unit.tokens.world import json_response
+
+
+async def test_a_storm_of_refusals_ends_no_grant():
+    """R2.7: the server lost its mind; when it is back everything goes on, and those that are really gone are told."""
+    world = GrantWorld(RotatingServer("strict"))
+    names = [f"g{number:02}" for number in range(40)]
+    world.stored(*names)
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        world.server.before = lambda _: json_response({"error": "invalid_grant"}, status=400)
+        await asyncio.sleep(1800.0)
+        assert len(world.events.of(ClientSuspected)) == 1
+        assert all(grants.grant(name).phase is not Phase.ENDED for name in names)
+        before = len(world.server.at)
+
+        world.server.before = lambda _: None
+        world.server.dead |= {"g07", "g21", "g33"}
+        await asyncio.sleep(3600.0)
+
+        assert len(world.server.at) > before
+        assert len(world.events.of(ClientTrusted)) >= 1
+        ended = {name for name in names if grants.grant(name).phase is Phase.ENDED}
+        assert ended == {"g07", "g21", "g33"}
+        assert all(grants.status(name).expires_in for name in names if name not in ended)
+    revived = {event.grant for event in world.events.of(GrantRevived)}
+    assert revived <= {event.grant for event in world.events.of(GrantEnded)}
+
+
+async def test_a_suspect_client_asks_once_in_three_minutes():
+    """Not forty grants, each on its own backoff."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored(*(f"g{number:02}" for number in range(40)))
+    asked: list[float] = []
+
+    def refuse(_: dict[str, str]) -> Response:
+        asked.append(loop_time())
+        return json_response({"error": "invalid_grant"}, status=400)
+
+    world.server.before = refuse
+    async with world.running():
+        await asyncio.sleep(60.0)
+        at_first = len(asked)
+        await asyncio.sleep(1800.0)
+
+    assert at_first <= 60
+    assert len(asked) - at_first <= 11

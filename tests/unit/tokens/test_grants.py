@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from broker.events import (
+    GrantUnreadable,
+)
+from broker.oauth.secret import RefreshToken
+from broker.tokens.grant import Grant, Phase
+from tests.jumping import loop_time
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer, issued_elsewhere
+
+
+async def test_a_stop_waits_for_the_answer_that_is_on_its_way():
+    """An attempt that is cancelled is a lost answer of our own making."""
+    world = GrantWorld(RotatingServer("strict", delay=3.0))
+    world.stored("g")
+    async with world.running():
+        await asyncio.sleep(1.5)
+
+    grant = world.store.grant("g")
+    assert grant is not None
+    assert grant.refresh_token is not None
+    assert grant.refresh_token.reveal() == world.server.alive("g") == "rt-g-2"
+    assert grant.phase is Phase.SETTLED
+    assert world.server.revoked == []
+
+
+async def test_a_renewed_consent_takes_the_place_of_the_old_one():
+    """Under the same id; an attempt of the old one that is under way does not overwrite it."""
+    world = GrantWorld(RotatingServer("strict", delay=2.0))
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0)
+        new = replace(grants.grant("g"), refresh_token=RefreshToken(world.server.issue("new")), scope=("x",))
+        await grants.hold(replace(new, id="held"))
+        token = replace((await issued_elsewhere(world.clock)), obtained_at=loop_time())
+        await grants.adopt(new, token, held="held")
+        await asyncio.sleep(10.0)
+
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token is token
+        stored = world.store.grant("g")
+        assert stored is not None
+        assert stored.refresh_token == new.refresh_token
+        assert world.store.grant("held") is None
+        await asyncio.sleep(300.0)
+        assert world.server.alive("new") == grants.grant("g").refresh_token.reveal()  # type: ignore[union-attr]
+
+
+async def test_a_new_grant_is_served_at_once():
+    """The first of its token."""
+    world = GrantWorld(RotatingServer("strict"))
+    async with world.running() as grants:
+        assert grants.one("person") is None
+        token = await issued_elsewhere(world.clock)
+        grant = Grant(
+            id="n",
+            token="person",
+            owner="app",
+            issuer="https://as.example",
+            client_id="app-1",
+            created_at=1.0,
+            refresh_token=RefreshToken(world.server.issue("n")),
+        )
+        await grants.hold(grant)
+        held = world.store.grant("n")
+        assert held is not None
+        assert held.phase is Phase.UNVERIFIED
+        await grants.adopt(grant, token, held="n")
+
+        assert grants.one("person") == "n"
+        assert (await grants.get("n", min_valid=None, wait=0.0)).token is token
+        assert grants.token_of("n") == "person"
+        assert grants.expires_at("person") == pytest.approx(world.clock.wall() + token.expires_at - loop_time())
+
+
+async def test_grants_are_listed_page_by_page():
+    """In the order of their ids, of those tokens, that owner and that person."""
+    world = GrantWorld(RotatingServer("never"))
+    world.stored("a", "b", "c", subject="alice")
+    world.stored("d", subject="bob", owner="other")
+    async with world.running() as grants:
+        mine = frozenset({"person"})
+
+        def page(limit: int = 2, **how: str) -> tuple[list[str], str | None]:
+            found = grants.page(
+                mine, owner=how.get("owner"), subject=how.get("subject"), limit=limit, cursor=how.get("cursor")
+            )
+            return [status.id for status in found.grants], found.cursor
+
+        assert page() == (["a", "b"], "b")
+        assert page(cursor="b") == (["c", "d"], None)
+        assert page(limit=9, owner="other") == (["d"], None)
+        assert page(limit=9, subject="alice") == (["a", "b", "c"], None)
+        assert grants.page(frozenset(), owner=None, subject=None, limit=9, cursor=None).grants == ()
+        await asyncio.sleep(2.0)
+        assert grants.counts() == {("person", "fresh"): 4}
+
+
+async def test_a_grant_changes_hands():
+    """Also while it is refreshed: the new owner is not overwritten."""
+    world = GrantWorld(RotatingServer("strict", delay=2.0))
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0)
+        await grants.reassign("g", "other")
+        await asyncio.sleep(5.0)
+
+        stored = world.store.grant("g")
+        assert stored is not None
+        assert (stored.owner, grants.status("g").owner) == ("other", "other")
+        assert stored.refresh_token == RefreshToken("rt-g-2")
+
+
+async def test_a_forced_refresh_brings_another_token():
+    """For a caller whose API refuses the one in hand; two callers share it."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        await asyncio.sleep(70.0)
+        begun: list[None] = []
+        both = await asyncio.gather(
+            *(
+                grants.refresh("g", rejected=first.token.etag, wait=5.0, begun=lambda: begun.append(None))
+                for _ in range(2)
+            )
+        )
+
+        assert {serving.token.etag for serving in both} != {first.token.etag}
+        assert len(begun) == 1
+        assert len(world.server.asked) == 2
+
+
+async def test_a_watcher_hears_of_another_token():
+    """And of the end of the grant."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        with grants.watch("g") as watch:
+            await watch.news
+            assert watch.standing().etag != first.token.etag
+        with grants.watch("g") as watch:
+            await grants.revoke("g")
+            assert watch.news.done()
+
+
+async def test_a_token_that_is_configured_no_more_keeps_its_grants_for_when_it_is():
+    """Nothing is served, nothing is lost; also what a refresh brings that was under way."""
+    world = GrantWorld(RotatingServer("strict", delay=2.0))
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0)
+        under_way = grants.replace([], {})
+        assert len(under_way) == 1
+        with pytest.raises(KeyError):
+            await grants.get("g", min_valid=None, wait=0.0)
+        await asyncio.sleep(10.0)
+        stored = world.store.grant("g")
+        assert stored is not None
+        assert stored.refresh_token == RefreshToken("rt-g-2")
+
+        grants.replace([SPEC], {"app": world.registration()})
+        assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
+    world.specs = ()
+    async with world.running() as grants:
+        grants.replace([SPEC], {"app": world.registration()})
+        assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
+
+
+async def test_a_grant_of_another_client_is_nobodys():
+    """The configuration has the token with a client that the person did not consent to."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g", client_id="app-9")
+    async with world.running() as grants:
+        await asyncio.sleep(500.0)
+
+        assert grants.one("person") is None
+        assert world.server.asked == []
+        assert world.store.grant("g") is not None
+
+
+async def test_a_record_that_cannot_be_understood_is_told_and_left():
+    """Another version of the broker may understand it."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.store.values["grant/x"] = b"{}"
+    async with world.running():
+        await asyncio.sleep(10.0)
+
+    assert world.events.of(GrantUnreadable) == [GrantUnreadable(record="grant/x")]
+    assert world.store.values == {"grant/x": b"{}"}

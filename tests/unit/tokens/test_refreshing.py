@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from broker.errors import BrokerError
+from broker.events import (
+    GrantEnded,
+    GrantQuarantined,
+    GrantRevived,
+    TokenRefreshed,
+    TokenRefreshFailed,
+    UnexpectedFailure,
+)
+from broker.oauth.client import RefreshRotation
+from broker.oauth.messages import Response
+from broker.oauth.secret import RefreshToken
+from broker.tokens.grant import Phase, Rotation
+from broker.tokens.serving import ConsentRequiredError, TokenUnavailableError
+from broker.tokens.spec import Consent, OnGrantLost
+from broker.tokens.storing import Change
+from tests.jumping import loop_time
+from tests.unit.oauth.keys import published, server_key
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, Keys, RotatingServer, lost, not_sent
+from tests.unit.tokens.stores import FakeStore, unavailable
+from tests.unit.tokens.world import OTHER_THUMBPRINT, bound_jwt, json_response
+
+MODES = [
+    ("never", RefreshRotation.NEVER),
+    ("grace", RefreshRotation.GRACE),
+    ("strict", RefreshRotation.STRICT),
+    ("never", RefreshRotation.OBSERVE),
+    ("strict", RefreshRotation.OBSERVE),
+]
+
+
+@pytest.mark.parametrize(("mode", "rotation"), MODES)
+async def test_a_grant_lives_on(mode: str, rotation: RefreshRotation):
+    """A hundred refreshes, each with the newest refresh token, and the store always has it."""
+    world = GrantWorld(RotatingServer(mode, expires_in=30), rotation=rotation)
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(2000.0)
+        serving = await grants.get("g", min_valid=None, wait=0.0)
+
+        assert serving.expires_in > 0
+        assert len(world.server.asked) >= 100
+        grant = world.store.grant("g")
+        assert grant is not None
+        assert grant.refresh_token is not None
+        assert grant.refresh_token.reveal() == world.server.alive("g")
+        assert grant.rotation is (Rotation.KEEPS if mode == "never" else Rotation.ROTATES)
+        assert world.events.of(TokenRefreshFailed) == []
+        assert {event.grant for event in world.events.of(TokenRefreshed)} == {"g"}
+
+
+async def test_a_refresh_token_is_durable_before_its_access_token_is_served():
+    """R2.2, and R2.1 before it: the intent, the new refresh token, the access token."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    seen: list[tuple[Phase, RefreshToken | None, bool]] = []
+
+    class Watching(FakeStore):
+        async def write(self, changes: Sequence[Change]) -> None:
+            await super().write(changes)
+            grant = self.grant("g")
+            assert grant is not None
+            seen.append((grant.phase, grant.refresh_token, grant.access is not None))
+
+    world.store = Watching(values=world.store.values)
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+
+    assert seen == [
+        (Phase.OPEN, RefreshToken("rt-g-1"), False),
+        (Phase.SETTLED, RefreshToken("rt-g-2"), False),
+        (Phase.SETTLED, RefreshToken("rt-g-2"), True),
+    ]
+
+
+@pytest.mark.parametrize(("mode", "rotation"), [MODES[0], MODES[1], MODES[3]])
+async def test_a_lost_answer_costs_nothing_where_the_server_bears_it(mode: str, rotation: RefreshRotation):
+    """Never and grace: the same refresh token again, and everything goes on."""
+    world = GrantWorld(RotatingServer(mode), rotation=rotation)
+    world.stored("g", rotation=Rotation.KEEPS if mode == "never" else Rotation.ROTATES)
+    answers = iter([lost(), lost()])
+    world.server.after = lambda _: next(answers, None)
+    async with world.running() as grants:
+        await asyncio.sleep(60.0)
+
+        assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
+        assert world.events.of(GrantEnded) == []
+
+
+async def test_a_lost_answer_of_a_strict_server_is_told_and_the_token_is_served_to_its_end():
+    """R2.5, R2.6: an early replay would kill the family while its access token still works."""
+    world = GrantWorld(RotatingServer("strict"), rotation=RefreshRotation.STRICT)
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        lost_at: list[float] = []
+
+        def lose(_: dict[str, str]) -> BrokerError | None:
+            if lost_at:
+                return None
+            lost_at.append(loop_time())
+            return lost()
+
+        world.server.after = lose
+        await asyncio.sleep(first.expires_in - 5.0)
+        assert len(world.server.asked) == 3
+        assert world.server.at[2] - lost_at[0] > 50.0
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token is first.token
+
+        await asyncio.sleep(10.0)
+        with pytest.raises(ConsentRequiredError) as raised:
+            await grants.get("g", min_valid=None, wait=0.0)
+
+    assert raised.value.reason == "lost_answer"
+    ended = world.store.grant("g")
+    assert ended is not None
+    assert (ended.phase, ended.refresh_token) == (Phase.ENDED, RefreshToken("rt-g-2"))
+
+
+@pytest.mark.parametrize("mode", ["never", "grace", "strict"])
+async def test_an_outage_of_two_hours_ends_no_grant(mode: str):
+    """502 and 504 of a proxy, connections that fail: nobody counts how often (R2.6)."""
+    world = GrantWorld(RotatingServer(mode), rotation=RefreshRotation(mode))
+    names = [f"g{number}" for number in range(3)]
+    world.stored(*names)
+    randomly = random.Random(7)
+    start = loop_time()
+
+    def out(_: dict[str, str]) -> Response | BrokerError | None:
+        if not 300.0 < loop_time() - start < 7500.0:
+            return None
+        faults: list[Response | BrokerError] = [
+            json_response({}, status=502),
+            json_response({}, status=504),
+            not_sent(),
+            lost(),
+        ]
+        return randomly.choice(faults)
+
+    world.server.before = out
+    async with world.running() as grants:
+        await asyncio.sleep(7200.0)
+        assert {grants.status(name).state for name in names} == {"unavailable"}
+        await asyncio.sleep(600.0)
+
+        assert {grants.status(name).state for name in names} == {"fresh"}
+    assert world.events.of(GrantEnded) == []
+
+
+async def test_a_confirmed_refusal_ends_a_grant_and_deletes_nothing():
+    """R2.6, R2.8; an operator can have it tried again."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g", "other")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0)
+        world.server.dead.add("g")
+        await asyncio.sleep(400.0)
+
+        with pytest.raises(ConsentRequiredError) as raised:
+            await grants.get("g", min_valid=None, wait=0.0)
+        assert raised.value.reason == "invalid_grant"
+        assert grants.status("g").state == "consent_required"
+        refused = [token for token in world.server.asked if token.startswith("rt-g-")]
+        # The newest twice, and then the one before it, which has worked last (R2.4).
+        assert Counter(refused[1:]) == {refused[1]: 2, refused[0]: 1}
+        assert [event.reason for event in world.events.of(GrantEnded)] == ["invalid_grant"]
+
+        world.server.dead.clear()
+        grants.retry("g")
+        assert (await grants.get("g", min_valid=None, wait=5.0)).expires_in > 0
+        assert [event.reason for event in world.events.of(GrantRevived)] == ["retried"]
+        grants.retry("g")
+        assert len(world.events.of(GrantRevived)) == 1
+
+
+async def test_the_token_of_an_ended_grant_is_served_only_where_that_is_configured():
+    """The person may have withdrawn the consent."""
+    spec = replace(SPEC, consent=Consent(on_grant_lost=OnGrantLost.SERVE_UNTIL_EXPIRY))
+    world = GrantWorld(RotatingServer("strict", expires_in=300), specs=(spec,))
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(5.0)
+        world.server.dead.add("g")
+        await asyncio.sleep(260.0)
+
+        assert grants.status("g").reason == "invalid_grant"
+        assert (await grants.get("g", min_valid=None, wait=0.0)).stale
+
+
+async def test_an_answer_that_fails_a_check_keeps_its_refresh_token():
+    """R2.3: bound to another certificate; the next answer is right, and the token in hand was served all the time."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        wrong = iter([{"access_token": bound_jwt(OTHER_THUMBPRINT)}])
+        world.server.members = lambda _: next(wrong, {})
+        await asyncio.sleep(first.expires_in * 0.8)
+
+        assert [event.reason for event in world.events.of(GrantQuarantined)] == ["wrong_binding"]
+        await asyncio.sleep(20.0)
+        second = await grants.get("g", min_valid=None, wait=0.0)
+        assert second.token.access_token != first.token.access_token
+        assert len(set(world.server.asked)) == len(world.server.asked)
+        assert grants.grant("g").phase is Phase.SETTLED
+
+
+async def test_a_store_that_cannot_be_written_spends_no_refresh_token():
+    """R2.1: serve until expiry, then 503; when there is room everything goes on."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        world.store.error = unavailable()
+        await asyncio.sleep(first.expires_in - 5.0)
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token is first.token
+        assert len(world.server.asked) == 1
+        await asyncio.sleep(10.0)
+        with pytest.raises(TokenUnavailableError) as raised:
+            await grants.get("g", min_valid=None, wait=0.0)
+        assert raised.value.reason == "store_unavailable"
+
+        world.store.error = None
+        assert (await grants.get("g", min_valid=None, wait=60.0)).expires_in > 0
+
+
+async def test_a_store_that_fails_after_the_answer_loses_nothing():
+    """R2.2: in memory with an alarm, served, and written as soon as the disk lets it."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+
+    def fill(_: dict[str, str]) -> None:
+        world.store.error = unavailable()
+
+    world.server.after = fill
+    async with world.running() as grants:
+        assert (await grants.get("g", min_valid=None, wait=5.0)).expires_in > 0
+        before = world.store.grant("g")
+        world.server.after = lambda _: None
+        world.store.error = None
+        await asyncio.sleep(2.0)
+        after = world.store.grant("g")
+
+    assert before is not None
+    assert before.refresh_token == RefreshToken("rt-g-1")
+    assert after is not None
+    assert after.refresh_token is not None
+    assert after.refresh_token.reveal() == world.server.alive("g")
+
+
+async def test_a_bug_in_an_attempt_costs_that_attempt_only():
+    """It is reported, and the grant is in doubt, because nobody knows how far it got."""
+    world = GrantWorld(RotatingServer("grace"), rotation=RefreshRotation.GRACE)
+    world.stored("g")
+    bugs = iter([ZeroDivisionError()])
+
+    def break_once(_: dict[str, str]) -> None:
+        for bug in bugs:
+            raise bug
+
+    world.server.after = break_once
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
+
+    assert [event.error for event in world.events.of(UnexpectedFailure)] == ["ZeroDivisionError"]
+
+
+@pytest.mark.parametrize(("mode", "rotation"), [MODES[0], MODES[1], MODES[2]])
+@pytest.mark.parametrize("seed", range(12))
+async def test_no_grant_is_lost_to_crashes_and_bad_networks(mode: str, rotation: RefreshRotation, seed: int):
+    """
+    Hours of random faults and kills. With never and grace every grant lives; a strict server ends one only
+    after an answer of its own was lost, and then it is told as that.
+    """
+    randomly = random.Random(seed)
+    world = GrantWorld(RotatingServer(mode, delay=0.5), rotation=rotation)
+    names = [f"g{number}" for number in range(5)]
+    world.stored(*names)
+    lost_answers: set[str] = set()
+
+    def before(_: dict[str, str]) -> Response | BrokerError | None:
+        faults: list[Response | BrokerError | None] = [not_sent(), json_response({}, status=502), lost(), *[None] * 12]
+        return randomly.choice(faults)
+
+    def after(fields: dict[str, str]) -> BrokerError | None:
+        if randomly.random() < 0.02:
+            lost_answers.add(fields["refresh_token"].split("-")[1])
+            return lost()
+        return None
+
+    for _ in range(8):
+        world.server.before, world.server.after = before, after
+        async with world.crashing():
+            await asyncio.sleep(randomly.uniform(0.0, 900.0))
+            killed_at = loop_time()
+        # What was answered about then, or after it, nobody may have heard.
+        asked = zip(world.server.asked, world.server.at, strict=True)
+        lost_answers |= {token.split("-")[1] for token, at in asked if at > killed_at - 0.1}
+    world.server.before = world.server.after = lambda _: None
+    async with world.running() as grants:
+        await asyncio.sleep(600.0)
+        alive = {name for name in names if grants.status(name).state == "fresh"}
+        reasons = {grants.status(name).reason for name in names if name not in alive}
+
+    assert set(names) - alive <= (lost_answers if mode == "strict" else set())
+    assert reasons <= {"lost_answer"}
+
+
+async def test_a_refresh_that_is_about_another_person_is_not_served():
+    """RT-06: with the keys of the server, fetched anew for one that was just rotated."""
+    key, newer = server_key("PS256", "k1"), server_key("PS256", "k2", bits=2056)
+    world = GrantWorld(RotatingServer("strict"), keys=Keys(published(key.jwk()), published(key.jwk(), newer.jwk())))
+    world.stored("g", subject="alice", subject_verified=True)
+    claims = {"iss": "https://as.example", "aud": "app-1", "sub": "alice"}
+
+    def id_token(sub: str) -> dict[str, str]:
+        now = world.clock.wall()
+        return {"id_token": newer.sign(claims | {"sub": sub, "iat": now, "exp": now + 300})}
+
+    subs = iter(["alice", "bob", "alice"])
+    world.server.members = lambda _: id_token(next(subs))
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        await asyncio.sleep(first.expires_in * 0.8)
+        assert [event.reason for event in world.events.of(GrantQuarantined)] == ["id_token_invalid"]
+        await asyncio.sleep(20.0)
+        served = {event.fingerprint for event in world.events.of(TokenRefreshed)}
+
+        assert len(world.events.of(TokenRefreshed)) == 2
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token.fingerprint in served
+
+
+async def test_keys_that_cannot_be_had_cost_no_refresh_token():
+    """The answer cannot be checked, so its access token is not used; its refresh token is safe (R2.3)."""
+    world = GrantWorld(RotatingServer("strict"), keys=Keys())
+    world.stored("g", subject="alice", subject_verified=True)
+    world.server.members = lambda _: {"id_token": server_key().sign({"sub": "alice"})}
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        stored = world.store.grant("g")
+
+        assert grants.status("g").reason == "keys_unavailable"
+        assert stored is not None
+        assert stored.refresh_token is not None
+        assert stored.refresh_token.reveal() == world.server.alive("g")
+
+
+async def test_a_server_that_never_rotates_is_asked_though_the_disk_is_full():
+    """R2.1 protects refresh tokens that are good for one use."""
+    world = GrantWorld(RotatingServer("never"), rotation=RefreshRotation.NEVER)
+    world.stored("g")
+    world.store.error = unavailable()
+    async with world.running() as grants:
+        assert (await grants.get("g", min_valid=None, wait=5.0)).expires_in > 0
+
+
+async def test_a_server_without_metadata_is_not_asked():
+    """Nothing was sent, so there is no doubt afterwards."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    world.metadata.error = not_sent()
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        assert world.server.asked == []
+        assert grants.status("g").reason == "connect_failed"
+        world.metadata.error = None
+        assert (await grants.get("g", min_valid=None, wait=60.0)).expires_in > 0
+    assert world.events.of(GrantEnded) == []
