@@ -17,6 +17,8 @@ class Check(StrEnum):
     """What was looked at when it failed."""
 
     # The authorization response (RFC 6749 section 4.1.2, RFC 9207, JARM).
+    REDIRECT_URI = "redirect_uri"
+    """It came to another address than the one that was sent with the request."""
     REPEATED_PARAMETER = "repeated_parameter"
     RESPONSE_MODE = "response_mode"
     """It came in another mode than was asked for."""

@@ -51,6 +51,7 @@ ORDER = (
     "gid",
     "pid",
     "workload",
+    "authorization",
     "token",
     "grant",
     "issuer",
@@ -74,6 +75,8 @@ ORDER = (
     "jti",
     "expires_at",
     "binding",
+    "renewed",
+    "verified",
     "stale",
     "serving",
     "probe_in",
@@ -83,6 +86,7 @@ ORDER = (
     "count",
     "outcome",
     "reason",
+    "check",
 )
 """The order of the members after ``seq``, ``time`` and ``event``."""
 
@@ -96,6 +100,7 @@ def _layout(*fields: str, **renamed: str) -> tuple[tuple[str, str], ...]:
 _CALLER = ("listener", "uid", "gid", "pid", "workload", "token")
 _REFRESH = ("token", "grant", "issuer", "client", "jti")
 _GRANT = ("token", "grant", "client")
+_CONSENT = ("workload", "authorization", "token")
 
 ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
     {
@@ -110,6 +115,12 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.TokenRefreshFailed: _layout(
             *_REFRESH, "status", "server_error", "retry_in", "serving", "outcome", "reason"
         ),
+        events.AuthorizationStarted: _layout(*_CONSENT, "grant", "client"),
+        events.AuthorizationGranted: _layout(
+            *_CONSENT, "grant", "client", "renewed", "verified", "expires_at", "binding", "fingerprint", "jti"
+        ),
+        events.AuthorizationFailed: _layout(*_CONSENT, "client", "status", "server_error", "reason", "check"),
+        events.AuthorizationAbandoned: _layout(*_CONSENT),
         events.GrantEnded: _layout(*_GRANT, "reason"),
         events.GrantQuarantined: _layout(*_GRANT, "reason"),
         events.GrantRevived: _layout(*_GRANT, "reason"),

@@ -42,6 +42,7 @@ NOT_RECORDED = {
     "token_refreshed": {"expires_in", "duration"},
     "token_refresh_failed": {"hint", "duration"},
     "client_suspended": {"hint"},
+    "authorization_failed": {"hint"},
     "request_refused": {"error"},  # recorded as ``outcome``
 }
 """Fields of audited events that have been looked at and left out."""
