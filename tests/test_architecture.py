@@ -29,6 +29,8 @@ LAYERS = "Imports point down only"
 PROTOCOL = "The protocol does no I/O, reads no clock, logs nothing"
 POLICY = "The policy is pure"
 LIFECYCLE = "The token lifecycle reaches the world only through its ports"
+CONSENT = "A consent reaches the world only through the ports of the lifecycle"
+CHOICE = "What a caller may choose is decided without waiting"
 PURE_HALF = "The pure half of the lifecycle never awaits"
 SANDBOX = "The sandbox shares no code with the broker"
 LOCAL_CLIENT = "The command-line client imports nothing of the server"
@@ -58,6 +60,9 @@ VIOLATIONS: tuple[tuple[str, str, frozenset[str]], ...] = (
     ("policy/rules.py", "import aiohttp", frozenset({POLICY, HTTP})),
     ("tokens/exchange.py", "import secrets", frozenset({LIFECYCLE})),
     ("tokens/registry.py", "import structlog", frozenset({LIFECYCLE, LOGGING})),
+    ("consent/shelf.py", "import time", frozenset({CONSENT})),
+    ("consent/redemption.py", "from broker.transport.session import Session", frozenset({LAYERS})),
+    ("consent/asking.py", "import asyncio", frozenset({CHOICE})),
     ("tokens/state.py", "import asyncio", frozenset({PURE_HALF})),
     ("tokens/schedule.py", "import datetime", frozenset({PURE_HALF})),
     ("sandbox/server.py", "from broker.oauth import strict_json", frozenset({SANDBOX})),
