@@ -70,7 +70,7 @@ class Resting:
     No request runs.
 
     *token* is the access token in hand or None, *refresh_at* the time from which it is stale; the next
-    attempt is at *due_at*.
+    attempt is at *due_at*. *forced_at* is when a caller last forced one, as long as nothing has succeeded since.
     """
 
     grant: Grant
@@ -79,6 +79,7 @@ class Resting:
     refresh_at: float = 0.0
     doubt: Doubt = Doubt.NONE
     failure: Failure | None = None
+    forced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Refreshing:
     refresh_at: float = 0.0
     doubt: Doubt = Doubt.NONE
     failure: Failure | None = None
+    forced_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

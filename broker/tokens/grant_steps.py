@@ -97,7 +97,9 @@ def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance
         case Resting(), Wanted() if _may_be_hastened(state, now):
             return _begin(state, next_attempt, effects)
         case Resting(), Forced() if _may_be_forced(state, now):
-            return _begin(state, next_attempt, effects)
+            # What a caller says is refused is of no use to others either: it is stale from now on.
+            refused = replace(state, forced_at=now, refresh_at=min(state.refresh_at, now))
+            return _begin(refused, next_attempt, effects)
         case Resting(failure=Failure(pace=Pace.SLOW | Pace.HELD)), Unblocked():
             soon = now + UNBLOCKED_WITHIN * chance.spread
             return replace(state, due_at=min(state.due_at, soon)), effects
@@ -150,6 +152,7 @@ def _begin(state: Resting, attempt: int, effects: tuple[Effect, ...]) -> Step:
         attempt=attempt,
         doubt=state.doubt,
         failure=state.failure,
+        forced_at=state.forced_at,
     )
     return running, (*effects, Begin(attempt=attempt, previous=state.doubt is Doubt.PREVIOUS))
 
@@ -166,7 +169,13 @@ def _may_be_hastened(state: Resting, now: float) -> bool:
 
 
 def _may_be_forced(state: Resting, now: float) -> bool:
-    """Say whether a refusal by the API starts an attempt: also where an operator may have mended something."""
+    """
+    Say whether a refusal by the API starts an attempt: also where an operator may have mended something.
+
+    Once in a cooldown, however often callers say so.
+    """
+    if state.forced_at is not None and now - state.forced_at < schedule.REFRESH_COOLDOWN:
+        return False
     if state.doubt is Doubt.NONE and state.failure is not None and state.failure.pace is Pace.SLOW:
         return True
     return _may_be_hastened(state, now)
@@ -277,6 +286,7 @@ def _rest(state: Refreshing, failure: Failure, due_at: float) -> Resting:
         due_at=due_at,
         doubt=state.doubt,
         failure=failure,
+        forced_at=state.forced_at,
     )
 
 

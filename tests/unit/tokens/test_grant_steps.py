@@ -133,6 +133,20 @@ def test_a_forced_refresh_tries_what_an_operator_may_have_mended():
     assert take(replace(state, doubt=Doubt.UNKNOWN), Forced())[1] == ()
 
 
+def test_a_caller_that_goes_on_forcing_is_heard_once_in_a_cooldown():
+    """A loop of theirs must not become a loop of ours; a success begins it anew."""
+    slow = Failure(code="server_refused", pace=Pace.SLOW, server_error="invalid_client")
+    begun, _ = take(Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500, failure=slow), Forced())
+    failing, _ = take(begun, replace(failed(Trouble.REFUSED, slow), attempt=7))
+
+    assert take(failing, Forced(), now=NOW + 59)[1] == ()
+    assert take(failing, Forced(), now=NOW + 60)[1] == (Begin(attempt=7),)
+    assert isinstance(failing, Resting)
+    assert failing.refresh_at <= NOW
+    new = issued(obtained_at=NOW)
+    assert rested(take(begun, Succeeded(attempt=7, grant=GRANT, token=new))).forced_at is None
+
+
 def test_what_was_held_back_goes_on_soon_when_it_is_let():
     """Spread, so that not all grants of a client come at one moment."""
     held = Resting(grant=GRANT, due_at=NOW + 500, failure=Failure(code="x", pace=Pace.HELD))
