@@ -19,8 +19,10 @@ from broker.errors import BrokerError
 from broker.events import Event
 from broker.hostenv.clock import SystemClock, SystemRandomness
 from broker.keys.tls import client_context
+from broker.oauth.capabilities import disagreements, remarks
 from broker.oauth.messages import Request, Response
-from broker.oauth.metadata import AuthorizationServer, disagreements, remarks
+from broker.oauth.metadata import AuthorizationServer
+from broker.tokens.spec import TokenSpec
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import Session
@@ -173,7 +175,15 @@ def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Ite
     if isinstance(server, BrokerError):
         return
     issuer = settings.issuers[client.issuer].issuer
-    for wrong, texts in ((True, disagreements(server, client, issuer)), (False, remarks(server, client))):
+    used = {kind for token in settings.tokens if token.client == name for kind in _grant_types(token)}
+    kinds = tuple(sorted(used)) or ("client_credentials",)
+    wrongs = disagreements(server, client, issuer, grant_types=kinds)
+    for wrong, texts in ((True, wrongs), (False, remarks(server, client, grant_types=kinds))):
         for text in texts:
             advised = remedies.of_disagreement(text, server, client, issuer)
             yield Finding(place=f"client.{name}", text=advised, wrong=wrong)
+
+
+def _grant_types(token: TokenSpec) -> tuple[str, ...]:
+    """Give the grant types that a token comes to: what a person consents to is kept fresh."""
+    return (token.grant_type,) if token.consent is None else (token.grant_type, "refresh_token")

@@ -48,7 +48,7 @@ def of_error(error: BrokerError, asked: Iterable[str]) -> str:
 
 
 def of_disagreement(text: str, server: AuthorizationServer, client: Client, issuer: Issuer) -> str:
-    """Add to *text*, one of ``metadata.disagreements`` or ``remarks``, what can be done about it."""
+    """Add to *text*, one of ``capabilities.disagreements`` or ``remarks``, what can be done about it."""
     remedy = _REMEDIES.get(text.partition(" ")[0])
     advice = remedy(server, client, issuer) if remedy is not None else ""
     return f"{text}; {advice}" if advice else text

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from broker.errors import LocalError, Outcome, RemoteError
+from broker.errors import LocalError
 from broker.oauth import pkce
 from broker.oauth.answers import invalid, json_object
+from broker.oauth.capabilities import asking_needs
 from broker.oauth.client import Client, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
 from broker.oauth.client_auth import authenticate
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.messages import Draft, RequestObjectSpec, Response
-from broker.oauth.metadata import AuthorizationServer, endpoint
-from broker.oauth.reasons import Reason
+from broker.oauth.metadata import AuthorizationServer, endpoint, insufficient
 from broker.oauth.secret import CodeVerifier, RequestObject
 
 LONGEST_REQUEST_URI_LIFE = 600.0
@@ -145,32 +145,12 @@ def authorization_url(
 
 
 def _check_server(server: AuthorizationServer, issuer: Issuer, client: Client) -> None:
-    section = f"[issuer.{issuer.name}]"
-    endpoint(server, "authorization_endpoint", presents_certificate=False)
-    methods = server.code_challenge_methods_supported
-    if methods is not None and pkce.METHOD not in methods:
-        raise _insufficient(
-            "code_challenge_methods_supported", f'{section}: it lacks "S256", without which no code is safe'
-        )
-    if server.pushed_authorization_request_endpoint is None and (
-        issuer.profile is Profile.FAPI2 or server.require_pushed_authorization_requests
-    ):
-        raise _insufficient(
-            "pushed_authorization_request_endpoint",
-            f'{section}: profile = "{issuer.profile}" needs it, and it is absent',
-        )
-    modes = server.response_modes_supported
-    if client.response_mode is ResponseMode.JWT and modes is not None and not {"jwt", "query.jwt"} & set(modes):
-        raise _insufficient("response_modes_supported", f"[client.{client.name}]: it lacks the response_mode")
-
-
-def _insufficient(member: str, hint: str) -> RemoteError:
-    return RemoteError(
-        Reason.METADATA_INSUFFICIENT,
-        f"{member} in the metadata does not allow what the configuration asks for",
-        outcome=Outcome.NOT_SENT,
-        hint=hint,
-    )
+    for met, member, advice in asking_needs(server, client, issuer):
+        if not met:
+            raise insufficient(
+                f"{member} in the metadata does not allow what the configuration asks for",
+                f"[client.{client.name}] at [issuer.{issuer.name}]: {member} {advice}",
+            )
 
 
 def _is_signed(server: AuthorizationServer, issuer: Issuer, client: Client) -> bool:

@@ -12,16 +12,15 @@ listed in ``endpoint_hosts``, as ``host`` (any port) or ``host:port``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, assert_never
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
-from broker.oauth.client import Client, ClientAuthMethod, Discovery, Issuer, Profile, SenderConstraint
+from broker.oauth.client import Discovery, Issuer
 from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
-from broker.oauth.jose import alg_names
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
 
@@ -186,108 +185,12 @@ def endpoint(server: AuthorizationServer, name: EndpointName, *, presents_certif
         return server.mtls_endpoint_aliases[name]
     url: str | None = getattr(server, name)
     if url is None:
-        raise _insufficient(f"the metadata has no {name}", None)
+        raise insufficient(f"the metadata has no {name}", None)
     return url
 
 
-def check_capabilities(
-    server: AuthorizationServer, client: Client, issuer: Issuer, *, grant_type: str = "client_credentials"
-) -> None:
-    """
-    Refuse to ask for what the metadata says the server does not do (DISC-07).
-
-    Raises RemoteError ``metadata_insufficient``; its hint names the member of the metadata and the key of
-    the configuration. An absent ``token_endpoint_auth_methods_supported`` means ``client_secret_basic`` by
-    RFC 8414 section 2, and is taken at its word; under the ``oauth2`` profile, where many servers leave it
-    out, it says nothing. An absent ``grant_types_supported`` (by default ``authorization_code`` and
-    ``implicit``), list of algorithms or ``tls_client_certificate_bound_access_tokens`` says nothing either:
-    the server's refusal, and the binding check of the token, tell in time.
-    """
-    for met, member, advice in _needs(server, client, issuer, grant_type):
-        if not met:
-            raise _insufficient(
-                f"{member} in the metadata does not allow what the configuration asks for",
-                f"[issuer.{issuer.name}]: {member} {advice}",
-            )
-
-
-def disagreements(
-    server: AuthorizationServer, client: Client, issuer: Issuer, *, grant_types: Iterable[str] = ("client_credentials",)
-) -> tuple[str, ...]:
-    """Give all that ``check_capabilities`` would refuse one by one, each in a sentence for the operator."""
-    found = [
-        f"{member} {advice}"
-        for grant_type in grant_types
-        for met, member, advice in _needs(server, client, issuer, grant_type)
-        if not met
-    ]
-    return tuple(dict.fromkeys(found))
-
-
-def remarks(server: AuthorizationServer, client: Client) -> tuple[str, ...]:
-    """Say what of the metadata an operator should know, though nothing is refused for it."""
-    binds = client.sender_constraint is SenderConstraint.CERTIFICATE
-    told = (
-        (
-            client.presents_certificate and "token_endpoint" not in server.mtls_endpoint_aliases,
-            "mtls_endpoint_aliases has no token_endpoint: the ordinary one is called, with the certificate",
-        ),
-        (
-            binds and server.tls_client_certificate_bound_access_tokens is None,
-            "tls_client_certificate_bound_access_tokens is absent: the first token will show whether it is bound",
-        ),
-        (
-            server.require_pushed_authorization_requests,
-            "require_pushed_authorization_requests is true: no matter to client_credentials",
-        ),
-        (
-            server.require_signed_request_object,
-            "require_signed_request_object is true: no matter to client_credentials",
-        ),
-    )
-    return tuple(text for applies, text in told if applies)
-
-
-def _needs(
-    server: AuthorizationServer, client: Client, issuer: Issuer, grant_type: str
-) -> Iterator[tuple[bool, str, str]]:
-    """Give what has to hold: whether it does, the member that says so, and what to look at where it does not."""
-    section = f"[client.{client.name}]"
-    method = client.client_auth_method
-    methods = server.token_endpoint_auth_methods_supported
-    if methods is None:
-        yield (
-            issuer.profile is Profile.OAUTH2 or method is ClientAuthMethod.CLIENT_SECRET_BASIC,
-            "token_endpoint_auth_methods_supported",
-            f'is absent and so means "client_secret_basic", not "{method}"; profile = "oauth2" does without it',
-        )
-    else:
-        yield (
-            method in methods,
-            "token_endpoint_auth_methods_supported",
-            f'lacks the client_auth_method of {section}, "{method}"',
-        )
-    algs = server.token_endpoint_auth_signing_alg_values_supported
-    alg = client.signing_alg
-    yield (
-        algs is None or alg is None or not alg_names(alg).isdisjoint(algs),
-        "token_endpoint_auth_signing_alg_values_supported",
-        f'lacks the alg of the signing_keys of {section}, "{alg}"',
-    )
-    yield (
-        server.grant_types_supported is None or grant_type in server.grant_types_supported,
-        "grant_types_supported",
-        f'lacks the grant_type of a token of {section}, "{grant_type}"',
-    )
-    yield (
-        client.sender_constraint is not SenderConstraint.CERTIFICATE
-        or server.tls_client_certificate_bound_access_tokens is not False,
-        "tls_client_certificate_bound_access_tokens",
-        f'is false, but {section} sender_constraint is "{client.sender_constraint}"',
-    )
-
-
-def _insufficient(message: str, hint: str | None) -> RemoteError:
+def insufficient(message: str, hint: str | None) -> RemoteError:
+    """Make the error for metadata that lack something."""
     return RemoteError(Reason.METADATA_INSUFFICIENT, message, outcome=Outcome.NOT_SENT, hint=hint)
 
 

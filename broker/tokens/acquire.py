@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.errors import Outcome, RemoteError
+from broker.oauth.capabilities import check_capabilities
 from broker.oauth.client import Client, Issuer
 from broker.oauth.grants import client_credentials_draft
 from broker.oauth.messages import Draft
-from broker.oauth.metadata import check_capabilities
 from broker.oauth.reasons import Reason
 from broker.oauth.token_response import TokenResponse, read_token_response
 from broker.tokens.exchange import Exchange, Sent, Transmission

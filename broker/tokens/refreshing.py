@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
+from broker.oauth.capabilities import check_capabilities
 from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
-from broker.oauth.metadata import check_capabilities
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import IdToken
 from broker.oauth.token_response import read_token_response, refresh_token_of

@@ -9,8 +9,8 @@ import pytest
 from broker.cli.remedies import OF_THE_DOCUMENT, SIGNING_ALGS, of_disagreement, of_error
 from broker.config.schema import SigningAlg
 from broker.errors import LocalError, Outcome, RemoteError
+from broker.oauth.capabilities import disagreements, remarks
 from broker.oauth.client import Profile, SenderConstraint
-from broker.oauth.metadata import disagreements, remarks
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import a_client, an_issuer
 from tests.unit.oauth.test_capabilities import a_server

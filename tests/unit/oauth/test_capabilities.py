@@ -1,4 +1,4 @@
-"""metadata.check_capabilities: the server may restrict what the configuration asks for, and weaken nothing."""
+"""capabilities.check_capabilities: the server may restrict what the configuration asks for, and weaken nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.client import ClientAuthMethod, Profile, SenderConstraint
-from broker.oauth.metadata import AuthorizationServer, check_capabilities
+from broker.oauth.capabilities import check_capabilities, disagreements, remarks
+from broker.oauth.client import (
+    Client,
+    ClientAuthMethod,
+    Profile,
+    RequestObjectUse,
+    ResponseMode,
+    SenderConstraint,
+)
+from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import ISSUER_URL, a_client, an_issuer
 
@@ -117,3 +125,107 @@ def test_a_server_that_lists_no_methods_has_client_secret_basic(profile: Profile
     client = a_client(client_auth_method=ClientAuthMethod.CLIENT_SECRET_BASIC, signing_alg=None)
 
     check_capabilities(a_server(token_endpoint_auth_methods_supported=None), client, an_issuer(profile=profile))
+
+
+# --- where a person is asked ---
+
+
+def an_asking_server(**changes: Any) -> AuthorizationServer:
+    return a_server(
+        **{
+            "grant_types_supported": ("authorization_code", "refresh_token"),
+            "authorization_endpoint": f"{ISSUER_URL}/authorize",
+            "pushed_authorization_request_endpoint": f"{ISSUER_URL}/par",
+            "revocation_endpoint": f"{ISSUER_URL}/revoke",
+            "require_pushed_authorization_requests": True,
+            "require_signed_request_object": True,
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"code_challenge_methods_supported": ("S256", "plain"), "response_modes_supported": ("query",)},
+        {"authorization_response_iss_parameter_supported": True},
+    ],
+)
+def test_a_server_that_asks_people_as_we_do_is_used(changes: dict[str, Any]) -> None:
+    """It demands what we do anyway."""
+    server = an_asking_server(**changes)
+
+    check_capabilities(server, a_client(), an_issuer(), grant_type="authorization_code")
+
+    assert disagreements(server, a_client(), an_issuer(), grant_types=("authorization_code", "refresh_token")) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "member"),
+    [
+        ({"authorization_endpoint": None}, "authorization_endpoint"),
+        ({"code_challenge_methods_supported": ("plain",)}, "code_challenge_methods_supported"),
+        ({"pushed_authorization_request_endpoint": None}, "pushed_authorization_request_endpoint"),
+        ({"grant_types_supported": ("client_credentials",)}, "grant_types_supported"),
+    ],
+)
+def test_a_server_that_does_not_ask_as_we_do_is_not_used(changes: dict[str, Any], member: str) -> None:
+    """And none of it matters to tokens that nobody is asked for."""
+    server = an_asking_server(**changes)
+
+    with pytest.raises(RemoteError) as caught:
+        check_capabilities(server, a_client(), an_issuer(), grant_type="authorization_code")
+
+    assert (caught.value.code, caught.value.outcome) == (Reason.METADATA_INSUFFICIENT, Outcome.NOT_SENT)
+    assert member in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("client", "member"),
+    [
+        (a_client(response_mode=ResponseMode.JWT), "response_modes_supported"),
+        (a_client(response_mode=ResponseMode.FORM_POST), "response_modes_supported"),
+        (a_client(request_object=RequestObjectUse.NEVER), "require_signed_request_object"),
+        (a_client(signing_alg=None), "require_signed_request_object"),
+    ],
+)
+def test_a_client_that_does_not_ask_as_the_server_wants_is_named(client: Client, member: str) -> None:
+    """Before a person is sent anywhere."""
+    server = an_asking_server(response_modes_supported=("query",))
+
+    (found,) = disagreements(server, client, an_issuer(), grant_types=("authorization_code",))
+
+    assert found.startswith(f"{member} ")
+
+
+@pytest.mark.parametrize(
+    ("profile", "client", "named", "is_good"),
+    [
+        (Profile.OIDC, a_client(shares_redirect_uri=True), False, False),
+        (Profile.OIDC, a_client(shares_redirect_uri=True), True, True),
+        (Profile.OIDC, a_client(shares_redirect_uri=True, response_mode=ResponseMode.JWT), False, True),
+        (Profile.OIDC, a_client(), False, True),
+        (Profile.FAPI2, a_client(shares_redirect_uri=True), False, True),
+    ],
+)
+def test_a_redirect_uri_of_two_issuers_needs_to_know_who_answers(
+    profile: Profile, client: Client, named: bool, is_good: bool
+) -> None:
+    """By ``iss``, which FAPI 2.0 insists on anyway, or by a signature (rules.md R5)."""
+    server = an_asking_server(authorization_response_iss_parameter_supported=named)
+
+    found = disagreements(server, client, an_issuer(profile=profile), grant_types=("authorization_code",))
+
+    assert (found == ()) is is_good
+
+
+def test_what_no_client_credentials_depend_on_is_said_so() -> None:
+    """And said otherwise where people are asked."""
+    server = an_asking_server(mtls_endpoint_aliases={"token_endpoint": "https://as.example/mtls"})
+
+    without, asking = remarks(server, a_client()), remarks(server, a_client(), grant_types=("authorization_code",))
+
+    assert all("no matter to client_credentials" in text for text in without)
+    assert len(without) == 2
+    assert [text.partition(" ")[0] for text in asking] == ["require_signed_request_object"]

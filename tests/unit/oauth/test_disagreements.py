@@ -1,4 +1,4 @@
-"""metadata.disagreements and metadata.remarks: all at once what check_capabilities refuses one by one, and the rest."""
+"""capabilities.disagreements and remarks: all at once what check_capabilities refuses one by one, and the rest."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from broker.oauth.capabilities import disagreements, remarks
 from broker.oauth.client import SenderConstraint
-from broker.oauth.metadata import disagreements, read_metadata, remarks
+from broker.oauth.metadata import read_metadata
 from tests.unit.oauth.builders import ISSUER_URL, a_client, an_answer, an_issuer
 from tests.unit.oauth.test_capabilities import a_server
 
