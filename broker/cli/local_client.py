@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,32 +176,65 @@ def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenStat
     )
 
 
-def request_json(daemon: Daemon, target: str, *, timeout: float, method: str = "GET") -> dict[str, Any]:
-    """Ask for *target*. Raises LocalError when the daemon cannot be reached, RemoteError for an error answer."""
-    status, raw = _ask(daemon, method, target, timeout)
+def request_json(
+    daemon: Daemon, target: str, *, timeout: float, method: str = "GET", body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    Ask for *target*, with *body* as JSON; an answer without content is an empty object.
+
+    Raises LocalError when the daemon cannot be reached, DaemonError for an error answer.
+    """
+    status, raw = _ask(daemon, method, target, timeout, body)
+    if status == http.client.NO_CONTENT:
+        return {}
+    answer = _object(daemon, raw)
+    if status not in {http.client.OK, http.client.CREATED}:
+        raise DaemonError(answer, status)
+    return answer
+
+
+class DaemonError(RemoteError):
+    """
+    The daemon says no, in its own words.
+
+    *check* names what an answer of the authorization server failed, where it did (local API, "Errors").
+    """
+
+    def __init__(self, answer: Mapping[str, Any], status: int) -> None:
+        super().__init__(
+            str(answer.get("error", "server_error")),
+            str(answer.get("error_description", "the daemon gave no reason")),
+            outcome=Outcome.REFUSED,
+            status=status,
+            hint=str(answer["hint"]) if "hint" in answer else None,
+            server_error=str(answer["server_error"]) if "server_error" in answer else None,
+        )
+        self.check = str(answer["check"]) if "check" in answer else None
+
+
+def _object(daemon: Daemon, raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
     except ValueError as error:
         raise _not_a_broker(daemon) from error
     if not isinstance(body, dict):
         raise _not_a_broker(daemon)
-    if status != http.client.OK:
-        raise RemoteError(
-            str(body.get("error", "server_error")),
-            str(body.get("error_description", "the daemon gave no reason")),
-            outcome=Outcome.REFUSED,
-            status=status,
-            hint=str(body["hint"]) if "hint" in body else None,
-            server_error=str(body["server_error"]) if "server_error" in body else None,
-        )
     return body
 
 
-def _ask(daemon: Daemon, method: str, target: str, timeout: float) -> tuple[int, bytes]:
+def _ask(
+    daemon: Daemon, method: str, target: str, timeout: float, body: Mapping[str, Any] | None = None
+) -> tuple[int, bytes]:
+    content = {} if body is None else {"Content-Type": "application/json"}
     secret = {} if isinstance(daemon, Path) else {"Authorization": f"Bearer {_secret(daemon)}"}
     connection = _connection(daemon, timeout)
     try:
-        connection.request(method, target, headers={"Accept": "application/json", **secret})
+        connection.request(
+            method,
+            target,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Accept": "application/json", **content, **secret},
+        )
         answer = connection.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
     except FileNotFoundError as error:

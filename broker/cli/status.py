@@ -11,22 +11,14 @@ import argparse
 import json
 import shutil
 import sys
-import textwrap
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from broker.cli.environment import environment, socket_path
 from broker.cli.exits import DONE, FAILED
 from broker.cli.local_client import Status, TokenState, get_status
+from broker.cli.tables import NOTHING, duration, folded, has_colors, plain, table
 
 HEADINGS = ("TOKEN", "STATE", "REQUIRED", "EXPIRES IN", "NEXT TRY IN", "REASON")
-
-STATE_COLUMN = HEADINGS.index("STATE")
-
-NOTHING = "-"
-
-MIN_WIDTH = 40
-"""Columns of a terminal from which on sentences are broken at its edge; a narrower one does it itself."""
 
 COLORS = {"fresh": "32", "stale": "33", "idle": "36", "pending": "36", "unavailable": "31"}
 """The states' colors, as SGR parameters (ECMA-48): green, yellow, cyan, cyan, red."""
@@ -80,11 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if status.ready else FAILED
 
 
-def has_colors(variables: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Say whether standard output shows colors (https://no-color.org: any value but an empty one forbids them)."""
-    return is_terminal and not variables.get("NO_COLOR") and variables.get("TERM", "dumb") != "dumb"
-
-
 def as_json(status: Status) -> str:
     """Write *status* as one JSON object, in ASCII; what is not known is null."""
     tokens = [
@@ -111,60 +98,26 @@ def as_json(status: Status) -> str:
 def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
     """Write *status* for a person; sentences are broken at *width* columns, rows never."""
     rows = [HEADINGS, *(_row(token) for token in status.tokens)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    lines = [_line(row, widths, colors=colors) for row in rows]
+    lines = table(rows, column=HEADINGS.index("STATE"), colors=COLORS if colors else {})
     for token in status.tokens:
         if token.hint is not None:
-            lines += _folded(f"{_plain(token.name)}: {_plain(token.hint)}", width)
+            lines += folded(f"{plain(token.name)}: {plain(token.hint)}", width)
     if not status.tokens:
         lines = ["no token that you may see"]
     if status.sandboxes:
-        lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(_plain, status.sandboxes))}")
+        lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(plain, status.sandboxes))}")
     if status.restart:
-        lines.append(f"restart pending: changes of {', '.join(map(_plain, status.restart))} wait for one")
+        lines.append(f"restart pending: changes of {', '.join(map(plain, status.restart))} wait for one")
     lines.append("ready" if status.ready else "NOT READY")
     return "\n".join(lines)
 
 
 def _row(token: TokenState) -> tuple[str, ...]:
     return (
-        _plain(token.name),
-        _plain(token.state),
+        plain(token.name),
+        plain(token.state),
         NOTHING if token.required is None else ("yes" if token.required else "no"),
-        _duration(token.expires_in),
-        _duration(token.retry_in),
-        NOTHING if token.reason is None else _plain(token.reason),
+        duration(token.expires_in),
+        duration(token.retry_in),
+        NOTHING if token.reason is None else plain(token.reason),
     )
-
-
-def _line(row: Sequence[str], widths: Sequence[int], *, colors: bool) -> str:
-    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    line = "  ".join(cells).rstrip()
-    color = COLORS.get(row[STATE_COLUMN])
-    if not colors or color is None:
-        return line
-    begin = sum(len(cell) + 2 for cell in cells[:STATE_COLUMN])
-    end = begin + len(row[STATE_COLUMN])
-    return f"{line[:begin]}\x1b[{color}m{line[begin:end]}\x1b[0m{line[end:]}"
-
-
-def _folded(line: str, width: int | None) -> list[str]:
-    """Break a sentence between words; not where it would be a column of words."""
-    if width is None or width < MIN_WIDTH:
-        return [line]
-    return textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def _duration(seconds: int | None) -> str:
-    """Write whole seconds with the two largest units that matter."""
-    if seconds is None:
-        return NOTHING
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
