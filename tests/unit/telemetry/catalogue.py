@@ -10,9 +10,7 @@ from broker import events
 from broker.events import Event
 
 KINDS: tuple[type[Event], ...] = tuple(
-    kind
-    for _, kind in inspect.getmembers(events, inspect.isclass)
-    if issubclass(kind, Event) and kind is not Event and kind.__module__ == events.__name__
+    kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, Event) and kind is not Event
 )
 
 

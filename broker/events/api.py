@@ -1,0 +1,93 @@
+"""What callers of the local API get and do not get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from broker.events.event import Event, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptFailed(Event):
+    """A listener cannot accept connections for now, *reason* as in errno(3): EMFILE, mostly. Said once an outage."""
+
+    name: ClassVar[str] = "accept_failed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    listener: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenServed(Event):
+    """A caller is about to get a token: the record is written before the answer is sent."""
+
+    name: ClassVar[str] = "token_served"
+    severity: ClassVar[Severity] = Severity.DEBUG
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+    fingerprint: str
+    generation: int
+    stale: bool
+    grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshForced(Event):
+    """A caller had a token refreshed ahead of its time: an attempt begins that would not have come now."""
+
+    name: ClassVar[str] = "token_refresh_forced"
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """
+    A caller did not get what it asked for.
+
+    *route* is the template (``/v1/tokens/{name}``) or ``unrouted``, *token* a configured name or None (a
+    name that only the caller knows is not recorded), *error* and *reason* are closed codes. *count* says how
+    many alike this one stands for, when a caller repeats itself (rules.md R9).
+    """
+
+    name: ClassVar[str] = "request_refused"
+    severity: ClassVar[Severity] = Severity.INFO
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str | None
+    route: str
+    token: str | None
+    status: int
+    error: str
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAnswered(Event):
+    """Any request of any listener was answered; counted, not audited. *outcome* is ``ok`` or the error code."""
+
+    name: ClassVar[str] = "request_answered"
+    severity: ClassVar[Severity] = Severity.DEBUG
+
+    route: str
+    outcome: str
+    duration: float
