@@ -206,10 +206,17 @@ class Authorizations:
 
     # --- their life ---
 
-    def replace(self, specs: Iterable[TokenSpec], registrations: Mapping[str, Registration]) -> None:
-        """Go on under another configuration; those that were begun with another client fail when they come back."""
+    def replace(
+        self, specs: Iterable[TokenSpec], registrations: Mapping[str, Registration]
+    ) -> tuple[asyncio.Task[None], ...]:
+        """
+        Go on under another configuration; those that were begun with another client fail when they come back.
+
+        Gives the redemptions that run with the means of the older one.
+        """
         self._specs = {spec.name: spec for spec in specs if spec.consent is not None}
         self._registrations = dict(registrations)
+        return tuple(self._running)
 
     def restore(self) -> None:
         """
