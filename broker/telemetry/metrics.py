@@ -11,22 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.registry import Collector
 
 from broker import __version__, events
 from broker.events import Event
 from broker.oauth.reasons import Reason
+from broker.telemetry.collectors import One, Registry, Watched
+from broker.telemetry.grant_series import Sighting, Survey
 from broker.telemetry.token_series import SUCCESS, Refreshes, expiries
 
 OTHER = "other"
@@ -65,15 +59,22 @@ TokenExpiries = Callable[[], Iterable[tuple[str, float | None]]]
 """Gives each token's name and the Unix time when it expires, None while there is no token."""
 
 
+GrantSightings = Callable[[], Iterable[Sighting]]
+"""Gives all grants."""
+
+
 class Metrics:
     """The metrics of one daemon."""
 
     def __init__(self) -> None:
-        self._registry = _Registry()
+        self._registry = Registry()
         ProcessCollector(registry=self._registry)
         self._known: dict[str, set[str]] = {}
+        self._consented: tuple[str, ...] = ()
         self._expiries: TokenExpiries = tuple
-        self._watched = _Watched()
+        self._grants: GrantSightings = tuple
+        self._unsaved = {"store": False, "grants": False}
+        self._watched = Watched()
         self._registry.register(self._watched)
         self._counters()
         self._gauges()
@@ -94,8 +95,12 @@ class Metrics:
             events.MachineResumed: lambda _event: self._resumes.inc(),
             events.AuditOpened: self._audit_opened,
             events.AuditGap: self._audit_gap,
-            events.StoreDegraded: self._store_degraded,
-            events.StoreRecovered: self._store_recovered,
+            events.StoreDegraded: lambda _event: self._note_unsaved("store", True),
+            events.StoreRecovered: lambda _event: self._note_unsaved("store", False),
+            events.GrantsUnsaved: lambda _event: self._note_unsaved("grants", True),
+            events.GrantsSaved: lambda _event: self._note_unsaved("grants", False),
+            events.ClientSuspected: self._client_suspected,
+            events.ClientTrusted: self._client_trusted,
         }
 
     def _counters(self) -> None:
@@ -154,6 +159,12 @@ class Metrics:
             ("client",),
             registry=registry,
         )
+        self._suspect = Gauge(
+            "token_broker_client_suspect",
+            "1 while no grant is given up for what the server says to a client, because it says so of too many.",
+            ("client",),
+            registry=registry,
+        )
         self._sandbox = Gauge(
             "token_broker_sandbox_issuer",
             "1 for an issuer that is a sandbox: its tokens are worth nothing.",
@@ -186,9 +197,12 @@ class Metrics:
         certificates: Iterable[str] = (),
         keys: Iterable[str] = (),
         routes: Iterable[str] = (),
+        consented: Iterable[str] = (),
     ) -> None:
         """
         Announce the names of the configuration and the routes of the API, and start their series at 0.
+
+        *consented* are those of *tokens* that people consent to.
 
         To be called before anything emits, and again after a reload: names are added, and gauges of
         certificates and keys that are no longer named disappear.
@@ -199,12 +213,14 @@ class Metrics:
             self._refresh_seconds.labels(issuer)
         for client in self._announce("client", clients):
             self._suspended.labels(client)
+            self._suspect.labels(client)
         for route in self._announce("route", routes):
             self._request_seconds.labels(route)
             for outcome in REQUEST_OUTCOMES:
                 self._requests.labels(route, outcome)
         self._replace("certificate", certificates, self._certificates)
         self._replace("key", keys, self._keys)
+        self._consented = tuple(consented)
 
     def _announce(self, label: str, names: Iterable[str]) -> list[str]:
         new = list(names)
@@ -224,6 +240,10 @@ class Metrics:
     def watch_tokens(self, source: TokenExpiries) -> None:
         """Ask *source* at each scrape when the tokens expire; what it gives may be found out bit by bit."""
         self._expiries = source
+
+    def watch_grants(self, source: GrantSightings) -> None:
+        """Ask *source* at each scrape how the grants stand; what it gives may be found out bit by bit."""
+        self._grants = source
 
     def watch_log(self, lost: Callable[[], int]) -> None:
         """Ask *lost* at each scrape how many log lines could not be written."""
@@ -249,9 +269,12 @@ class Metrics:
 
     def _pieces(self) -> Iterator[bytes]:
         for family in self._registry.collect():
-            yield generate_latest(_One(family))
+            yield generate_latest(One(family))
         yield from self._refreshes.pieces()
-        yield from expiries(self._expiries())
+        survey = Survey(self._consented)
+        yield from survey.take(self._grants())
+        yield from survey.pieces()
+        yield from expiries(chain(self._expiries(), survey.ends.items()))
 
     # --- what each event changes ---
 
@@ -295,11 +318,16 @@ class Metrics:
     def _unexpected(self, event: events.UnexpectedFailure) -> None:
         self._failures.inc(event.count)
 
-    def _store_degraded(self, _: events.StoreDegraded) -> None:
-        self._store.set(1)
+    def _client_suspected(self, event: events.ClientSuspected) -> None:
+        self._suspect.labels(self._name("client", event.client)).set(1)
 
-    def _store_recovered(self, _: events.StoreRecovered) -> None:
-        self._store.set(0)
+    def _client_trusted(self, event: events.ClientTrusted) -> None:
+        self._suspect.labels(self._name("client", event.client)).set(0)
+
+    def _note_unsaved(self, what: str, unsaved: bool) -> None:
+        """Take in that *what* is, or is no longer, in memory alone: a write that failed, or what waits for another."""
+        self._unsaved[what] = unsaved
+        self._store.set(any(self._unsaved.values()))
 
     def _audit_opened(self, _: events.AuditOpened) -> None:
         if self._watched.audit_healthy is None:
@@ -309,57 +337,3 @@ class Metrics:
         self._watched.audit_healthy = event.closed
         if not event.closed:
             self._gaps.inc()
-
-
-class _Registry(CollectorRegistry):
-    """Without the gauge beside each counter that says when it was made: it doubles the page and serves nobody here."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Collect all but those."""
-        for family in super().collect():
-            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-            yield family
-
-
-class _One(CollectorRegistry):
-    """A single family, so that it is written by itself."""
-
-    def __init__(self, family: Metric) -> None:
-        super().__init__()
-        self._family = family
-
-    def collect(self) -> Iterator[Metric]:
-        """Give it."""
-        yield self._family
-
-
-class _Watched(Collector):
-    """What is asked for when somebody looks, because it changes without an event."""
-
-    def __init__(self) -> None:
-        self.log_lines_lost: Callable[[], int] = int
-        self.audit_healthy: bool | None = None
-
-    def describe(self) -> Iterable[Metric]:
-        """Name the families without asking anybody."""
-        return (_lost(0), _healthy(None))
-
-    def collect(self) -> Iterator[Metric]:
-        """Ask now."""
-        yield _lost(self.log_lines_lost())
-        yield _healthy(self.audit_healthy)
-
-
-def _healthy(state: bool | None) -> Metric:
-    family = GaugeMetricFamily(
-        "token_broker_audit_healthy", "1 while audit records can be written, 0 in a gap; absent without an audit log."
-    )
-    if state is not None:
-        family.add_metric((), float(state))
-    return family
-
-
-def _lost(lines: int) -> Metric:
-    return CounterMetricFamily(
-        "token_broker_log_lines_lost_total", "Log lines that could not be written at once.", value=lines
-    )

@@ -42,12 +42,12 @@ class Refreshes:
 
     def pieces(self) -> Iterator[bytes]:
         """Write all series; between two pieces more may be counted."""
-        yield _head(
+        yield head(
             REFRESHES, "counter", "Requests for a new access token, by outcome: success or the reason of the failure."
         )
         for tokens in _batches(tuple(self._counts)):
             yield "".join(
-                f'{REFRESHES}{{outcome="{_escaped(outcome)}",token="{_escaped(token)}"}} {count}.0\n'
+                f'{REFRESHES}{{outcome="{escaped(outcome)}",token="{escaped(token)}"}} {count}.0\n'
                 for token in tokens
                 for outcome, count in self._counts[token].items()
             ).encode()
@@ -55,10 +55,10 @@ class Refreshes:
 
 def expiries(tokens: Iterable[tuple[str, float | None]]) -> Iterator[bytes]:
     """Write when each of *tokens* ends, in Unix time; *tokens* may be found out one by one as they are written."""
-    yield _head(EXPIRIES, "gauge", "Unix time when the token that is served expires; absent while there is none.")
+    yield head(EXPIRIES, "gauge", "Unix time when the token that is served expires; absent while there is none.")
     for batch in _batches(tokens):
         yield "".join(
-            f'{EXPIRIES}{{token="{_escaped(name)}"}} {expires_at!r}\n'
+            f'{EXPIRIES}{{token="{escaped(name)}"}} {expires_at!r}\n'
             for name, expires_at in batch
             if expires_at is not None
         ).encode()
@@ -70,9 +70,11 @@ def _batches(items: Iterable[T]) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
-def _head(name: str, kind: str, meaning: str) -> bytes:
+def head(name: str, kind: str, meaning: str) -> bytes:
+    """Write the two lines above the series of a metric."""
     return f"# HELP {name} {meaning}\n# TYPE {name} {kind}\n".encode()
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
+    """Write the value of a label."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -236,6 +236,42 @@ def test_a_store_that_cannot_be_written_is_shown_while_that_lasts():
     assert (before, during, value(metrics, "token_broker_store_degraded")) == (0, 1, 0)
 
 
+def test_grants_that_wait_for_the_disk_are_shown_until_all_is_written():
+    """The store may take the next write, and what failed before is still in memory alone."""
+    metrics = Metrics()
+    seen = []
+    for event in (
+        events.StoreDegraded(reason="full"),
+        events.GrantsUnsaved(grants=1, reason="store_unavailable", hint=None),
+        events.StoreRecovered(),
+        events.GrantsSaved(),
+    ):
+        metrics.count(event)
+        seen.append(value(metrics, "token_broker_store_degraded"))
+
+    assert seen == [1, 1, 1, 0]
+
+
+def test_a_suspect_client_is_shown_while_it_is_one():
+    """No grant is given up meanwhile, and none is refreshed."""
+    metrics = expecting()
+    metrics.count(events.ClientSuspected(client="app", grants=3, probe_in=300.0))
+    during = value(metrics, "token_broker_client_suspect", client="app")
+    metrics.count(events.ClientTrusted(client="app"))
+
+    assert (during, value(metrics, "token_broker_client_suspect", client="app")) == (1, 0)
+
+
+def test_a_token_of_people_ends_with_the_first_of_their_tokens():
+    """Beside those that nobody consents to."""
+    metrics = expecting()
+    metrics.watch_tokens(lambda: [("directory", 5.0)])
+    metrics.watch_grants(lambda: [("people", "fresh", 9.0, None), ("people", "stale", 7.0, 11.0)])
+
+    assert value(metrics, "token_broker_token_expires_timestamp_seconds", token="directory") == 5
+    assert value(metrics, "token_broker_token_expires_timestamp_seconds", token="people") == 7
+
+
 def test_an_audit_gap_is_counted_once_and_shown_while_it_lasts():
     """Also if the log is opened in a gap; without an audit log there is no state to show."""
     metrics = expecting()
