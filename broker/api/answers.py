@@ -43,6 +43,9 @@ class Answer:
         }
 
 
+NO_CONTENT = Answer(status=204, content_type="", body=b"")
+"""It is done, and there is nothing to say."""
+
 NOT_MODIFIED = Answer(status=304, content_type="", body=b"", outcome="not_modified")
 """The caller has what it asked for."""
 
@@ -65,6 +68,7 @@ def problem_answer(problem: Problem, more: Mapping[str, Any] | None = None) -> A
         "error_description": problem.description,
         "hint": problem.hint,
         "server_error": problem.server_error,
+        **dict(problem.more),
         **(more or {}),
     }
     return Answer(

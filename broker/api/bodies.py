@@ -27,13 +27,15 @@ TYPES = {str: "a string", int: "a whole number", bool: "true or false", dict: "a
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyRules:
     """
-    What a route takes: *members* by name with their types. None of them has to be there, nor the body.
+    What a route takes: *members* by name with their types. Those that are *required* have to be there, and the
+    body with them.
 
     *patterns* tell the OpenAPI document what strings its handler takes; they are not checked here.
     """
 
     members: Mapping[str, type] = field(default_factory=dict)
     patterns: Mapping[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
 
 
 def check_media_type(incoming: Incoming) -> None:
@@ -54,9 +56,19 @@ def read_body(body: bytes, rules: BodyRules) -> Mapping[str, Any]:
         value = None
     if not isinstance(value, dict) or not all(type(given) is rules.members.get(name) for name, given in value.items()):
         raise ProblemError(problems.body_refused(_describe(rules)))
-    return value
+    return complete(value, rules)
+
+
+def complete(members: Mapping[str, Any], rules: BodyRules) -> Mapping[str, Any]:
+    """Give *members* if what is required is among them. Raises ProblemError."""
+    if any(name not in members for name in rules.required):
+        raise ProblemError(problems.body_refused(_describe(rules)))
+    return members
 
 
 def _describe(rules: BodyRules) -> str:
-    known = ", ".join(f"{name} ({TYPES[kind]})" for name, kind in rules.members.items())
+    known = ", ".join(
+        f"{name} ({TYPES[kind]}{', required' if name in rules.required else ''})"
+        for name, kind in rules.members.items()
+    )
     return f"a JSON object, each member once: {known}" if known else "a JSON object without members"

@@ -154,15 +154,19 @@ class Desk(Generic[W]):
     ) -> tuple[Route[W], Call]:
         route, name = route_for(found, incoming.method)
         guard.check_body(incoming, takes_body=route.body is not None)
+        numbers, texts = guard.read_query(query, route.parameters, route.texts)
         call = Call(
             peer=peer,
             name=name,
-            query=guard.read_query(query, route.parameters),
+            query=numbers,
+            texts=texts,
             plain_text=prefers_plain_text(incoming.values("accept")),
             known=read_if_none_match(incoming.values("if-none-match")) if route.conditional else None,
         )
-        if route.body is None or not incoming.has_body:
+        if route.body is None:
             return route, call
+        if not incoming.has_body:
+            return route, replace(call, body=bodies.complete({}, route.body))
         return route, replace(call, body=await _members(incoming, route.body, read_body))
 
     def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:
@@ -193,6 +197,6 @@ async def _members(incoming: Incoming, rules: BodyRules, read_body: ReadBody) ->
         bodies.check_media_type(incoming)  # a body is not waited for in vain
     body = await read_body()
     if not body:
-        return {}  # it came in chunks, and there was none
+        return bodies.complete({}, rules)  # it came in chunks, and there was none
     bodies.check_media_type(incoming)
     return bodies.read_body(body, rules)

@@ -2,8 +2,8 @@
 What a request must not be, whatever it asks for (local-api.md, "Requests that are refused").
 
 Pure checks of a request that aiohttp has parsed: each gives what it has checked, or raises ``ProblemError``.
-Nothing is decoded and compared in two forms: paths are the raw bytes of the request line, and the query
-knows digits only.
+Nothing is decoded and compared in two forms: paths are the raw bytes of the request line, and of the query only
+values that stand for themselves are decoded, after it was taken apart.
 """
 
 from __future__ import annotations
@@ -115,19 +115,42 @@ def check_body(incoming: Incoming, *, takes_body: bool) -> None:
         raise ProblemError(problems.BODY_NOT_ALLOWED)
 
 
-def read_query(query: str, ranges: Mapping[str, range]) -> dict[str, int]:
-    """Read *query*: only names of *ranges*, each once, each a whole number in its range."""
-    found: dict[str, int] = {}
+def read_query(
+    query: str, ranges: Mapping[str, range], texts: Mapping[str, str] | None = None
+) -> tuple[dict[str, int], dict[str, str]]:
+    """
+    Read *query*: names of *ranges* and *texts* only, each once.
+
+    A value of the former is a whole number in its range, one of the latter fits its pattern when it is decoded.
+    """
+    texts = texts or {}
+    numbers: dict[str, int] = {}
+    others: dict[str, str] = {}
     for pair in query.split("&") if query else ():
-        name, _, digits = pair.partition("=")
-        if name not in ranges or name in found or not NUMBER.fullmatch(digits) or int(digits) not in ranges[name]:
-            raise ProblemError(problems.query_refused(_describe(ranges)))
-        found[name] = int(digits)
-    return found
+        name, _, value = pair.partition("=")
+        if name in ranges and name not in numbers and NUMBER.fullmatch(value) and int(value) in ranges[name]:
+            numbers[name] = int(value)
+        elif name in texts and name not in others and (text := _decoded(value, texts[name])) is not None:
+            others[name] = text
+        else:
+            raise ProblemError(problems.query_refused(_describe(ranges, texts)))
+    return numbers, others
 
 
-def _describe(ranges: Mapping[str, range]) -> str:
-    if not ranges:
+def _decoded(value: str, pattern: str) -> str | None:
+    """Give the text that *value* stands for, None if it is not one of the route's."""
+    if BROKEN_ESCAPE.search(value):
+        return None
+    try:
+        text = unquote_to_bytes(value.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text if not CONTROL.search(text) and re.fullmatch(pattern, text) else None
+
+
+def _describe(ranges: Mapping[str, range], texts: Mapping[str, str]) -> str:
+    if not ranges and not texts:
         return "the route has no parameters"
-    known = ", ".join(f"{name} ({values.start} to {values.stop - 1})" for name, values in ranges.items())
-    return f"whole numbers, each once: {known}"
+    numbers = [f"{name} ({values.start} to {values.stop - 1})" for name, values in ranges.items()]
+    kind = "each once" if texts else "whole numbers, each once"
+    return f"{kind}: {', '.join([*numbers, *texts])}"

@@ -17,7 +17,7 @@ from broker.api.answers import JSON, Answer
 from broker.api.bodies import MEDIA_TYPE, BodyRules
 from broker.api.conditions import LIST_PATTERN
 from broker.api.problems import ErrorCode
-from broker.api.shapes import NAME_IN_PATH, SHAPES
+from broker.api.shapes import ID, NAME_IN_PATH, SHAPES
 from broker.api.table import PLACEHOLDER, Reply, Route
 
 VERSION = "3.1.0"
@@ -26,9 +26,9 @@ VERSION = "3.1.0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAnswer:
-    """What a status means as an error: its *code*, and the header that comes with it beside those of all answers."""
+    """What a status means as an error: its *codes*, and the header that comes with it beside those of all answers."""
 
-    code: str
+    codes: tuple[str, ...]
     meaning: str
     header: str | None = None
 
@@ -38,27 +38,37 @@ RETRY_AFTER = "Retry-After"
 CHALLENGE = "WWW-Authenticate"
 
 ERRORS: Mapping[int, ErrorAnswer] = {
-    400: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="The request is malformed, or refused as it is."),
+    400: ErrorAnswer(
+        codes=(ErrorCode.INVALID_REQUEST, ErrorCode.GRANT_REQUIRED),
+        meaning="The request is malformed, or refused as it is.",
+    ),
     401: ErrorAnswer(
-        code=ErrorCode.INVALID_TOKEN, meaning="The listener wants its secret (TCP only).", header=CHALLENGE
+        codes=(ErrorCode.INVALID_TOKEN,), meaning="The listener wants its secret (TCP only).", header=CHALLENGE
     ),
     403: ErrorAnswer(
-        code=ErrorCode.ACCESS_DENIED, meaning="The policy does not give this to the caller, or it does not exist."
+        codes=(ErrorCode.ACCESS_DENIED,), meaning="The policy does not give this to the caller, or it does not exist."
     ),
-    404: ErrorAnswer(code=ErrorCode.NOT_FOUND, meaning="There is nothing of the name that the caller may know of."),
-    408: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="The request did not arrive in time."),
-    413: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="The body is too large."),
-    415: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="The body does not say to be JSON, or is encoded."),
-    429: ErrorAnswer(code=ErrorCode.SLOW_DOWN, meaning="The caller asks for too much at a time.", header=RETRY_AFTER),
-    431: ErrorAnswer(code=ErrorCode.INVALID_REQUEST, meaning="Request line and headers are too large."),
-    500: ErrorAnswer(code=ErrorCode.SERVER_ERROR, meaning="A bug; the hint names its line in the log."),
+    404: ErrorAnswer(codes=(ErrorCode.NOT_FOUND,), meaning="There is nothing of the name that the caller may know of."),
+    408: ErrorAnswer(codes=(ErrorCode.INVALID_REQUEST,), meaning="The request did not arrive in time."),
+    409: ErrorAnswer(
+        codes=(ErrorCode.CONSENT_REQUIRED, ErrorCode.SUBJECT_MISMATCH),
+        meaning="A person has to consent, or another person did.",
+    ),
+    410: ErrorAnswer(codes=(ErrorCode.INVALID_REQUEST,), meaning="The authorization is finished."),
+    413: ErrorAnswer(codes=(ErrorCode.INVALID_REQUEST,), meaning="The body is too large."),
+    415: ErrorAnswer(codes=(ErrorCode.INVALID_REQUEST,), meaning="The body does not say to be JSON, or is encoded."),
+    429: ErrorAnswer(
+        codes=(ErrorCode.SLOW_DOWN,), meaning="The caller asks for too much at a time.", header=RETRY_AFTER
+    ),
+    431: ErrorAnswer(codes=(ErrorCode.INVALID_REQUEST,), meaning="Request line and headers are too large."),
+    500: ErrorAnswer(codes=(ErrorCode.SERVER_ERROR,), meaning="A bug; the hint names its line in the log."),
     502: ErrorAnswer(
-        code=ErrorCode.AUTHORIZATION_SERVER_ERROR,
+        codes=(ErrorCode.AUTHORIZATION_SERVER_ERROR,),
         meaning="The authorization server refuses the client.",
         header=RETRY_AFTER,
     ),
     503: ErrorAnswer(
-        code=ErrorCode.TEMPORARILY_UNAVAILABLE, meaning="There is no valid token now.", header=RETRY_AFTER
+        codes=(ErrorCode.TEMPORARILY_UNAVAILABLE,), meaning="There is no valid token now.", header=RETRY_AFTER
     ),
 }
 """405 is missing because it is not an answer of an operation, but what a path says of methods that it has not."""
@@ -89,6 +99,7 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     CHALLENGE: {"description": "RFC 6750 section 3.", "required": True, "schema": {"type": "string"}},
+    "Location": {"description": "The path of what was made.", "required": True, "schema": {"type": "string"}},
 }
 
 TYPES: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean", dict: "object", list: "array"}
@@ -138,14 +149,15 @@ def _operation(route: Route[Any], of_all: Sequence[int]) -> dict[str, Any]:
 
 def _parameters(route: Route[Any]) -> list[dict[str, Any]]:
     placeholder = PLACEHOLDER.search(route.template)
-    path = (
-        []
-        if placeholder is None
-        else [_parameter("path", placeholder.group().strip("{}"), NAME_IN_PATH, required=True)]
-    )
+    name = "" if placeholder is None else placeholder.group().strip("{}")
+    path = [_parameter("path", name, ID if name == "id" else NAME_IN_PATH, required=True)] if name else []
     query = [
         _parameter("query", name, {"type": "integer", "minimum": values.start, "maximum": values.stop - 1})
         for name, values in route.parameters.items()
+    ]
+    query += [
+        _parameter("query", name, {"type": "string", "pattern": f"^({pattern})$"})
+        for name, pattern in route.texts.items()
     ]
     header = (
         [_parameter("header", "If-None-Match", {"type": "string", "pattern": LIST_PATTERN})]
@@ -164,8 +176,9 @@ def _body(rules: BodyRules) -> dict[str, Any]:
         "type": "object",
         "properties": {name: _member(name, kind, rules) for name, kind in rules.members.items()},
         "additionalProperties": False,
+        **({"required": list(rules.required)} if rules.required else {}),
     }
-    return {"required": False, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return {"required": bool(rules.required), "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def _member(name: str, kind: type, rules: BodyRules) -> dict[str, str]:
@@ -174,7 +187,8 @@ def _member(name: str, kind: type, rules: BodyRules) -> dict[str, str]:
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
-    headers = ["Cache-Control", *(["ETag"] if reply.etag else []), *([RETRY_AFTER] if reply.status == 503 else [])]
+    headers = ["Cache-Control", *(["ETag"] if reply.etag else []), *(["Location"] if reply.location else [])]
+    headers += [RETRY_AFTER] if reply.status == 503 else []
     content = (
         {} if reply.shape is None else {kind: {"schema": _schema(kind, reply.shape)} for kind in reply.media_types}
     )
@@ -188,7 +202,7 @@ def _schema(media_type: str, shape: str) -> dict[str, Any]:
 def _error(status: int) -> dict[str, Any]:
     error = ERRORS[status]
     shape = SHAPES["Error"]
-    code = {"type": "string", "enum": [str(error.code)]}
+    code = {"type": "string", "enum": [str(code) for code in error.codes]}
     schema = {**shape, "properties": {**shape["properties"], "error": code}}
     headers = ["Cache-Control", *([error.header] if error.header else [])]
     return _response(error.meaning, headers, {JSON: {"schema": schema}})

@@ -20,6 +20,9 @@ class ErrorCode(StrEnum):
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - the code of an error, not a secret
     ACCESS_DENIED = "access_denied"
     NOT_FOUND = "not_found"
+    GRANT_REQUIRED = "grant_required"
+    CONSENT_REQUIRED = "consent_required"
+    SUBJECT_MISMATCH = "subject_mismatch"
     SLOW_DOWN = "slow_down"
     SERVER_ERROR = "server_error"
     AUTHORIZATION_SERVER_ERROR = "authorization_server_error"
@@ -66,6 +69,26 @@ class RefusalReason(StrEnum):
     """``If-None-Match`` is not a list of entity tags."""
     CLIENT_NOT_VISIBLE = "client_not_visible"
     """There is no such client, or the caller has no token of it."""
+    GRANT_NOT_VISIBLE = "grant_not_visible"
+    """There is no such grant, or it is not the caller's."""
+    AUTHORIZATION_NOT_VISIBLE = "authorization_not_visible"
+    """There is no such authorization, it is another workload's, or the binding is wrong."""
+    AUTHORIZATION_FINISHED = "authorization_finished"
+    """The authorization is finished, or its code is being redeemed."""
+    NOT_CONSENTED_TO = "not_consented_to"
+    """A consent to a token that needs none."""
+    CHOICE_REFUSED = "choice_refused"
+    """A caller asked for a consent to more than the configuration of the token has, or to something else."""
+    TOO_MANY_PENDING = "too_many_pending"
+    """The cap on authorizations that wait for a person, in all or of this workload."""
+    GRANT_REQUIRED = "grant_required"
+    """The token has a grant for each person, and none was named."""
+    SUBJECT_MISMATCH = "subject_mismatch"
+    """Another person consented than the one whose grant was to be renewed."""
+    OWNER_REFUSED = "owner_refused"
+    """A grant was to be given to a workload that is not configured, or does not have its token."""
+    NOT_OPERATOR = "not_operator"
+    """Only root and the uid of the broker may do that."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
     TOO_SLOW = "too_slow"
@@ -93,8 +116,8 @@ class Problem:
     """
     What is answered instead of what was asked for.
 
-    *reason* goes to the audit log only; *headers* are added to the answer; *close* ends the connection with
-    it, because what follows on it cannot be trusted or is not wanted.
+    *reason* goes to the audit log only; *headers* are added to the answer, *more* to its members; *close* ends
+    the connection with it, because what follows on it cannot be trusted or is not wanted.
     """
 
     status: int
@@ -104,6 +127,7 @@ class Problem:
     hint: str | None = None
     server_error: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, str], ...] = ()
     close: bool = False
 
 
@@ -117,7 +141,8 @@ class ProblemError(BrokerError):
         self.workload = workload
 
 
-def _invalid(status: int, reason: RefusalReason, description: str, *, hint: str | None = None, close: bool) -> Problem:
+def invalid(status: int, reason: RefusalReason, description: str, *, hint: str | None = None, close: bool) -> Problem:
+    """Refuse a request as it is."""
     return Problem(
         status=status,
         error=ErrorCode.INVALID_REQUEST,
@@ -128,17 +153,17 @@ def _invalid(status: int, reason: RefusalReason, description: str, *, hint: str 
     )
 
 
-MALFORMED = _invalid(400, RefusalReason.MALFORMED, "the request is not well-formed HTTP/1.1", close=True)
+MALFORMED = invalid(400, RefusalReason.MALFORMED, "the request is not well-formed HTTP/1.1", close=True)
 
-VERSION_UNSUPPORTED = _invalid(
+VERSION_UNSUPPORTED = invalid(
     400, RefusalReason.VERSION_UNSUPPORTED, "the HTTP version is not supported", hint="use HTTP/1.1", close=True
 )
 
-HEADERS_TOO_LARGE = _invalid(
+HEADERS_TOO_LARGE = invalid(
     431, RefusalReason.HEADERS_TOO_LARGE, "request line and headers may have 8192 bytes in all", close=True
 )
 
-HEADER_FORBIDDEN = _invalid(
+HEADER_FORBIDDEN = invalid(
     400,
     RefusalReason.HEADER_FORBIDDEN,
     "the request has a header that only browsers and proxies send",
@@ -146,7 +171,7 @@ HEADER_FORBIDDEN = _invalid(
     close=False,
 )
 
-HOST_REFUSED = _invalid(
+HOST_REFUSED = invalid(
     400,
     RefusalReason.HOST_REFUSED,
     "the Host is missing, or not one that is accepted",
@@ -173,7 +198,7 @@ SECRET_WRONG = replace(
     headers=(("WWW-Authenticate", 'Bearer realm="token-broker", error="invalid_token"'),),
 )
 
-TARGET_REFUSED = _invalid(
+TARGET_REFUSED = invalid(
     400,
     RefusalReason.TARGET_REFUSED,
     "the request target is not a plain path",
@@ -181,9 +206,9 @@ TARGET_REFUSED = _invalid(
     close=False,
 )
 
-BODY_TOO_LARGE = _invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
+BODY_TOO_LARGE = invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
 
-MEDIA_TYPE_REFUSED = _invalid(
+MEDIA_TYPE_REFUSED = invalid(
     415,
     RefusalReason.MEDIA_TYPE_REFUSED,
     "the body does not say to be JSON, or is encoded",
@@ -191,7 +216,7 @@ MEDIA_TYPE_REFUSED = _invalid(
     close=True,
 )
 
-CONDITION_REFUSED = _invalid(
+CONDITION_REFUSED = invalid(
     400,
     RefusalReason.CONDITION_REFUSED,
     "If-None-Match is not a list of entity tags",
@@ -199,9 +224,9 @@ CONDITION_REFUSED = _invalid(
     close=False,
 )
 
-BODY_NOT_ALLOWED = _invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
+BODY_NOT_ALLOWED = invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
 
-TOO_SLOW = _invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
+TOO_SLOW = invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
 
 ROUTE_UNKNOWN = Problem(
     status=404,
@@ -266,13 +291,13 @@ AUDIT_UNAVAILABLE = Problem(
 
 def method_not_allowed(allowed: tuple[str, ...]) -> Problem:
     """Say which methods the route has."""
-    problem = _invalid(405, RefusalReason.METHOD_NOT_ALLOWED, "the route does not have this method", close=False)
+    problem = invalid(405, RefusalReason.METHOD_NOT_ALLOWED, "the route does not have this method", close=False)
     return replace(problem, headers=(("Allow", ", ".join(allowed)),))
 
 
 def query_refused(hint: str) -> Problem:
     """Say which parameters the route has; *hint* is made of the route's own names and numbers."""
-    return _invalid(
+    return invalid(
         400,
         RefusalReason.QUERY_REFUSED,
         "a query parameter is unknown, repeated or out of range",
@@ -283,7 +308,7 @@ def query_refused(hint: str) -> Problem:
 
 def body_refused(hint: str) -> Problem:
     """Say what the route takes; *hint* is made of the route's own names."""
-    return _invalid(
+    return invalid(
         400,
         RefusalReason.BODY_REFUSED,
         "the body is not the JSON object that the route takes",

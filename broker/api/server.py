@@ -23,11 +23,13 @@ from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service
 from broker.api.tcp import OpenTcp, TcpListener, open_tcp, tcp_peer
 from broker.api.world import PublicKeys, World
+from broker.consent.authorizations import Authorizations
 from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy, may_read_states, workloads_of
 from broker.tokens.ports import Clock, Randomness, TokenSource
+from broker.tokens.source import GrantSource
 
 Listener = UnixListener | TcpListener
 
@@ -49,13 +51,15 @@ class ApiServer:
         sandbox: Callable[[], Sequence[str]] = tuple,
         restart: Callable[[], Sequence[str]] = tuple,
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
+        grants: GrantSource | None = None,
+        authorizations: Authorizations | None = None,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
 
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, for readiness;
-        *clients* the public keys of each client.
+        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -69,6 +73,8 @@ class ApiServer:
             sandbox=sandbox,
             restart=restart,
             clients=clients,
+            grants=grants,
+            authorizations=authorizations,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from broker.api import problems, waiting
+from broker.api import consent_problems, problems, waiting
 from broker.api.answers import NOT_MODIFIED, PLAIN_TEXT, Answer, json_answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import TAG_PATTERN, read_etag
 from broker.api.problems import ProblemError
 from broker.api.table import Call
-from broker.api.world import World, permitted
+from broker.api.world import Permission, World, permitted
 from broker.events import AuditUnavailableError, TokenRefreshForced, TokenServed
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
-from broker.tokens.serving import Serving
+from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving
+from broker.tokens.source import how_to_consent
 
 DEFAULT_WAIT = 10
 """Seconds that a caller waits for a token when it does not say (local-api.md)."""
@@ -33,28 +34,35 @@ MIN_VALID_RANGE = range(86_401)
 REJECTED = BodyRules(members={"rejected": str}, patterns={"rejected": TAG_PATTERN})
 """The body of a forced refresh: the ETag of the token that was rejected."""
 
-Obtain = Callable[[str, str], Awaitable[tuple[Serving, bool]]]
-"""Obtains the named token for a workload; gives whether the caller has it already, too. Raises ProblemError."""
+Permit = Callable[[], Permission]
+"""Says what the caller may have, by the policy in force. Raises ProblemError."""
+
+Obtain = Callable[[Permission], Awaitable[tuple[Serving, bool]]]
+"""Obtains what was permitted; gives whether the caller has it already, too. Raises ProblemError."""
 
 
 async def get_token(world: World, call: Call) -> Answer:
     """Hand out a token, recorded before it leaves; to whom has it already, only say so."""
 
-    async def obtain(token: str, _workload: str) -> tuple[Serving, bool]:
-        with waiting.seat(world, call, call.query.get("wait", DEFAULT_WAIT)) as seat:
-            if call.known is not None and call.query.get("wait"):
-                return await waiting.poll(seat, call, token, lambda: permitted(world, call, Action.GET))
-            serving = await waiting.get(seat, call, token)
-            return serving, waiting.has_already(call, serving)
+    def permit() -> Permission:
+        return permitted(world, call, Action.GET)
 
-    return await _hand_out(world, call, Action.GET, obtain)
+    async def obtain(permission: Permission) -> tuple[Serving, bool]:
+        return await get_or_poll(world, call, world.tokens, permission.token, permit)
+
+    return await hand_out(world, call, permit, obtain)
 
 
 async def refresh_token(world: World, call: Call) -> Answer:
     """Have a token replaced now, and hand out the one that is in hand then."""
     rejected = _rejected(call)
 
-    async def obtain(token: str, workload: str) -> tuple[Serving, bool]:
+    def permit() -> Permission:
+        return permitted(world, call, Action.REFRESH)
+
+    async def obtain(permission: Permission) -> tuple[Serving, bool]:
+        token = permission.token
+
         def begun() -> None:
             peer = call.peer
             world.emit(
@@ -63,7 +71,7 @@ async def refresh_token(world: World, call: Call) -> Answer:
                     uid=peer.uid,
                     gid=peer.gid,
                     pid=peer.pid,
-                    workload=workload,
+                    workload=permission.workload,
                     token=token,
                 )
             )
@@ -74,7 +82,18 @@ async def refresh_token(world: World, call: Call) -> Answer:
         with waiting.seat(world, call, DEFAULT_WAIT) as seat:
             return await waiting.obtain(seat, token, ask), False
 
-    return await _hand_out(world, call, Action.REFRESH, obtain)
+    return await hand_out(world, call, permit, obtain)
+
+
+async def get_or_poll(
+    world: World, call: Call, source: waiting.Source, name: str, permit: Permit
+) -> tuple[Serving, bool]:
+    """Get what *source* has under *name*, or wait for another one than the caller has. Raises ProblemError."""
+    with waiting.seat(world, call, call.query.get("wait", DEFAULT_WAIT), source) as seat:
+        if call.known is not None and call.query.get("wait"):
+            return await waiting.poll(seat, call, name, permit)
+        serving = await waiting.get(seat, call, name)
+        return serving, waiting.has_already(call, serving)
 
 
 def _rejected(call: Call) -> str | None:
@@ -86,28 +105,39 @@ def _rejected(call: Call) -> str | None:
     return rejected
 
 
-async def _hand_out(world: World, call: Call, action: Action, obtain: Obtain) -> Answer:
-    """Obtain a token for who may do *action* with it, record it, write it."""
+async def hand_out(world: World, call: Call, permit: Permit, obtain: Obtain) -> Answer:
+    """Obtain a token that the caller is permitted to have, record it, write it."""
     policy = world.policy
-    token, workload = permitted(world, call, action)
+    permission = permit()
     try:
-        serving, has_already = await obtain(token, workload)
+        serving, has_already = await _obtained(obtain, permission)
     except ProblemError as error:
         # What it is told is for those who may know, and that it may have changed while it waited.
-        token, workload = permitted(world, call, action) if world.policy is not policy else (token, workload)
-        raise ProblemError(error.problem, token=token, workload=workload) from None
+        permission = permit() if world.policy is not policy else permission
+        raise ProblemError(error.problem, token=permission.token, workload=permission.workload) from None
     if world.policy is not policy:
-        token, workload = permitted(world, call, action)
+        permission = permit()
     if has_already:
         return replace(NOT_MODIFIED, headers=_mark(serving))
     try:
-        _record(world, call.peer, token, workload, serving)
+        _record(world, call.peer, permission, serving)
     except AuditUnavailableError as error:
-        raise ProblemError(problems.AUDIT_UNAVAILABLE, token=token, workload=workload) from error
+        raise ProblemError(problems.AUDIT_UNAVAILABLE, token=permission.token, workload=permission.workload) from error
     return token_answer(serving, plain_text=call.plain_text)
 
 
-def _record(world: World, peer: Peer, token: str, workload: str, serving: Serving) -> None:
+async def _obtained(obtain: Obtain, permission: Permission) -> tuple[Serving, bool]:
+    """Obtain a token. Raises ProblemError, also where only a person can help."""
+    try:
+        return await obtain(permission)
+    except ConsentRequiredError as error:
+        hint = how_to_consent(permission.token)
+        raise ProblemError(consent_problems.consent_required(error.reason, hint)) from error
+    except GrantRequiredError as error:
+        raise ProblemError(consent_problems.GRANT_REQUIRED) from error
+
+
+def _record(world: World, peer: Peer, permission: Permission, serving: Serving) -> None:
     """Report the token before it leaves. Raises AuditUnavailableError: without its record it stays (rules.md R9)."""
     world.emit(
         TokenServed(
@@ -115,11 +145,12 @@ def _record(world: World, peer: Peer, token: str, workload: str, serving: Servin
             uid=peer.uid,
             gid=peer.gid,
             pid=peer.pid,
-            workload=workload,
-            token=token,
+            workload=permission.workload,
+            token=permission.token,
             fingerprint=serving.token.fingerprint,
             generation=serving.token.generation,
             stale=serving.stale,
+            grant=permission.grant,
         )
     )
 

@@ -23,6 +23,9 @@ NAME: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
 NAME_IN_PATH: Schema = {"type": "string", "pattern": r"^[a-z0-9](\.?[a-z0-9_-])*\.?$", "maxLength": 63}
 """A name that can be asked for: two dots in a row are refused in any path."""
 
+ID: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+"""Of an authorization or a grant: random, in base64url."""
+
 SECONDS: Schema = {"type": "integer", "minimum": 0}
 
 REASON: Schema = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
@@ -66,7 +69,36 @@ ERROR: Mapping[str, Schema] = {
     "error_description": TEXT,
 }
 
-ERROR_MORE = {"hint": TEXT, "server_error": TEXT}
+ERROR_MORE = {
+    "hint": TEXT,
+    "server_error": TEXT,
+    "reason": REASON,
+    "check": REASON,
+    "state": {"type": "string", "enum": ["redeeming", "granted", "failed", "abandoned", "expired"]},
+    "grant": ID,
+}
+"""The last four tell why a person is needed, and how an authorization ended."""
+
+GRANT = object_of(
+    {
+        "id": ID,
+        "token": NAME,
+        "owner": NAME,
+        "state": STATE,
+        "subject_verified": {"type": "boolean"},
+        "scope": TEXT,
+        "created_at": SECONDS,
+    },
+    {
+        "subject": TEXT,
+        "label": TEXT,
+        "expires_in": SECONDS,
+        "consent_expires_in": SECONDS,
+        "reason": REASON,
+        "hint": TEXT,
+        "retry_in": SECONDS,
+    },
+)
 
 READY: Mapping[str, Schema] = {
     "status": {"type": "string", "enum": ["ready"]},
@@ -87,15 +119,30 @@ PUBLIC_KEY = object_of(
 )
 
 SHAPES: Mapping[str, Schema] = {
+    "Authorization": object_of(
+        {
+            "id": ID,
+            "token": NAME,
+            "state": {"type": "string", "enum": ["waiting", "redeeming"]},
+            "expires_in": SECONDS,
+        }
+    ),
+    "Begun": object_of(
+        {"id": ID, "binding": ID, "authorization_url": {"type": "string", "format": "uri"}, "expires_in": SECONDS}
+    ),
+    "Consented": object_of({"grant": ID, "subject_verified": {"type": "boolean"}, "scope": TEXT}, {"subject": TEXT}),
     "Document": {"type": "object"},
     "Error": object_of(ERROR, ERROR_MORE),
+    "Grant": GRANT,
+    "GrantList": object_of({"grants": array_of(GRANT)}, {"cursor": ID}),
     "JwkSet": object_of({"keys": array_of(PUBLIC_KEY)}),
     "Live": object_of({"status": {"type": "string", "enum": ["ok"]}}),
     "Metrics": TEXT,
-    "NotReady": object_of({**ERROR, **READY, **NOT}, {**ERROR_MORE, **READY_MORE}),
-    "OneNotReady": object_of({**ERROR, **READINESS_OF_ONE, **NOT}, {**ERROR_MORE, "reason": REASON}),
+    "NotReady": object_of({**ERROR, **READY, **NOT}, {"hint": TEXT, **READY_MORE}),
+    "OneNotReady": object_of({**ERROR, **READINESS_OF_ONE, **NOT}, {"hint": TEXT, "reason": REASON}),
     "OneReady": object_of({"status": READY["status"], **READINESS_OF_ONE}, {"reason": REASON}),
     "Ready": object_of(READY, READY_MORE),
+    "Revoked": object_of({"revoked": {"enum": [True, False, "pending"]}}),
     "Token": TOKEN,
     "TokenList": object_of({"tokens": array_of(TOKEN_STATE)}),
 }

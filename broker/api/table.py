@@ -29,7 +29,8 @@ PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """
-    A request that passed the guard: *name* fills the template, *query* is read, *plain_text* was asked for.
+    A request that passed the guard: *name* fills the template, *query* and *texts* are read, *plain_text* was
+    asked for.
 
     *known* is what the caller has already, by its ``If-None-Match``, None without one; *body* are the members
     of the body, none where there was none.
@@ -38,6 +39,7 @@ class Call:
     peer: Peer
     name: str = ""
     query: Mapping[str, int] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     plain_text: bool = False
     known: Known | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +50,8 @@ class Reply:
     """
     What a route answers when it does not refuse, as the OpenAPI document describes it.
 
-    *shape* names the body's schema in ``shapes``, None: there is no body; *etag*: it comes with an ``ETag``.
+    *shape* names the body's schema in ``shapes``, None: there is no body; *etag*: it comes with an ``ETag``,
+    *location*: with a ``Location``.
     """
 
     status: int = 200
@@ -56,6 +59,7 @@ class Reply:
     shape: str | None = None
     media_types: tuple[str, ...] = (JSON,)
     etag: bool = False
+    location: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,8 @@ class Route(Generic[W]):
     A row of the table: *handler* works with a world of type *W*.
 
     *action* is what the policy is asked about, None where it is not; *parameters* are the names of the query
-    with the numbers that each may have; *body* says what it takes as a body, None: it takes none;
+    with the numbers that each may have, *texts* those of its other parameters with their patterns; *body* says
+    what it takes as a body, None: it takes none;
     *conditional*: it looks at ``If-None-Match``. *replies* and *errors* describe its answers, the latter by
     their statuses; those that every route has are not repeated.
     """
@@ -75,6 +80,7 @@ class Route(Generic[W]):
     summary: str
     action: Action | None = None
     parameters: Mapping[str, range] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     body: BodyRules | None = None
     conditional: bool = False
     replies: tuple[Reply, ...] = ()

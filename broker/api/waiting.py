@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from broker.api import problems
 from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
 from broker.api.table import Call
 from broker.api.world import World, own_words
+from broker.tokens.ports import Watch
 from broker.tokens.serving import Serving, TokenUnavailableError
+
+
+class Source(Protocol):
+    """Gives tokens by a name: that of a token, or the id of a grant."""
+
+    async def get(self, name: str, /, *, min_valid: float | None, wait: float) -> Serving:
+        """Give a token: see ``tokens.ports.TokenSource``."""
+
+    def watch(self, name: str, /) -> AbstractContextManager[Watch]:
+        """Let a caller wait for news: see ``tokens.ports.TokenSource``."""
+
 
 Ask = Callable[[float], Awaitable[Serving]]
 """Asks for a token, waiting for so many seconds at most."""
@@ -23,9 +36,10 @@ Ask = Callable[[float], Awaitable[Serving]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """What a caller has to wait in: a place, or none; and until when by the loop's clock."""
+    """What a caller has to wait in: a place, or none; and until when by the loop's clock. *source* has the token."""
 
     world: World
+    source: Source
     has_place: bool
     ends_at: float
 
@@ -44,11 +58,15 @@ class Seat:
 
 
 @contextmanager
-def seat(world: World, call: Call, seconds: float) -> Iterator[Seat]:
-    """Take a place for as long as the block runs, if there is one; the caller has so many *seconds*."""
+def seat(world: World, call: Call, seconds: float, source: Source | None = None) -> Iterator[Seat]:
+    """
+    Take a place for as long as the block runs, if there is one; the caller has so many *seconds*.
+
+    It waits for a token of *source*, by default one that is asked for by its name.
+    """
     ends_at = asyncio.get_running_loop().time() + seconds
     with world.waiting.place(call.peer.uid) as has_place:
-        yield Seat(world=world, has_place=has_place, ends_at=ends_at)
+        yield Seat(world=world, source=source or world.tokens, has_place=has_place, ends_at=ends_at)
 
 
 async def get(seat: Seat, call: Call, token: str) -> Serving:
@@ -57,7 +75,7 @@ async def get(seat: Seat, call: Call, token: str) -> Serving:
 
     async def ask(wait: float) -> Serving:
         needed = None if min_valid is None else float(min_valid)
-        return await seat.world.tokens.get(token, min_valid=needed, wait=wait)
+        return await seat.source.get(token, min_valid=needed, wait=wait)
 
     return await obtain(seat, token, ask)
 
@@ -71,7 +89,7 @@ async def obtain(seat: Seat, token: str, ask: Ask) -> Serving:
     except TimeoutError:
         if not seat.world.waiting.closed:
             raise
-        return await _last_resort(seat.world, token)
+        return await _last_resort(seat.source, token)
     except TokenUnavailableError as error:
         if wait and not may_wait:
             raise seat.full() from error
@@ -89,13 +107,13 @@ async def poll(seat: Seat, call: Call, token: str, still_permitted: Callable[[],
     world, known = seat.world, call.known
     assert known is not None  # else it would be an ordinary request
     replaced = world.replaced()
-    with world.tokens.watch(token) as watch:
+    with seat.source.watch(token) as watch:
         stood = watch.standing()
         serving = await get(seat, call, token)
         if known.has(serving.token.etag) and watch.standing() == stood and not world.waiting.closed:
             if not seat.has_place:
                 raise seat.full()
-            await _news(seat, watch.news, replaced)
+            await news(seat, watch.news, replaced)
             still_permitted()  # and is it configured?
             serving = await get(seat, call, token)
         return serving, has_already(call, serving) and watch.standing() == stood
@@ -106,20 +124,20 @@ def has_already(call: Call, serving: Serving) -> bool:
     return call.known is not None and serving.enough and call.known.has(serving.token.etag)
 
 
-async def _news(seat: Seat, *news: asyncio.Future[None]) -> None:
-    """Wait for one of *news*, until the time is up or the broker stops."""
+async def news(seat: Seat, *awaited: asyncio.Future[None]) -> None:
+    """Wait for one of what is *awaited*, until the time is up or the broker stops."""
     try:
         async with seat.world.waiting.until_closed():
-            await asyncio.wait(news, timeout=seat.left(), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, timeout=seat.left(), return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
         if not seat.world.waiting.closed:
             raise
 
 
-async def _last_resort(world: World, token: str) -> Serving:
+async def _last_resort(source: Source, token: str) -> Serving:
     """Get what is in hand when the broker stops: a token that is good is served, also then."""
     try:
-        return replace(await world.tokens.get(token, min_valid=0.0, wait=0.0), enough=False)
+        return replace(await source.get(token, min_valid=0.0, wait=0.0), enough=False)
     except TokenUnavailableError as error:
         raise ProblemError(problems.DRAINING) from error
 

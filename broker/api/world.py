@@ -15,11 +15,13 @@ from broker.api import problems
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ProblemError
 from broker.api.table import Call
+from broker.consent.authorizations import Authorizations
 from broker.events import Emit
 from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Action, Denied, Policy, decide, may_read_states, tokens_of
 from broker.tokens.ports import TokenSource
+from broker.tokens.source import GrantSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
     *restart* gives the sections of the configuration that wait for a restart, *clients* the public keys of
-    each client by its name.
+    each client by its name. *grants* and *authorizations* are there where people consent.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -47,6 +49,8 @@ class World:
     sandbox: Callable[[], Sequence[str]] = tuple
     restart: Callable[[], Sequence[str]] = tuple
     clients: Callable[[], Mapping[str, PublicKeys]] = dict
+    grants: GrantSource | None = None
+    authorizations: Authorizations | None = None
     replacement: asyncio.Future[None] | None = field(default=None, init=False)
 
     def replace_policy(self, policy: Policy) -> None:
@@ -63,16 +67,41 @@ class World:
         return self.replacement
 
 
-def permitted(world: World, call: Call, action: Action) -> tuple[str, str]:
-    """Give the token's name, now known to be a configured one, and the workloads that may do *action* with it."""
-    configured = call.name if call.name in world.tokens.names() else None
-    decision = decide(world.policy, call.peer, action, configured)
-    workload = ",".join(decision.workloads)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """
+    What may be done: with *token*, by the names of *workloads* that say so.
+
+    *grant* is the id of the grant that is meant, None where nobody consented.
+    """
+
+    token: str
+    workloads: tuple[str, ...]
+    grant: str | None = None
+
+    @property
+    def workload(self) -> str:
+        """The names of the workloads, as events have them."""
+        return ",".join(self.workloads)
+
+
+def permitted(world: World, call: Call, action: Action, name: str | None = None) -> Permission:
+    """
+    Say that the caller may do *action* with the token *name*, by default that of the path. Raises ProblemError.
+
+    The name is known to be a configured one then. Where the token stands for one grant, that has to be open to
+    the caller, too.
+    """
+    name = call.name if name is None else name
+    configured = name if name in world.tokens.names() else None
+    grant = None if configured is None else world.tokens.grant_of(configured)
+    owner = None if grant is None or world.grants is None else world.grants.grant(grant).owner
+    decision = decide(world.policy, call.peer, action, configured, owner=owner)
     if isinstance(decision, Denied):
         denied = problems.access_denied(decision.reason, hint_for(world, call.peer, action))
-        raise ProblemError(denied, token=configured, workload=workload or None)
+        raise ProblemError(denied, token=configured, workload=",".join(decision.workloads) or None)
     assert configured is not None  # the policy allows nothing with a name that is not configured
-    return configured, workload
+    return Permission(token=configured, workloads=decision.workloads, grant=grant)
 
 
 def visible(world: World, peer: Peer) -> Collection[str]:

@@ -16,7 +16,13 @@ from typing import NoReturn
 
 from broker.consent.asking import Ask, narrowed, redirect_uri_of
 from broker.consent.callback import Callback, read_callback
-from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NoSuchGrantError, NotRunningError
+from broker.consent.errors import (
+    FinishedError,
+    NoSuchAuthorizationError,
+    NoSuchGrantError,
+    NotConsentedToError,
+    NotRunningError,
+)
 from broker.consent.pending import (
     INTERRUPTED,
     Abandoned,
@@ -105,10 +111,11 @@ class Authorizations:
         """
         Begin an authorization: the request is at the server, and everything durable, when this returns.
 
-        Raises KeyError for a token that no person consents to; AskError, NoSuchGrantError, TooManyPendingError,
-        RemoteError and LocalError.
+        Raises NotConsentedToError, AskError, NoSuchGrantError, TooManyPendingError, RemoteError and LocalError.
         """
-        spec = self._specs[ask.token]
+        spec = self._specs.get(ask.token)
+        if spec is None:
+            raise NotConsentedToError
         consent, registration = spec.consent or Consent(), self._registrations[spec.client]
         renews = self._renews(consent, ask)
         asked = narrowed(spec, consent, ask)

@@ -6,6 +6,13 @@ from broker.consent.pending import Failed, Granted, Phase, state_of
 from broker.errors import BrokerError
 
 
+class NotConsentedToError(BrokerError):
+    """The token is not one that a person consents to."""
+
+    def __init__(self) -> None:
+        super().__init__("not_consented_to", "the token is not one that a person consents to")
+
+
 class NoSuchAuthorizationError(BrokerError):
     """There is none, it is somebody else's, or the binding is wrong: nobody learns which (rules.md R4)."""
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from broker.events.api import (
     AcceptFailed,
+    GrantGivenUp,
+    GrantReassigned,
     RequestAnswered,
     RequestRefused,
     TokenRefreshForced,
@@ -113,7 +115,9 @@ __all__ = [
     "Event",
     "GrantEnded",
     "GrantExpiring",
+    "GrantGivenUp",
     "GrantQuarantined",
+    "GrantReassigned",
     "GrantRevived",
     "GrantRevoked",
     "GrantUnreadable",

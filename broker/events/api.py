@@ -55,6 +55,38 @@ class TokenRefreshForced(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantGivenUp(Event):
+    """A caller gave a grant up; *workload* is empty for an operator. How its revocation ends is told apart."""
+
+    name: ClassVar[str] = "grant_given_up"
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+    grant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantReassigned(Event):
+    """An operator gave a grant to another *workload*."""
+
+    name: ClassVar[str] = "grant_reassigned"
+    audited: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    token: str
+    grant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused(Event):
     """
     A caller did not get what it asked for.

@@ -46,6 +46,8 @@ class Denial(StrEnum):
     """No such token is configured."""
     NOT_GRANTED = "not_granted"
     """Workloads match, and none of them has the token."""
+    FOREIGN_GRANT = "foreign_grant"
+    """Workloads match and have the token, but not this grant of it."""
     ACTION_NOT_GRANTED = "action_not_granted"
     """Workloads match and have the token, but may not do this with it."""
 
@@ -114,12 +116,13 @@ def workloads_of(policy: Policy, peer: Peer) -> tuple[Workload, ...]:
     return tuple(workload for workload in policy.workloads if workload.matches(peer))
 
 
-def decide(policy: Policy, peer: Peer, action: Action, token: str | None) -> Decision:
+def decide(policy: Policy, peer: Peer, action: Action, token: str | None, *, owner: str | None = None) -> Decision:
     """
     Say whether *peer* may do *action* with *token*; None stands for any name that is not configured.
 
-    One and the same workload has to match, to have the token and to allow the action: rights are not put
-    together from halves.
+    *owner* is the workload that started the grant in question, None where it is about none. One and the same
+    workload has to match, to have the token and the grant, and to allow the action: rights are not put together
+    from halves.
     """
     matching = workloads_of(policy, peer)
     names = tuple(workload.name for workload in matching)
@@ -130,6 +133,10 @@ def decide(policy: Policy, peer: Peer, action: Action, token: str | None) -> Dec
     having = tuple(workload for workload in matching if token in workload.tokens)
     if not having:
         return Denied(reason=Denial.NOT_GRANTED, workloads=names)
+    if owner is not None:
+        having = tuple(one for one in having if one.grants is GrantsOf.ALL or one.name == owner)
+        if not having:
+            return Denied(reason=Denial.FOREIGN_GRANT, workloads=names)
     allowing = tuple(workload.name for workload in having if action in workload.may)
     if not allowing:
         return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)

@@ -132,6 +132,8 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ClientResumed: _layout("client"),
         events.TokenServed: _layout(*_CALLER, "grant", "fingerprint", "generation", "stale"),
         events.TokenRefreshForced: _layout(*_CALLER),
+        events.GrantGivenUp: _layout(*_CALLER, "grant"),
+        events.GrantReassigned: _layout(*_CALLER, "grant"),
         events.RequestRefused: _layout(*_CALLER, "route", "status", "count", "reason", outcome="error"),
     }
 )

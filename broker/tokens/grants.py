@@ -10,7 +10,6 @@ compared with what became of the grant meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -141,33 +140,31 @@ class Grants:
         """Say how a grant stands. Raises KeyError."""
         return self._keepers[grant_id].status()
 
-    def page(
-        self, tokens: frozenset[str], *, owner: str | None, subject: str | None, limit: int, cursor: str | None
-    ) -> Page:
-        """Give grants of *tokens*, sorted by id, after *cursor*; of one *owner* or *subject* where given."""
+    def page(self, visible: Callable[[Grant], bool], *, subject: str | None, limit: int, cursor: str | None) -> Page:
+        """Give the grants that are *visible*, sorted by id, after *cursor*; of one *subject* where given."""
         chosen: list[GrantStatus] = []
         for grant_id in sorted(self._keepers):
             keeper = self._keepers[grant_id]
             if cursor is not None and grant_id <= cursor:
                 continue
-            if keeper.spec.name not in tokens or (owner is not None and keeper.grant.owner != owner):
-                continue
-            if subject is not None and keeper.grant.subject != subject:
+            if (subject is not None and keeper.grant.subject != subject) or not visible(keeper.grant):
                 continue
             if len(chosen) == limit:
                 return Page(grants=tuple(chosen), cursor=chosen[-1].id)
             chosen.append(keeper.status())
         return Page(grants=tuple(chosen), cursor=None)
 
-    def counts(self) -> Counter[tuple[str, str]]:
-        """Count grants by token and state, for metrics."""
-        return Counter((keeper.spec.name, keeper.status().state) for keeper in self._keepers.values())
+    def survey(self) -> Iterator[tuple[str, str, float | None, float | None]]:
+        """
+        Look at one grant after the other, for metrics: however many there are, others have their turn meanwhile.
 
-    def consents(self) -> Iterator[tuple[str, float]]:
-        """Give for each grant that has one the token and the Unix time when its consent ends."""
-        for keeper in self._keepers.values():
-            if keeper.grant.consent_expires_at is not None:
-                yield keeper.spec.name, keeper.grant.consent_expires_at
+        Gives token, state, and the Unix times when access token and consent end, None where there is none.
+        """
+        for keeper in tuple(self._keepers.values()):
+            token = keeper.state.token
+            boot, wall = self._clock.boot(), self._clock.wall()
+            ends = None if token is None else token.expires_at_by(boot=boot, wall=wall)
+            yield keeper.spec.name, keeper.status().state, ends, keeper.grant.consent_expires_at
 
     def expires_at(self, token: str) -> float | None:
         """Give the earliest Unix time at which an access token of *token* ends, None without any."""

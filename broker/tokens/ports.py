@@ -99,7 +99,7 @@ class KeySource(Protocol):
 
 
 class TokenSource(Protocol):
-    """What the local API needs: implemented by ``tokens.registry.Registry``."""
+    """What the local API needs: implemented by ``tokens.source.Tokens``."""
 
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """
@@ -123,6 +123,9 @@ class TokenSource(Protocol):
 
     def status(self, name: str) -> TokenStatus:
         """Say how the token *name* stands. Raises KeyError."""
+
+    def grant_of(self, name: str) -> str | None:
+        """Give the id of the one grant that the token *name* stands for, None where there is none."""
 
     def names(self) -> Collection[str]:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""

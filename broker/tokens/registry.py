@@ -69,6 +69,11 @@ class Registry:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
         return self._keepers.keys()  # of a mapping that is replaced, and never changed
 
+    def grant_of(self, name: str) -> str | None:
+        """Give None: nobody consented to these."""
+        del name
+        return None
+
     def status(self, name: str) -> TokenStatus:
         """Say how the token *name* stands. Raises KeyError."""
         return self._keepers[name].status()

@@ -8,7 +8,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from broker.api import directories, listeners, ops, problems, readiness, routes, secret_file, tcp, waiting
+from broker.api import (
+    authorizations,
+    consent_problems,
+    directories,
+    listeners,
+    ops,
+    problems,
+    readiness,
+    routes,
+    secret_file,
+    tcp,
+    waiting,
+)
 from broker.api import serving as handing_out
 from broker.api.answers import NOT_MODIFIED, problem_answer
 from broker.api.guard import MAX_BODY, MAX_HEAD
@@ -19,6 +31,12 @@ from broker.api.routes import API_ROUTES
 from broker.api.serving import token_answer
 from broker.api.table import Call
 from broker.api.world import World
+from broker.consent.authorizations import Begun
+from broker.consent.errors import FinishedError
+from broker.consent.pending import Abandoned, Binding, Failed, Granted
+from broker.errors import Outcome, RemoteError
+from broker.oauth.checks import Check, CheckFailedError, response_invalid
+from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Denial, Policy
 from broker.tokens.serving import TokenState, TokenStatus
@@ -30,12 +48,23 @@ API = (PAGES / "api.md").read_text()
 ERRORS = (PAGES / "errors.md").read_text()
 
 PROBLEMS = [
-    *(value for value in vars(problems).values() if isinstance(value, Problem)),
+    *(value for value in (*vars(problems).values(), *vars(consent_problems).values()) if isinstance(value, Problem)),
     problems.method_not_allowed(("GET",)),
     problems.query_refused(""),
     problems.body_refused(""),
     problems.access_denied("", ""),
     problems.unexpected(""),
+    consent_problems.consent_required("no_consent", ""),
+    consent_problems.choice_refused("", None),
+    consent_problems.problem_of(FinishedError(Abandoned())),
+    consent_problems.problem_of(FinishedError(Granted(grant="g"))),
+    consent_problems.problem_of(FinishedError(Failed(reason="id_token_invalid", check="nonce"))),
+    consent_problems.problem_of(response_invalid(Check.STATE)),
+    consent_problems.problem_of(CheckFailedError(Reason.ID_TOKEN_INVALID, Check.NONCE)),
+    consent_problems.problem_of(RemoteError(Reason.TIMED_OUT, "late", outcome=Outcome.UNKNOWN)),
+    consent_problems.problem_of(
+        RemoteError(Reason.SERVER_REFUSED, "no", outcome=Outcome.REFUSED, server_error="invalid_client")
+    ),
     readiness.NOT_READY,
     waiting.unavailable(unavailable()),
     waiting.unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
@@ -75,7 +104,8 @@ def test_every_parameter_is_documented_with_its_range():
         text = section(API, f"### `{route.method} {route.template}`")
         documented = {row[0].strip("`"): row[1] for row in rows(text) if len(row) == 3}
 
-        assert documented == {name: f"{values.start} to {values.stop - 1}" for name, values in route.parameters.items()}
+        numbers = {name: f"{values.start} to {values.stop - 1}" for name, values in route.parameters.items()}
+        assert documented == numbers | dict.fromkeys(route.texts, "text")
 
 
 def world(tokens: FakeTokens) -> World:
@@ -154,6 +184,8 @@ def test_every_header_of_an_answer_is_documented():
     """With no header that no answer has."""
     sent = {name for problem in PROBLEMS for name in problem_answer(problem).all_headers()}
 
+    begun = Begun(id="i", binding=Binding("b"), authorization_url="u", expires_in=55.0)
+    sent |= authorizations.begun_answer(begun).all_headers().keys()
     sent |= NOT_MODIFIED.all_headers().keys() | token_answer(serving(), plain_text=False).all_headers().keys()
 
     assert first_cells(section(API, "## Headers of answers")) == sent

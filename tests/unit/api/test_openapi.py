@@ -99,7 +99,7 @@ def test_every_error_of_the_api_is_in_the_document():
     """Status by status with its code; 405 belongs to no operation, because it is about a method that is none."""
     given = {(problem.status, problem.error.value) for problem in PROBLEMS}
 
-    documented = {(status, str(error.code)) for status, error in ERRORS.items()}
+    documented = {(status, str(code)) for status, error in ERRORS.items() for code in error.codes}
     assert given - documented == {(405, ErrorCode.INVALID_REQUEST.value)}
     assert documented <= given
 
@@ -136,4 +136,4 @@ def test_an_answer_that_is_not_in_the_document_is_noticed():
 
 def test_the_document_is_small():
     """It is one answer, and is made once."""
-    assert len(description_of(API_ROUTES, "x", with_secret=True).body) < 32_768
+    assert len(description_of(API_ROUTES, "x", with_secret=True).body) < 49_152

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from broker.api.problems import ProblemError
-from broker.api.world import hint_for, permitted
+from broker.api.world import Permission, hint_for, permitted
 from broker.policy.rules import Action, Policy
 from tests.unit.api.handlers import PEER, call, world
 
@@ -43,7 +43,7 @@ def test_each_action_is_a_right_of_its_own():
     """And the hint is about the one that was asked for."""
     of = world()
 
-    assert permitted(of, call(), Action.GET) == ("directory", "app")
+    assert permitted(of, call(), Action.GET) == Permission(token="directory", workloads=("app",))
     with pytest.raises(ProblemError) as refused:
         permitted(of, call(), Action.REFRESH)
     assert refused.value.problem.reason == "action_not_granted"

@@ -138,6 +138,9 @@ class FakeTokens:
         default = TokenStatus(name=name, state=TokenState.FRESH, required=False, expires_in=299)
         return self.states.get(name, default)
 
+    def grant_of(self, name: str) -> str | None:
+        return None
+
     def names(self) -> tuple[str, ...]:
         return tuple(self.answers)
 

@@ -1,0 +1,174 @@
+"""
+What the local API gets tokens from, whether a person consented to them or nobody had to.
+
+A token with one grant is asked for by its name like any other; one with a grant for each person needs to be
+asked for by the grant. This module keeps nothing; it knows which of the two has what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from broker.tokens.grant import Grant, GrantStatus
+from broker.tokens.grants import Page
+from broker.tokens.ports import TokenSource, Watch
+from broker.tokens.revoking import Outcome
+from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving, TokenState, TokenStatus
+from broker.tokens.spec import Grants, TokenSpec
+
+NO_CONSENT = "no_consent"
+"""The reason where there never was a grant, or it was given up."""
+
+USABLE = frozenset({TokenState.FRESH, TokenState.STALE})
+
+
+class GrantSource(Protocol):
+    """Grants by id: implemented by ``tokens.grants.Grants``. All but ``one`` and ``page`` raise KeyError."""
+
+    def one(self, token: str) -> str | None:
+        """Give the id of a grant of *token*, None where there is none."""
+
+    def grant(self, grant_id: str) -> Grant:
+        """Give what is known of a grant."""
+
+    def status(self, grant_id: str) -> GrantStatus:
+        """Say how a grant stands."""
+
+    async def get(self, name: str, /, *, min_valid: float | None, wait: float) -> Serving:
+        """Give an access token, as ``ports.TokenSource.get``; raises ConsentRequiredError, too."""
+
+    async def refresh(self, name: str, /, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        """Fetch another access token now: as ``ports.TokenSource.refresh``."""
+
+    def watch(self, name: str, /) -> AbstractContextManager[Watch]:
+        """Let a caller wait for news: as ``ports.TokenSource.watch``."""
+
+    def page(self, visible: Callable[[Grant], bool], *, subject: str | None, limit: int, cursor: str | None) -> Page:
+        """Give the grants that are *visible*, sorted by id, after *cursor*; of one *subject* where given."""
+
+    async def revoke(self, grant_id: str) -> Outcome:
+        """Stop serving a grant at once, and revoke it."""
+
+    def retry(self, grant_id: str) -> None:
+        """Have an ended grant tried again."""
+
+    async def reassign(self, grant_id: str, owner: str) -> None:
+        """Give a grant to another workload."""
+
+
+class ExpiringSource(TokenSource, Protocol):
+    """A source that says when its tokens end, for metrics."""
+
+    def expires_at(self, name: str) -> float | None:
+        """Give the Unix time when the token in hand ends, None if there is none. Raises KeyError."""
+
+
+class ExpiringGrants(GrantSource, Protocol):
+    """As ``ExpiringSource``, for grants."""
+
+    def expires_at(self, token: str) -> float | None:
+        """Give the earliest Unix time at which an access token of *token* ends, None without any."""
+
+
+class Tokens:
+    """Implements ``ports.TokenSource`` over all tokens of a configuration."""
+
+    def __init__(self, registry: ExpiringSource, grants: ExpiringGrants, specs: Iterable[TokenSpec]) -> None:
+        """Take the tokens that nobody consents to from *registry*, the others from *grants*."""
+        self._registry = registry
+        self._grants = grants
+        self.replace(specs)
+
+    def replace(self, specs: Iterable[TokenSpec]) -> None:
+        """Go on under another configuration."""
+        self._specs = {spec.name: spec for spec in specs}
+
+    def names(self) -> Collection[str]:
+        """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
+        return self._specs.keys()  # of a mapping that is replaced, and never changed
+
+    def grant_of(self, name: str) -> str | None:
+        """Give the one grant of a token, None where it has none, or many."""
+        spec = self._specs.get(name)
+        if spec is None or spec.consent is None or spec.consent.grants is Grants.MANY:
+            return None
+        return self._grants.one(name)
+
+    def status(self, name: str) -> TokenStatus:
+        """Say how the token *name* stands. Raises KeyError."""
+        spec = self._specs[name]
+        if spec.consent is None:
+            return self._registry.status(name)
+        if spec.consent.grants is Grants.MANY:
+            return self._status_of_many(spec)
+        grant_id = self._grants.one(name)
+        if grant_id is None:
+            return _without_consent(spec)
+        status = self._grants.status(grant_id)
+        state = TokenState(status.state)
+        return TokenStatus(
+            name=name,
+            state=state,
+            required=spec.required,
+            expires_in=status.expires_in,
+            reason=status.reason,
+            hint=how_to_consent(name) if state is TokenState.CONSENT_REQUIRED else status.hint,
+            retry_in=status.retry_in,
+        )
+
+    def expires_at(self, name: str) -> float | None:
+        """Give the Unix time when the token in hand ends, the first of many; None without. Raises KeyError."""
+        source = self._registry if self._specs[name].consent is None else self._grants
+        return source.expires_at(name)
+
+    async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
+        """Give a token: see ``ports.TokenSource``. Raises ConsentRequiredError and GrantRequiredError, too."""
+        source, key = self._where(name)
+        return await source.get(key, min_valid=min_valid, wait=wait)
+
+    async def refresh(self, name: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
+        """Give another token than the one in hand: see ``ports.TokenSource``. Raises as ``get`` does."""
+        source, key = self._where(name)
+        return await source.refresh(key, rejected=rejected, wait=wait, begun=begun)
+
+    def watch(self, name: str) -> AbstractContextManager[Watch]:
+        """Let a caller wait for news: see ``ports.TokenSource``. Raises as ``get`` does."""
+        source, key = self._where(name)
+        return source.watch(key)
+
+    def _where(self, name: str) -> tuple[TokenSource | GrantSource, str]:
+        """Give who has the token *name*, and by what to ask for it."""
+        spec = self._specs[name]
+        if spec.consent is None:
+            return self._registry, name
+        if spec.consent.grants is Grants.MANY:
+            raise GrantRequiredError
+        grant_id = self._grants.one(name)
+        if grant_id is None:
+            raise ConsentRequiredError(NO_CONSENT)
+        return self._grants, grant_id
+
+    def _status_of_many(self, spec: TokenSpec) -> TokenStatus:
+        """Say whether anybody's grant can be served: how each of them stands is to be asked of the grants."""
+        if self._grants.one(spec.name) is None:
+            return _without_consent(spec)
+        served = self._grants.expires_at(spec.name) is not None
+        state = TokenState.FRESH if served else TokenState.UNAVAILABLE
+        return TokenStatus(name=spec.name, state=state, required=spec.required)
+
+
+def how_to_consent(name: str) -> str:
+    """Say what a person can do about a missing consent."""
+    return f"a person has to consent: token-broker login {name}, or POST /v1/authorizations"
+
+
+def _without_consent(spec: TokenSpec) -> TokenStatus:
+    return TokenStatus(
+        name=spec.name,
+        state=TokenState.CONSENT_REQUIRED,
+        required=spec.required,
+        reason=NO_CONSENT,
+        hint=how_to_consent(spec.name),
+    )
