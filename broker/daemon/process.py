@@ -107,6 +107,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
     announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)
+    parts.life.restore()
     parts.api.open()
     stack.push_async_callback(parts.api.drain, 0.0)
     if parts.ops is not None:
@@ -114,7 +115,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
         stack.push_async_callback(parts.ops.drain, 0.0)
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(parts.registry.run(), name="tokens"),
+            *(group.create_task(run(), name=name) for name, run in parts.life.runs().items()),
             group.create_task(_tick(parts), name="tick"),
             group.create_task(parts.api.run(), name="api"),
         ]
@@ -159,7 +160,7 @@ async def _tick(parts: Parts) -> NoReturn:
         await asyncio.sleep(TICK)
         parts.telemetry.tick()
         if parts.clock_watch.look():
-            parts.registry.reconsider()
+            parts.life.reconsider()
 
 
 def _report(parts: Parts, group: BaseExceptionGroup[BaseException]) -> None:

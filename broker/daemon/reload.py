@@ -106,6 +106,7 @@ class Reloader:
         errors: list[LocalError] = []
         try:
             settings = self._load(path)
+            self._check_store(settings)
             identities = load_identities(settings, wall_now=self._parts.clock.wall(), on_error=errors.append)
             if errors:
                 raise _RefusedError("files_unusable", tuple(map(_said, errors)))
@@ -114,6 +115,17 @@ class Reloader:
             raise _RefusedError(error.code, tuple(map(str, error.problems)) or (_said(error),)) from None
         except LocalError as error:
             raise _RefusedError(error.code, (_said(error),)) from None
+
+    def _check_store(self, settings: Settings) -> None:
+        """
+        Refuse tokens of people while there is no store: it is opened at a start, under the lock.
+
+        Raises _RefusedError. Their refresh tokens would be in memory alone.
+        """
+        asking = [spec.name for spec in settings.tokens if spec.consent is not None]
+        if asking and self._parts.settings.store is None:
+            said = f"token.{asking[0]}.grant_type: needs the store, which only a start opens; restart the broker"
+            raise _RefusedError("restart_required", (said,))
 
     def _waiting(self, settings: Settings, identities: Identities) -> tuple[str, ...]:
         """Name the sections whose changes wait for a restart; a file of another content is a change, too."""

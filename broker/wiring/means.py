@@ -16,10 +16,24 @@ from broker.keys.tls import client_context
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Randomness
+from broker.transport.jwks import KeySource
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
 from broker.wiring.identities import Identities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What is known of an issuer, and fetched without any client: its metadata and its public keys."""
+
+    metadata: Metadata
+    keys: KeySource
+
+    def renew(self, session: Session) -> None:
+        """Fetch with *session* from now on; what is in hand stays."""
+        self.metadata.renew(session)
+        self.keys.renew(session)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +42,8 @@ class Means:
 
     identities: Identities
     registrations: Mapping[str, Registration]
-    metadata: Mapping[str, Metadata]
-    renewals: tuple[tuple[Metadata, Session], ...]
+    servers: Mapping[str, Server]
+    renewals: tuple[tuple[Server, Session], ...]
     sessions: tuple[Session, ...]
 
     async def close(self) -> None:
@@ -47,14 +61,14 @@ def means_of(
     randomness: Randomness,
     emit: Emit,
     *,
-    known: Mapping[IssuerSettings, Metadata] | None = None,
+    known: Mapping[IssuerSettings, Server] | None = None,
 ) -> Means:
-    """Build the means of a configuration; the metadata of issuers that are *known* as they are is kept."""
+    """Build the means of a configuration; what is known of issuers that are *known* as they are is kept."""
     lines = _Lines(settings, identities, clock, randomness, emit, known=known or {})
     return Means(
         identities=identities,
         registrations={name: lines.registration(client) for name, client in settings.clients.items()},
-        metadata=lines.metadata,
+        servers=lines.servers,
         renewals=tuple(lines.renewals),
         sessions=tuple(lines.sessions),
     )
@@ -68,7 +82,7 @@ def proxy_of(issuer: IssuerSettings, identities: Identities) -> Proxy | None:
 
 
 class _Lines:
-    """Makes sessions and metadata sources, one for each use, and remembers them so that they are closed."""
+    """Makes sessions and what fetches with them, one for each use, and remembers them so that they are closed."""
 
     def __init__(
         self,
@@ -78,10 +92,10 @@ class _Lines:
         randomness: Randomness,
         emit: Emit,
         *,
-        known: Mapping[IssuerSettings, Metadata] | None = None,
+        known: Mapping[IssuerSettings, Server] | None = None,
     ) -> None:
         self.sessions: list[Session] = []
-        self.renewals: list[tuple[Metadata, Session]] = []
+        self.renewals: list[tuple[Server, Session]] = []
         self._emit = emit
         self._known = known or {}
         self._settings = settings
@@ -89,17 +103,19 @@ class _Lines:
         self._clock = clock
         self._randomness = randomness
         self._shared: dict[tuple[str, str | None], Session] = {}
-        self.metadata = {name: self._metadata(issuer) for name, issuer in settings.issuers.items()}
+        self.servers = {name: self._server(issuer) for name, issuer in settings.issuers.items()}
 
-    def _metadata(self, wanted: IssuerSettings) -> Metadata:
+    def _server(self, wanted: IssuerSettings) -> Server:
         proxy = proxy_of(wanted, self._identities)
         session = self._session(client_context(wanted.ca_file), proxy, max_body=METADATA_MAX_BODY)
         if wanted in self._known:
             self.renewals.append((self._known[wanted], session))
             return self._known[wanted]
-        return Metadata(
+        metadata = Metadata(
             issuer=wanted.issuer, session=session, clock=self._clock, randomness=self._randomness, emit=self._emit
         )
+        keys = KeySource(metadata=metadata, session=session, clock=self._clock, randomness=self._randomness)
+        return Server(metadata=metadata, keys=keys)
 
     def registration(self, wanted: ClientSettings) -> Registration:
         """Give a client what it needs to speak to its issuer."""
@@ -108,7 +124,8 @@ class _Lines:
         return Registration(
             client=wanted.client,
             issuer=issuer,
-            metadata=self.metadata[issuer.name],
+            metadata=self.servers[issuer.name].metadata,
+            keys=self.servers[issuer.name].keys,
             exchange=Exchange(
                 session=self._line(issuer.name, wanted.certificate),
                 signer=signer,

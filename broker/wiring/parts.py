@@ -11,8 +11,7 @@ import hashlib
 import hmac
 import os
 import resource
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -35,11 +34,10 @@ from broker.telemetry.logs import open_log
 from broker.telemetry.metrics import Metrics
 from broker.telemetry.sink import Telemetry
 from broker.tokens.acquire import Acquirer
-from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Fingerprint, Randomness
-from broker.tokens.registry import Registry
 from broker.tokens.storing import Store
 from broker.wiring.identities import Identities
+from broker.wiring.lifecycle import Lifecycle, lifecycle_of
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.public_keys import public_keys
@@ -61,7 +59,7 @@ class _Serving:
     """
 
     settings: Settings
-    tokens: Registry
+    life: Lifecycle
     clock: Clock
     randomness: Randomness
     emit: Emit
@@ -86,7 +84,9 @@ class _Serving:
         return ApiServer(
             listeners_of(self.settings),
             policy=_policy(self.settings),
-            tokens=self.tokens,
+            tokens=self.life.tokens,
+            grants=self.life.grants,
+            authorizations=self.life.authorizations,
             emit=self.emit,
             clock=self.clock,
             randomness=self.randomness,
@@ -105,7 +105,7 @@ class _Serving:
         return OpsServer(
             wanted.host,
             wanted.port,
-            tokens=self.tokens,
+            tokens=self.life.tokens,
             render=render,
             emit=self.emit,
             clock=self.clock,
@@ -123,7 +123,7 @@ class Parts:
     telemetry: Telemetry
     audit: AuditLog | None
     store: Store
-    registry: Registry
+    life: Lifecycle
     api: ApiServer
     ops: OpsServer | None
     means: Means
@@ -136,7 +136,7 @@ class Parts:
 
     def prepare(self, settings: Settings, identities: Identities) -> Means:
         """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
-        known = {issuer: self.means.metadata[name] for name, issuer in self.settings.issuers.items()}
+        known = {issuer: self.means.servers[name] for name, issuer in self.settings.issuers.items()}
         return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
 
     def adopt(
@@ -152,10 +152,10 @@ class Parts:
         self.settings, self.identities, self.means = settings, means.identities, means
         self.serving.settings, self.serving.restart = settings, restart
         self.serving.public = public_keys(settings, means.identities)
-        for metadata, session in means.renewals:
-            metadata.renew(session)
+        for server, session in means.renewals:
+            server.renew(session)
         self.api.replace_policy(_policy(settings))
-        return self.registry.replace(settings.tokens, means.registrations)
+        return self.life.replace(settings.tokens, means.registrations)
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""
@@ -172,21 +172,20 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
     randomness = SystemRandomness()
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
+    store = open_store(settings, identities.store_key, clock=clock, emit=emit)
     means = means_of(settings, identities, clock, randomness, emit)
-    acquirer = Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness))
-    registry = Registry(
+    life = lifecycle_of(
         settings.tokens,
         means.registrations,
-        acquirer=acquirer,
-        clock=clock,
-        randomness=randomness,
+        acquirer=Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness)),
+        store=store,
         emit=emit,
-        passage=Passage(means.registrations, clock=clock, emit=emit),
     )
-    metrics.watch_tokens(lambda: _expiries(registry))
+    metrics.watch_tokens(life.expiries)
+    metrics.watch_grants(life.grants.survey)
     serving = _Serving(
         settings=settings,
-        tokens=registry,
+        life=life,
         clock=clock,
         randomness=randomness,
         emit=emit,
@@ -197,8 +196,8 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         identities=identities,
         telemetry=telemetry,
         audit=audit,
-        store=open_store(settings, identities.store_key, clock=clock, emit=emit),
-        registry=registry,
+        store=store,
+        life=life,
         api=serving.api(),
         ops=serving.ops(metrics.page),
         means=means,
@@ -230,6 +229,7 @@ def _telemetry(
 def _expect(metrics: Metrics, settings: Settings) -> None:
     metrics.expect(
         tokens=[spec.name for spec in settings.tokens],
+        consented=[spec.name for spec in settings.tokens if spec.consent is not None],
         issuers=settings.issuers,
         clients=settings.clients,
         certificates=settings.certificates,
@@ -263,10 +263,3 @@ def _fingerprint(audit: AuditLog | None, randomness: Randomness) -> Fingerprint:
         return audit.fingerprint
     key = randomness.token(PROCESS_KEY_BYTES).encode()
     return lambda secret: hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()[:FINGERPRINT_LENGTH]
-
-
-def _expiries(registry: Registry) -> Iterator[tuple[str, float | None]]:
-    """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
-    for name in registry.names():
-        with suppress(KeyError):
-            yield name, registry.expires_at(name)

@@ -175,7 +175,9 @@ async def test_a_root_task_that_fails_ends_the_process_with_a_failure(tmp_path: 
     parts: Parts = build(settings, identities(tmp_path), log_stream=log)
     broken: Any = BrokenRegistry()
 
-    code = await run(dataclasses.replace(parts, registry=broken), lambda _: settings)
+    code = await run(
+        dataclasses.replace(parts, life=dataclasses.replace(parts.life, registry=broken)), lambda _: settings
+    )
 
     assert code == FAILED
     assert "unexpected_failure" in events(log)

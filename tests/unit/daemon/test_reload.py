@@ -68,6 +68,21 @@ async def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path):
     assert '"found":1' in log.getvalue()
 
 
+async def test_tokens_of_people_wait_for_a_start_with_a_store(tmp_path: Path):
+    """In memory alone their refresh tokens would be lost; the store is opened under the lock, at a start."""
+    log = io.StringIO()
+    parts = build(settings_of(tmp_path), identities(tmp_path), log_stream=log)
+    asking = CONFIG.replace("[daemon]", '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "k" }\n[daemon2]')
+    asking = asking.replace("[daemon2]\ndrain_seconds = 60", "")
+    asking = asking.replace("[token.t]", 'redirect_uris = ["http://127.0.0.1/cb"]\n[token.t]\n')
+    asking = asking.replace('client = "c"\n[listener', 'client = "c"\ngrant_type = "authorization_code"\n[listener')
+
+    await reloaded(parts, lambda _: settings_of(tmp_path, asking), log, "configuration_refused")
+
+    assert '"reason":"restart_required"' in log.getvalue()
+    assert [spec.grant_type for spec in parts.settings.tokens] == ["client_credentials"]
+
+
 async def test_a_moved_listener_recognizes_nobody_until_a_restart(tmp_path: Path):
     """Who may open the socket in the file need not be who can open the one that is open."""
     log = io.StringIO()

@@ -47,4 +47,4 @@ async def test_the_end_of_a_consent_is_warned_about_and_ends_nothing():
         assert [event.expires_in // 86_400.0 for event in world.events.of(GrantExpiring)] == [8, 6, 0]
         assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
         assert grants.status("g").consent_expires_in == 0
-        assert list(grants.consents()) == [("person", grants.grant("g").consent_expires_at)]
+        assert [seen[3] for seen in grants.survey()] == [grants.grant("g").consent_expires_at]

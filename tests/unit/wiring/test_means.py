@@ -48,12 +48,13 @@ def test_the_metadata_of_an_issuer_that_is_as_it_was_is_kept(tmp_path: Path):
     identities = loaded(tmp_path, settings)
     clock, randomness = SystemClock(), SystemRandomness()
     first = means_of(settings, identities, clock, randomness, Events())
-    known = {issuer: first.metadata[name] for name, issuer in settings.issuers.items()}
+    known = {issuer: first.servers[name] for name, issuer in settings.issuers.items()}
 
     second = means_of(settings, identities, clock, randomness, Events(), known=known)
 
-    assert second.metadata["nobody"] is first.metadata["nobody"]
-    assert second.registrations["c"].metadata is first.metadata["nobody"]
+    assert second.servers["nobody"] is first.servers["nobody"]
+    assert second.registrations["c"].metadata is first.servers["nobody"].metadata
+    assert second.registrations["c"].keys is first.servers["nobody"].keys
     assert [session in second.sessions for _, session in second.renewals] == [True]
 
 

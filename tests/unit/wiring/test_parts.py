@@ -39,15 +39,15 @@ async def test_another_configuration_is_put_to_use_whole(tmp_path: Path):
     """Tokens, means and settings change together; what the daemon was started with is the same object."""
     settings = settings_of(tmp_path)
     parts = build(settings, loaded(tmp_path, settings), log_stream=io.StringIO())
-    api, registry = parts.api, parts.registry
+    api, registry = parts.api, parts.life.registry
     other = settings_of(tmp_path, CONFIG + '\n[token.second]\nclient = "c"\n')
 
     means = parts.prepare(other, parts.identities)
-    before = tuple(parts.registry.names())
+    before = tuple(parts.life.registry.names())
     under_way = parts.adopt(other, means)
     parts.telemetry.close()
 
     assert (before, tuple(registry.names())) == (("t",), ("t", "second"))
     assert (parts.settings, parts.means) == (other, means)
-    assert (parts.api, parts.registry) == (api, registry)
+    assert (parts.api, parts.life.registry) == (api, registry)
     assert under_way == ()

@@ -1,0 +1,103 @@
+"""Everything that keeps tokens: of clients, of people, and the consents that are under way, over one store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from broker.consent.authorizations import Authorizations
+from broker.events import Emit
+from broker.tokens.acquire import Acquirer, Registration
+from broker.tokens.grants import Grants
+from broker.tokens.passage import Passage
+from broker.tokens.refreshing import Refresher
+from broker.tokens.registry import Registry
+from broker.tokens.source import Tokens
+from broker.tokens.spec import TokenSpec
+from broker.tokens.storing import Store
+from broker.tokens.vault import Vault
+
+Runs = Callable[[], Coroutine[None, None, NoReturn]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """What the API asks, through *tokens*, and what runs behind it; all of it shares limits and breakers."""
+
+    tokens: Tokens
+    registry: Registry
+    grants: Grants
+    authorizations: Authorizations
+
+    def restore(self) -> None:
+        """Take up what the store has; sends nothing and spends nothing."""
+        self.grants.restore()
+        self.authorizations.restore()
+
+    def runs(self) -> Mapping[str, Runs]:
+        """Give what has to run for as long as the daemon does, by name; cancelled, it finishes what it began."""
+        return {"tokens": self.registry.run, "grants": self.grants.run, "consents": self.authorizations.run}
+
+    def replace(
+        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+    ) -> tuple[asyncio.Task[None], ...]:
+        """Go on under another configuration, at once; gives what runs with the means of the older one."""
+        under_way = self.registry.replace(_of_clients(specs), registrations)
+        under_way += self.grants.replace(specs, registrations)
+        under_way += self.authorizations.replace(specs, registrations)
+        self.tokens.replace(specs)
+        return under_way
+
+    def reconsider(self) -> None:
+        """Look at everything again at once, after a clock was set or the machine slept."""
+        self.registry.reconsider()
+        self.grants.reconsider()
+
+    def expiries(self) -> Iterator[tuple[str, float | None]]:
+        """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
+        for name in self.registry.names():
+            with suppress(KeyError):
+                yield name, self.registry.expires_at(name)
+
+
+def lifecycle_of(
+    specs: Sequence[TokenSpec],
+    registrations: Mapping[str, Registration],
+    *,
+    acquirer: Acquirer,
+    store: Store,
+    emit: Emit,
+) -> Lifecycle:
+    """Build it; nothing of it runs yet."""
+    clock, randomness = acquirer.clock, acquirer.randomness
+    passage = Passage(registrations, clock=clock, emit=emit)
+    registry = Registry(
+        _of_clients(specs),
+        registrations,
+        acquirer=acquirer,
+        clock=clock,
+        randomness=randomness,
+        emit=emit,
+        passage=passage,
+    )
+    grants = Grants(
+        specs,
+        registrations,
+        refresher=Refresher(acquirer=acquirer, vault=Vault(store, emit=emit), passage=passage),
+        randomness=randomness,
+        emit=emit,
+    )
+    authorizations = Authorizations(
+        specs, registrations, grants=grants, acquirer=acquirer, passage=passage, store=store, emit=emit
+    )
+    return Lifecycle(
+        tokens=Tokens(registry, grants, specs), registry=registry, grants=grants, authorizations=authorizations
+    )
+
+
+def _of_clients(specs: Sequence[TokenSpec]) -> list[TokenSpec]:
+    """Give those that nobody has to consent to."""
+    return [spec for spec in specs if spec.consent is None]
