@@ -83,7 +83,7 @@ class Attempts:
             failure = table.Failure(code=Reason.UNEXPECTED, pace=Pace.ORDINARY)
             self._settle(keeper, table.Failed(attempt=number, failure=failure))
         finally:
-            self._passage.done(keeper)
+            self._passage.done((keeper, number))
 
     async def _make(self, keeper: Keeper, number: int) -> None:
         registration = self._registrations.get(keeper.spec.client)
@@ -121,13 +121,13 @@ class Attempts:
     def hasten(self, keeper: Keeper) -> None:
         """Let the attempt that runs for *keeper* come before others: a caller waits for it."""
         if keeper.is_running():
-            self._passage.hasten(keeper)
+            self._passage.hasten((keeper, keeper.attempts))
 
     def _turn(self, keeper: Keeper, attempt: Attempt) -> AbstractAsyncContextManager[None]:
         """Hold a turn; it raises _OvertakenError when nobody waits for the attempt any longer."""
         token = table.token_of(keeper.state)
         return self._passage.turn(
-            keeper,
+            (keeper, attempt.number),
             attempt.spec.client,
             attempt.registration.issuer,
             rank=self._clock.boot() + MISSING_RANK if token is None else token.expires_at,

@@ -95,7 +95,7 @@ class GrantAttempts:
         else:
             self._end(keeper, registration, ending)
         finally:
-            self._refresher.passage.done(grant_id)
+            self._refresher.passage.done((grant_id, begin.attempt))
 
     def unblock(self, client: str) -> None:
         """Let the grants of *client* be tried again that were held back, but for those that were refused."""

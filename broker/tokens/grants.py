@@ -123,7 +123,7 @@ class Grants:
             if keeper.attempts != attempts:
                 begun()
             while not keeper.has_other_than(before) and await self._next(keeper, deadline):
-                pass
+                self.handle(keeper, table.Forced())  # whatever overtook the attempt that was waited for
         return keeper.last_resort()
 
     @contextmanager
@@ -328,7 +328,7 @@ class Grants:
             return False
         running = keeper.is_running()
         if running:
-            self._refresher.passage.hasten(keeper.grant.id)
+            self._refresher.passage.hasten((keeper.grant.id, keeper.attempts))
         left = keeper.patience(deadline - self._clock.boot())
         if left <= 0:
             return False

@@ -79,6 +79,8 @@ class Passage:
         """
         Hold a turn at *issuer* for one request of *client*; the lowest *rank* comes first.
 
+        *who* is one request and no other: two of one token would take each other's haste away.
+
         Raises RemoteError, before and after the wait, when the client's breaker holds its requests back, and
         what *still_wanted* raises when the turn comes; the turn is then the next one's.
         """

@@ -133,7 +133,11 @@ class _Run:
             async with asyncio.timeout(ATTEMPT_DEADLINE):
                 draft = await self._draft()
             turn = self._passage.turn(
-                order.grant.id, order.spec.client, order.registration.issuer, rank=order.rank, still_wanted=still_wanted
+                (order.grant.id, order.number),
+                order.spec.client,
+                order.registration.issuer,
+                rank=order.rank,
+                still_wanted=still_wanted,
             )
             async with turn:
                 await self._intend()

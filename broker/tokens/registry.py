@@ -107,7 +107,7 @@ class Registry:
             if keeper.attempts != attempts:
                 begun()
             while not keeper.has_other_than(before) and await self._next(keeper, deadline):
-                pass
+                self._handle(keeper, table.Forced())  # a reload may have overtaken the attempt that was waited for
         return keeper.last_resort()
 
     @contextmanager

@@ -64,7 +64,9 @@ def carried(state: table.State, fate: Fate, *, now: float, spread: float, eager:
     Give the state under the new configuration.
 
     An attempt that runs belongs to the older one: the state no longer waits for it, so that whatever it ends
-    in is not taken, and another one is due now. Renewals are spread over ``UNBLOCKED_WITHIN`` by *spread*.
+    in is not taken, and another one is due now. Only where a token in hand is kept, so is the answer that is
+    on its way: nothing about it changed, and reloads in a row must not keep a token from being refreshed.
+    Renewals are spread over ``UNBLOCKED_WITHIN`` by *spread*.
     Without *eager* the token is on demand from now on; what somebody asked for already is fetched still.
     """
     token = table.token_of(state)
@@ -74,7 +76,7 @@ def carried(state: table.State, fate: Fate, *, now: float, spread: float, eager:
         return table.at_rest(_without(state, fate, now), eager=eager)
     soon = now + table.UNBLOCKED_WITHIN * spread
     match state:
-        case table.Refreshing():
+        case table.Refreshing() if fate is Fate.RENEWED:
             return table.Fresh(token=token, refresh_at=min(state.refresh_at, now))
         case table.Fresh() if fate is Fate.RENEWED:
             return replace(state, refresh_at=min(state.refresh_at, soon))

@@ -337,3 +337,16 @@ async def test_an_issuer_that_a_reload_takes_away_and_another_brings_back_goes_o
 
         assert max(sum(at <= other < at + 1.0 for other in session.came) for at in session.came) <= 20
         assert "as" not in world.passage._limiters
+
+
+async def test_a_caller_comes_first_also_after_a_reload_has_overtaken_a_backlog():
+    """Attempts that were overtaken do not take the haste of those that took their place."""
+    session = FakeSession(expires_in=86_400)
+    specs = [spec(f"t{number:03}") for number in range(100)]
+    async with running(*specs, session=session) as world:
+        await asyncio.sleep(1.0)
+        world.registry.replace([replace(each, scope=("other",)) for each in specs], {"app": registered(world, session)})
+        await asyncio.sleep(1.0)
+        last = next(each.name for each in reversed(specs) if not world.registry.status(each.name).expires_in)
+
+        assert (await world.registry.get(last, min_valid=None, wait=1.0)).expires_in > 0

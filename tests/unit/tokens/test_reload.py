@@ -61,12 +61,13 @@ def test_a_token_is_kept_renewed_or_dropped(after: Terms, fate: Fate):
 
 
 def test_an_attempt_of_the_older_configuration_is_not_waited_for():
-    """Its token stays, and the next attempt is due."""
+    """Its token stays, and the next attempt is due; where nothing changed, its answer counts."""
     state = table.Refreshing(token=TOKEN, refresh_at=1_200.0, attempt=7)
 
-    after = carried(state, Fate.KEPT, now=1_210.0, spread=0.5)
+    after = carried(state, Fate.RENEWED, now=1_210.0, spread=0.5)
 
     assert after == table.Fresh(token=TOKEN, refresh_at=1_200.0)
+    assert carried(state, Fate.KEPT, now=1_210.0, spread=0.5) is state
     assert carried(table.Fetching(attempt=7), Fate.KEPT, now=5.0, spread=0.5) == table.Missing(due_at=5.0)
 
 
@@ -263,3 +264,37 @@ async def test_a_reload_is_news_whatever_it_changes():
 
             assert watch.news.done()
             assert watch.standing() == before
+
+
+async def test_reloads_in_a_row_do_not_keep_a_token_from_being_refreshed():
+    """Nothing about it changed: the answer that is on its way counts, and no other is asked for."""
+    slow = FakeSession(delay=5.0)
+    async with running(spec(), session=slow) as world:
+        first = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(70.0)
+        forced = asyncio.ensure_future(
+            world.registry.refresh("directory", rejected=first.token.etag, wait=30.0, begun=lambda: None)
+        )
+        for _ in range(8):
+            await asyncio.sleep(1.0)
+            world.registry.replace([spec()], {"app": registration(slow)})
+
+        assert (await forced).token.etag != first.token.etag
+        assert len(slow.requests) == 2
+
+
+async def test_who_forces_a_refresh_is_not_handed_the_rejected_token_because_of_a_reload():
+    """The attempt that it waited for was overtaken by a wider configuration: another one is made for it."""
+    slow, quick = FakeSession(delay=5.0), FakeSession(delay=1.0)
+    lazy = spec(refresh=Refresh.ON_DEMAND)
+    async with running(lazy, session=slow) as world:
+        first = await world.registry.get("directory", min_valid=None, wait=10.0)
+        await asyncio.sleep(70.0)
+        forced = asyncio.ensure_future(
+            world.registry.refresh("directory", rejected=first.token.etag, wait=30.0, begun=lambda: None)
+        )
+        await asyncio.sleep(1.0)
+        world.registry.replace([replace(lazy, scope=("read", "write"))], {"app": registration(quick)})
+
+        assert (await forced).token.etag != first.token.etag
+        assert len(quick.requests) == 1
