@@ -16,7 +16,7 @@ ISSUER = Issuer(name="as", issuer="https://as.example", max_concurrent_requests=
 SUSPECTED = RemoteError(Reason.CERTIFICATE_SUSPECTED, "reset", outcome=Outcome.UNKNOWN)
 
 
-class Over(Exception):
+class OverError(Exception):
     """Nobody wants it any longer."""
 
 
@@ -31,7 +31,7 @@ async def pass_through(
     try:
         async with here.turn(who, "app", ISSUER, rank=rank, still_wanted=wanted):
             order.append(who)
-    except Over:
+    except OverError:
         pass
     finally:
         here.done(who)
@@ -76,7 +76,7 @@ async def test_a_turn_that_nobody_wants_any_longer_is_the_next_ones():
     order: list[object] = []
 
     def over() -> None:
-        raise Over
+        raise OverError
 
     async with asyncio.TaskGroup() as group:
         for number in range(50):
