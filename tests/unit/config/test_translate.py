@@ -14,9 +14,19 @@ from broker.config.settings import (
     StoreSettings,
     TcpListenerSettings,
 )
-from broker.oauth.client import AssertionAudience, ClientAuthMethod, ClientSecretEncoding, Profile, SenderConstraint
-from broker.policy.rules import Action, Workload
-from broker.tokens.spec import Refresh
+from broker.oauth.client import (
+    AssertionAudience,
+    ClientAuthMethod,
+    ClientSecretEncoding,
+    Parameters,
+    Profile,
+    RefreshRotation,
+    RequestObjectUse,
+    ResponseMode,
+    SenderConstraint,
+)
+from broker.policy.rules import Action, GrantsOf, Workload
+from broker.tokens.spec import Consent, Grants, OnGrantLost, Refresh
 from tests.unit.config.files import FakeAccounts, changed, load, only_problem, problems
 
 
@@ -29,6 +39,100 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert settings.audit == AuditSettings(
         file=tmp_path / "audit.jsonl", key_file=tmp_path / "audit.key", on_failure=OnAuditFailure.REFUSE
     )
+
+
+PEOPLE = changed(
+    ("[audit]", '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "store.key" }\n[audit]'),
+    ('client_id = "our-client"', 'client_id = "our-client"\nredirect_uris = ["https://app.example.com/cb"]'),
+    ('scope = ["directory:software"]', 'scope = ["openid"]\ngrant_type = "authorization_code"'),
+)
+"""A token that people consent to."""
+
+
+def test_a_token_of_people_has_what_is_asked_of_them(tmp_path: Path) -> None:
+    """Tables become JSON, and an empty one below the places of claims the null that TOML does not have."""
+    text = PEOPLE.replace(
+        'grant_type = "authorization_code"',
+        """grant_type = "authorization_code"
+refresh = "on_demand"
+grants = "many"
+authorization_details = [{ type = "account", ids = ["{account}"], limit = 10 }]
+claims = { userinfo = { email = {}, name = { essential = true } }, id_token = { acr = {} } }
+acr_values = ["high", "low"]
+acr_required = true
+prompt = ["login", "consent"]
+max_age_seconds = 60
+keepalive_seconds = 120
+consent_lifetime_seconds = 180
+on_grant_lost = "serve_until_expiry"
+userinfo = true""",
+    )
+
+    (spec,) = load(tmp_path, text).tokens
+
+    assert spec.consent == Consent(
+        grants=Grants.MANY,
+        authorization_details='[{"type":"account","ids":["{account}"],"limit":10}]',
+        claims='{"userinfo":{"email":null,"name":{"essential":true}},"id_token":{"acr":null}}',
+        acr_values=("high", "low"),
+        acr_required=True,
+        prompt=("login", "consent"),
+        max_age=60,
+        keepalive=120.0,
+        lifetime=180.0,
+        on_grant_lost=OnGrantLost.SERVE_UNTIL_EXPIRY,
+        userinfo=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "alg", "rotation"),
+    [
+        ("fapi2", "PS256", RefreshRotation.GRACE),
+        ("fapi1_advanced", "PS256", RefreshRotation.OBSERVE),
+        ("oidc", "RS256", RefreshRotation.OBSERVE),
+        ("oauth2", "RS256", RefreshRotation.OBSERVE),
+    ],
+)
+def test_a_profile_has_defaults(tmp_path: Path, profile: str, alg: str, rotation: RefreshRotation) -> None:
+    """Those of the standards behind it."""
+    settings = load(tmp_path, PEOPLE.replace('auth.example.com"', f'auth.example.com"\nprofile = "{profile}"'))
+
+    client = settings.clients["raidiam"].client
+    assert {client.id_token_signed_response_alg, client.authorization_signed_response_alg} == {alg}
+    assert settings.issuers["raidiam"].issuer.refresh_rotation is rotation
+
+
+def test_what_a_server_wants_otherwise_is_told(tmp_path: Path) -> None:
+    """Written out it comes before the defaults; an empty type is none."""
+    text = PEOPLE.replace(
+        'client_id = "our-client"',
+        """client_id = "our-client"
+response_mode = "jwt"
+request_object = "always"
+request_object_typ = ""
+id_token_signed_response_alg = "ES256"
+authorization_signed_response_alg = "EdDSA"
+front_channel_params = "scope"
+scope_on_token = true""",
+    ).replace('auth.example.com"', 'auth.example.com"\nprofile = "oidc"\nrefresh_rotation = "strict"')
+
+    settings = load(tmp_path, text)
+
+    client = settings.clients["raidiam"].client
+    assert (client.response_mode, client.request_object) == (ResponseMode.JWT, RequestObjectUse.ALWAYS)
+    assert (client.request_object_typ, client.scope_on_token) == (None, True)
+    assert (client.id_token_signed_response_alg, client.authorization_signed_response_alg) == ("ES256", "EdDSA")
+    assert client.front_channel_params is Parameters.SCOPE
+    assert client.redirect_uris == ("https://app.example.com/cb",)
+    assert settings.issuers["raidiam"].issuer.refresh_rotation is RefreshRotation.STRICT
+
+
+def test_a_workload_may_have_its_own_grants_alone(tmp_path: Path) -> None:
+    """Everybody's is the default."""
+    own = changed(('tokens = ["directory"]', 'tokens = ["directory"]\ngrants = "own"'))
+
+    assert [load(tmp_path, text).workloads[0].grants for text in (own, changed())] == [GrantsOf.OWN, GrantsOf.ALL]
 
 
 def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:

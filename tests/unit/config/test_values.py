@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any, get_args
 
 import pytest
@@ -61,9 +62,25 @@ ACCEPTED = [
     (values.ProxyUrl, "http://[::1]:3128"),
     (values.AudienceWord, "issuer"),
     (values.AudienceWord, "target"),
+    (values.RedirectUri, "https://app.example.com/callback"),
+    (values.RedirectUri, "https://app.example.com:8443/callback?tenant=1"),
+    (values.RedirectUri, "http://127.0.0.1/callback"),
+    (values.RedirectUri, "http://[::1]:8080/callback"),
+    (values.RequestObjectTyp, "JWT"),
+    (values.RequestObjectTyp, ""),
+    (values.JsonTable, {"a": [1, 2.5, "x", True, {"b": {}}]}),
 ]
 
 REFUSED = [
+    (values.RedirectUri, "app.example.com/callback", "absolute https URI"),
+    (values.RedirectUri, "com.example.app:/callback", "absolute https URI"),
+    (values.RedirectUri, "https://app.example.com/callback#part", "absolute https URI"),
+    (values.RedirectUri, "https://user:pw@app.example.com/", "absolute https URI"),
+    (values.RedirectUri, "http://localhost:8080/callback", "name localhost"),
+    (values.RedirectUri, "http://app.example.com/callback", "not on a loopback address"),
+    (values.RequestObjectTyp, "jwt", "is none of"),
+    (values.JsonTable, {"a": {"b": float("inf")}}, "number that JSON does not have"),
+    (values.JsonTable, {"a": [dt.date(2026, 1, 1)]}, "date or time"),
     (values.Name, "Upper", "is not a name"),
     (values.PathText, "", "must be a path"),
     (values.PathText, "a\0b", "must be a path"),
