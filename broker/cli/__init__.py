@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, init, keygen, run, sandbox, status, store, token, version
+from broker.cli import audit, check, demo, grants, init, keygen, login, run, sandbox, status, store, token, version
 from broker.cli.exits import FAILED, INTERRUPTED, WRONG_USAGE, explain
 from broker.errors import BrokerError
 
@@ -30,6 +30,7 @@ first steps:
   token-broker run --config FILE          run the daemon
   token-broker token NAME                 print a token, as a workload would get it
   token-broker status                     show the state of all tokens
+  token-broker login NAME                 give a consent in a browser, where a token needs one
 
 environment:
   TOKEN_BROKER_CONFIG   the configuration file, where --config is not given
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (init, run, check, token, status, audit, store, keygen, version, sandbox, demo):
+    for module in (init, run, check, token, status, login, grants, audit, store, keygen, version, sandbox, demo):
         module.add_parser(commands)
     return root
 

@@ -16,12 +16,10 @@ from typing import Any
 from broker.cli.environment import environment, socket_path
 from broker.cli.exits import DONE, FAILED
 from broker.cli.local_client import Status, TokenState, get_status
-from broker.cli.tables import NOTHING, duration, folded, has_colors, plain, table
+from broker.cli.tables import NOTHING, STATE_COLORS, duration, folded, has_colors, plain, table
 
 HEADINGS = ("TOKEN", "STATE", "REQUIRED", "EXPIRES IN", "NEXT TRY IN", "REASON")
 
-COLORS = {"fresh": "32", "stale": "33", "idle": "36", "pending": "36", "unavailable": "31"}
-"""The states' colors, as SGR parameters (ECMA-48): green, yellow, cyan, cyan, red."""
 
 EPILOG = """\
 states:
@@ -30,6 +28,8 @@ states:
   idle          none, it is fetched for the next caller
   pending       none yet, the first request is under way
   unavailable   none, and the last request failed: see the reason and the hint
+  consent_required
+                none, and only a person can change that: token-broker login NAME
 
 You see the tokens that you may use; root and the user of the daemon see all. Colors are used on a terminal
 that has them, and not with NO_COLOR or TERM=dumb.
@@ -98,7 +98,7 @@ def as_json(status: Status) -> str:
 def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
     """Write *status* for a person; sentences are broken at *width* columns, rows never."""
     rows = [HEADINGS, *(_row(token) for token in status.tokens)]
-    lines = table(rows, column=HEADINGS.index("STATE"), colors=COLORS if colors else {})
+    lines = table(rows, column=HEADINGS.index("STATE"), colors=STATE_COLORS if colors else {})
     for token in status.tokens:
         if token.hint is not None:
             lines += folded(f"{plain(token.name)}: {plain(token.hint)}", width)

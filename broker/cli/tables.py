@@ -8,6 +8,16 @@ from collections.abc import Mapping, Sequence
 NOTHING = "-"
 """A cell without a value."""
 
+STATE_COLORS = {
+    "fresh": "32",
+    "stale": "33",
+    "idle": "36",
+    "pending": "36",
+    "unavailable": "31",
+    "consent_required": "35",
+}
+"""Of tokens and grants, as SGR parameters (ECMA-48): green, yellow, cyan, cyan, red, magenta."""
+
 MIN_WIDTH = 40
 """Columns of a terminal from which on sentences are broken at its edge; a narrower one does it itself."""
 

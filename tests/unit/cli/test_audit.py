@@ -148,8 +148,8 @@ def test_a_number_that_no_record_has_is_wrong_usage(tmp_path: Path, number: str)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Ten thousand records, a megabyte: a small part of that is held at once."""
-    write_log(tmp_path / "log", key=None, records=10_000)
+    """Twenty thousand records, two megabytes: a small part of that is held at once."""
+    write_log(tmp_path / "log", key=None, records=20_000)
     main(["audit", "verify", str(tmp_path / "log")])  # what is imported on first use is not meant
     size = (tmp_path / "log").stat().st_size
 

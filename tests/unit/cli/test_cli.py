@@ -9,7 +9,10 @@ import pytest
 
 from broker.cli import main, parser
 
-COMMANDS = ("init", "run", "check", "token", "status", "audit", "store", "keygen", "version", "sandbox", "demo")
+COMMANDS = (
+    "init", "run", "check", "token", "status", "login", "grants", "audit", "store", "keygen", "version", "sandbox",
+    "demo",
+)  # fmt: skip
 
 HEAVY = ("aiohttp", "asyncio", "cryptography", "joserfc", "structlog", "prometheus_client", "cattrs", "tenacity")
 

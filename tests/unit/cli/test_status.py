@@ -13,7 +13,7 @@ import pytest
 
 from broker.cli import main
 from broker.cli.local_client import Status, TokenState
-from broker.cli.status import as_json, as_table, has_colors
+from broker.cli.status import as_json, as_table
 from tests.unit.cli.canned import answer, canned
 
 LISTED = {
@@ -136,22 +136,6 @@ def test_something_else_that_answers_is_not_taken_for_a_broker(
 
     assert code == 1
     assert "[not_a_broker]" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("variables", "is_terminal", "expected"),
-    [
-        ({"TERM": "xterm-256color"}, True, True),
-        ({"TERM": "xterm-256color", "NO_COLOR": ""}, True, True),
-        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
-        ({"TERM": "dumb"}, True, False),
-        ({}, True, False),
-        ({"TERM": "xterm-256color"}, False, False),
-    ],
-)
-def test_colors_are_for_terminals_that_have_them(variables: dict[str, str], is_terminal: bool, expected: bool):
-    """And for people who want them."""
-    assert has_colors(variables, is_terminal=is_terminal) is expected
 
 
 def test_colors_change_nothing_but_the_color():
