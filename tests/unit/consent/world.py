@@ -151,7 +151,8 @@ class PeopleMetadata(FakeMetadata):
 
     async def get(self) -> AuthorizationServer:
         await super().get()
-        return read_metadata(json_response(PEOPLE_METADATA | self.changes), ISSUER)
+        members = {name: value for name, value in (PEOPLE_METADATA | self.changes).items() if value is not None}
+        return read_metadata(json_response(members), ISSUER)
 
 
 @dataclass

@@ -1,0 +1,165 @@
+"""How an authorization request gets to the server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.errors import BrokerError, Outcome, RemoteError
+from broker.oauth.client import Profile, RequestObjectUse
+from broker.oauth.reasons import Reason
+from tests.unit.consent.world import ISSUER, PEOPLE_CLIENT, ConsentWorld, query_of
+from tests.unit.tokens.world import json_response
+
+OIDC = replace(ISSUER, profile=Profile.OIDC)
+WITHOUT_PAR = {"pushed_authorization_request_endpoint": None}
+
+
+async def test_each_request_is_pushed_with_an_assertion_of_its_own():
+    """Also when the same caller asks again."""
+    async with ConsentWorld().running() as world:
+        await world.begin()
+        await world.begin()
+
+    assert world.server.calls == ["/par", "/par"]
+    assert len({claims["jti"] for claims in world.signer.signed}) == 2
+    assert len({form["state"] for form in world.server.forms}) == 2
+    assert len({form["code_challenge"] for form in world.server.forms}) == 2
+    assert all("request_uri" not in form for form in world.server.forms)
+
+
+async def test_a_signed_request_is_pushed_where_that_is_wanted():
+    """Then the form says no more than who asks."""
+    client = replace(PEOPLE_CLIENT, request_object=RequestObjectUse.ALWAYS)
+    async with ConsentWorld(client=client).running() as world:
+        begun = await world.begin()
+
+    assert "scope" not in world.pushed()
+    assert "request" in world.pushed()
+    assert set(query_of(begun.authorization_url)) == {"client_id", "request_uri"}
+
+
+async def test_without_par_the_browser_carries_the_request():
+    """It may wait ten minutes there."""
+    world = ConsentWorld(issuer=OIDC)
+    world.metadata.changes = WITHOUT_PAR
+    async with world.running():
+        begun = await world.begin()
+
+    query = query_of(begun.authorization_url)
+    assert world.server.calls == []
+    assert query["code_challenge_method"] == ["S256"]
+    assert query["scope"] == ["openid accounts"]
+    assert begun.expires_in == 595.0
+
+
+async def test_a_signed_request_in_the_browser_ends_with_its_signature():
+    """Five minutes."""
+    client = replace(PEOPLE_CLIENT, request_object=RequestObjectUse.ALWAYS)
+    world = ConsentWorld(issuer=OIDC, client=client)
+    world.metadata.changes = WITHOUT_PAR
+    async with world.running():
+        begun = await world.begin()
+
+    assert set(query_of(begun.authorization_url)) == {"client_id", "response_type", "scope", "request"}
+    assert begun.expires_in == 295.0
+    assert world.signer.signed[-1]["typ"] == "oauth-authz-req+jwt"
+
+
+async def test_the_time_that_the_request_took_is_not_left_for_the_browser():
+    """And a second is always left."""
+    async with ConsentWorld().running() as world:
+        world.server.delay = 10.0
+        begun = await world.begin()
+        world.server.instead["/par"] = lambda: json_response({"request_uri": "urn:a", "expires_in": 3}, status=201)
+        world.server.delay = 0.0
+        hasty = await world.begin()
+
+    assert begun.expires_in == pytest.approx(45.0)
+    assert hasty.expires_in == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"request_uri": "urn:a"},
+        {"request_uri": "", "expires_in": 60},
+        {"request_uri": "urn:a b", "expires_in": 60},
+        {"request_uri": "urn:a", "expires_in": 0},
+        {"request_uri": "urn:a", "expires_in": True},
+        {"expires_in": 60},
+    ],
+)
+async def test_an_answer_that_is_no_reference_ends_it(answer: dict[str, Any]):
+    """Nothing is stored, and no URL is handed out (PAR-02)."""
+    async with ConsentWorld().running() as world:
+        world.server.instead["/par"] = lambda: json_response(answer, status=201)
+        with pytest.raises(RemoteError) as caught:
+            await world.begin()
+
+    assert caught.value.code == Reason.INVALID_RESPONSE
+    assert world.store.values == {}
+
+
+async def test_a_server_that_refuses_is_not_asked_twice():
+    """Neither one that does not answer: the person can try again."""
+    for answer in (
+        json_response({"error": "invalid_client"}, status=401),
+        RemoteError(Reason.CONNECTION_LOST, "lost", outcome=Outcome.UNKNOWN),
+    ):
+        async with ConsentWorld().running() as world:
+            world.server.instead["/par"] = lambda answer=answer: answer  # type: ignore[misc]
+            with pytest.raises(RemoteError):
+                await world.begin()
+        assert world.server.calls == ["/par"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "issuer"),
+    [
+        ({"authorization_endpoint": None}, ISSUER),
+        ({"pushed_authorization_request_endpoint": None}, ISSUER),
+        ({"pushed_authorization_request_endpoint": None, "require_pushed_authorization_requests": True}, OIDC),
+        ({"code_challenge_methods_supported": ["plain"]}, ISSUER),
+        ({"grant_types_supported": ["client_credentials"]}, ISSUER),
+    ],
+    ids=str,
+)
+async def test_a_server_that_lacks_what_is_needed_is_not_asked(changes: dict[str, Any], issuer: Any):
+    """The metadata say so (DISC-07)."""
+    world = ConsentWorld(issuer=issuer)
+    world.metadata.changes = changes
+    async with world.running():
+        with pytest.raises(RemoteError) as caught:
+            await world.begin()
+
+    assert caught.value.code == Reason.METADATA_INSUFFICIENT
+    assert world.server.calls == []
+
+
+async def test_a_demanded_signature_cannot_be_left_out():
+    """By the configuration."""
+    world = ConsentWorld(client=replace(PEOPLE_CLIENT, request_object=RequestObjectUse.NEVER))
+    world.metadata.changes = {"require_signed_request_object": True}
+    async with world.running():
+        with pytest.raises(BrokerError):
+            await world.begin()
+
+    assert world.server.calls == []
+
+
+async def test_nobody_waits_longer_than_half_a_minute_for_a_page():
+    """Whatever the server does."""
+    async with ConsentWorld().running() as world:
+        world.server.delay = 300.0
+        started = world.clock.boot()
+        with pytest.raises(RemoteError) as caught:
+            await world.begin()
+        waited = world.clock.boot() - started
+        await asyncio.sleep(0)
+
+    assert caught.value.code == Reason.TIMED_OUT
+    assert waited == pytest.approx(30.0)
