@@ -68,6 +68,7 @@ def _state(status: TokenStatus) -> dict[str, str | int]:
         "reason": status.reason,
         "hint": own_words(status.reason, status.hint),
         "retry_in": status.retry_in,
+        "grants": status.grants,
     }
     return {name: value for name, value in members.items() if value is not None}
 

@@ -59,7 +59,7 @@ TOKEN = object_of(
 
 TOKEN_STATE = object_of(
     {"name": NAME, "state": STATE},
-    {"expires_in": SECONDS, "reason": REASON, "hint": TEXT, "retry_in": SECONDS},
+    {"expires_in": SECONDS, "reason": REASON, "hint": TEXT, "retry_in": SECONDS, "grants": {"type": "integer"}},
 )
 
 READINESS_OF_ONE: Mapping[str, Schema] = {"state": STATE, "required": {"type": "boolean"}}

@@ -23,6 +23,7 @@ from broker.tokens.acquire import Registration
 from broker.tokens.alarms import Alarms
 from broker.tokens.grant import Grant, GrantStatus, Phase
 from broker.tokens.grant_attempts import GrantAttempts
+from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
 from broker.tokens.ports import Clock, Fingerprint, Randomness, Watch
 from broker.tokens.refreshing import Refresher, with_access
@@ -64,7 +65,7 @@ class Grants:
         self._fingerprint: Fingerprint = refresher.acquirer.fingerprint
         self._randomness = randomness
         self._emit = emit
-        self._keepers: dict[str, GrantKeeper] = {}
+        self._keepers = GrantIndex()
         # Grants whose token is not configured, or with another client: kept for when it is again. A keeper where
         # there was one: an attempt that it began may still bring the newest refresh token.
         self._strangers: dict[str, GrantKeeper | Grant] = {}
@@ -89,7 +90,15 @@ class Grants:
 
     def one(self, token: str) -> str | None:
         """Give the id of the grant of a token that has one for all, None where there is none yet."""
-        return next((grant_id for grant_id, keeper in self._keepers.items() if keeper.spec.name == token), None)
+        return next(iter(self._keepers.of(token)), None)
+
+    def count(self, token: str) -> int:
+        """Count the grants of a token."""
+        return len(self._keepers.of(token))
+
+    def has_usable(self, token: str) -> bool:
+        """Say whether any grant of a token has an access token in hand."""
+        return any(keeper.state.token is not None for keeper in self._keepers.of(token).values())
 
     def token_of(self, grant_id: str) -> str:
         """Give the name of the token of a grant. Raises KeyError."""
@@ -166,16 +175,6 @@ class Grants:
             ends = None if token is None else token.expires_at_by(boot=boot, wall=wall)
             yield keeper.spec.name, keeper.status().state, ends, keeper.grant.consent_expires_at
 
-    def expires_at(self, token: str) -> float | None:
-        """Give the earliest Unix time at which an access token of *token* ends, None without any."""
-        boot, wall = self._clock.boot(), self._clock.wall()
-        ends = [
-            keeper.state.token.expires_at_by(boot=boot, wall=wall)
-            for keeper in self._keepers.values()
-            if keeper.spec.name == token and keeper.state.token is not None
-        ]
-        return min(ends, default=None)
-
     # --- what consent and operators do ---
 
     async def hold(self, grant: Grant) -> None:
@@ -196,7 +195,8 @@ class Grants:
         keeper = self._keepers.get(grant.id)
         if keeper is None:
             spec = self._specs[grant.token]
-            keeper = self._keepers[grant.id] = self._keeper(spec)
+            keeper = self._keeper(spec)
+            self._keepers.add(grant.id, keeper)
         keeper.begin_with(grant, token)
         self._set_alarm(keeper)
 
@@ -280,7 +280,7 @@ class Grants:
                 continue
             del self._strangers[grant_id]
             if isinstance(stranger, GrantKeeper):
-                self._keepers[grant_id] = stranger
+                self._keepers.add(grant_id, stranger)
                 self._renew(stranger)
             else:
                 self._take_up(grant)
@@ -367,7 +367,7 @@ class Grants:
         keeper = self._keeper(self._specs[grant.token])
         token = unsealed(grant, clock=self._clock, randomness=self._randomness, fingerprint=self._fingerprint)
         keeper.restore(grant, token)
-        self._keepers[grant.id] = keeper
+        self._keepers.add(grant.id, keeper)
         self._set_alarm(keeper)
 
     def _keeper(self, spec: TokenSpec) -> GrantKeeper:

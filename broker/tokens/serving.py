@@ -67,7 +67,8 @@ class TokenStatus:
     How a token stands, without the token.
 
     *expires_in* in whole seconds or None; *reason* is the code of the last failure while it matters;
-    *retry_in* the seconds to the next attempt, at the earliest where it waits for somebody who asks.
+    *retry_in* the seconds to the next attempt, at the earliest where it waits for somebody who asks. *grants*
+    counts them where there is one for each person: how each stands has to be asked of them.
     """
 
     name: str
@@ -77,6 +78,7 @@ class TokenStatus:
     reason: str | None = None
     hint: str | None = None
     retry_in: int | None = None
+    grants: int | None = None
 
 
 class TokenUnavailableError(BrokerError):

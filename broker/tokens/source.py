@@ -30,6 +30,12 @@ class GrantSource(Protocol):
     def one(self, token: str) -> str | None:
         """Give the id of a grant of *token*, None where there is none."""
 
+    def count(self, token: str) -> int:
+        """Count the grants of *token*. Raises nothing."""
+
+    def has_usable(self, token: str) -> bool:
+        """Say whether any grant of *token* has an access token in hand. Raises nothing."""
+
     def grant(self, grant_id: str) -> Grant:
         """Give what is known of a grant."""
 
@@ -58,24 +64,10 @@ class GrantSource(Protocol):
         """Give a grant to another workload."""
 
 
-class ExpiringSource(TokenSource, Protocol):
-    """A source that says when its tokens end, for metrics."""
-
-    def expires_at(self, name: str) -> float | None:
-        """Give the Unix time when the token in hand ends, None if there is none. Raises KeyError."""
-
-
-class ExpiringGrants(GrantSource, Protocol):
-    """As ``ExpiringSource``, for grants."""
-
-    def expires_at(self, token: str) -> float | None:
-        """Give the earliest Unix time at which an access token of *token* ends, None without any."""
-
-
 class Tokens:
     """Implements ``ports.TokenSource`` over all tokens of a configuration."""
 
-    def __init__(self, registry: ExpiringSource, grants: ExpiringGrants, specs: Iterable[TokenSpec]) -> None:
+    def __init__(self, registry: TokenSource, grants: GrantSource, specs: Iterable[TokenSpec]) -> None:
         """Take the tokens that nobody consents to from *registry*, the others from *grants*."""
         self._registry = registry
         self._grants = grants
@@ -118,11 +110,6 @@ class Tokens:
             retry_in=status.retry_in,
         )
 
-    def expires_at(self, name: str) -> float | None:
-        """Give the Unix time when the token in hand ends, the first of many; None without. Raises KeyError."""
-        source = self._registry if self._specs[name].consent is None else self._grants
-        return source.expires_at(name)
-
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token: see ``ports.TokenSource``. Raises ConsentRequiredError and GrantRequiredError, too."""
         source, key = self._where(name)
@@ -152,11 +139,11 @@ class Tokens:
 
     def _status_of_many(self, spec: TokenSpec) -> TokenStatus:
         """Say whether anybody's grant can be served: how each of them stands is to be asked of the grants."""
-        if self._grants.one(spec.name) is None:
+        count = self._grants.count(spec.name)
+        if not count:
             return _without_consent(spec)
-        served = self._grants.expires_at(spec.name) is not None
-        state = TokenState.FRESH if served else TokenState.UNAVAILABLE
-        return TokenStatus(name=spec.name, state=state, required=spec.required)
+        state = TokenState.FRESH if self._grants.has_usable(spec.name) else TokenState.UNAVAILABLE
+        return TokenStatus(name=spec.name, state=state, required=spec.required, grants=count)
 
 
 def how_to_consent(name: str) -> str:

@@ -130,6 +130,7 @@ DOWN = FakeTokens(
             reason="connect_failed",
             hint="is it running?",
             retry_in=2,
+            grants=4,
         )
     }
 )

@@ -74,7 +74,9 @@ async def test_a_new_grant_is_served_at_once():
         assert grants.one("person") == "n"
         assert (await grants.get("n", min_valid=None, wait=0.0)).token is token
         assert grants.token_of("n") == "person"
-        assert grants.expires_at("person") == pytest.approx(world.clock.wall() + token.expires_at - loop_time())
+        assert (grants.count("person"), grants.has_usable("person"), grants.count("other")) == (1, True, 0)
+        ((*_, ends, _),) = grants.survey()
+        assert ends == pytest.approx(world.clock.wall() + token.expires_at - loop_time())
 
 
 async def test_grants_are_listed_page_by_page():

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from broker.tokens.grant_index import GrantIndex
+from broker.tokens.grant_keeper import GrantKeeper
+from tests.fakes import Dice, HandClock
+from tests.unit.tokens.grant_world import ISSUER, SPEC
+
+
+def keeper_of(token: str) -> GrantKeeper:
+    spec = replace(SPEC, name=token)
+    return GrantKeeper(spec, ISSUER, clock=HandClock(), randomness=Dice(), emit=lambda _: None)
+
+
+def test_grants_are_found_by_id_and_by_token():
+    """Without a look at the others: there may be ten thousand."""
+    index, first, second, other = GrantIndex(), keeper_of("person"), keeper_of("person"), keeper_of("other")
+    index.add("a", first)
+    index.add("b", second)
+    index.add("c", other)
+
+    assert (index["a"], list(index), len(index)) == (first, ["a", "b", "c"], 3)
+    assert index.of("person") == {"a": first, "b": second}
+    assert index.of("nobody") == {}
+
+
+def test_a_grant_that_is_gone_is_gone_from_both():
+    """And asking for it says so."""
+    index, keeper = GrantIndex(), keeper_of("person")
+    index.add("a", keeper)
+
+    assert index.pop("a") is keeper
+
+    assert "a" not in index
+    assert index.of("person") == {}
+    with pytest.raises(KeyError):
+        index.pop("a")
