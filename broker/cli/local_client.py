@@ -111,7 +111,11 @@ def _token(daemon: Daemon, body: dict[str, Any]) -> Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenState:
-    """The state of a token, without the token; times in whole seconds from now, None where there is none."""
+    """
+    The state of a token, without the token; times in whole seconds from now, None where there is none.
+
+    *grants* counts them where each person has one.
+    """
 
     name: str
     state: str
@@ -120,6 +124,7 @@ class TokenState:
     retry_in: int | None
     reason: str | None
     hint: str | None
+    grants: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +178,7 @@ def _token_state(listed: dict[str, Any], readiness: dict[str, Any]) -> TokenStat
         retry_in=number("retry_in"),
         reason=text("reason"),
         hint=text("hint"),
+        grants=number("grants"),
     )
 
 

@@ -31,6 +31,8 @@ states:
   consent_required
                 none, and only a person can change that: token-broker login NAME
 
+A token with a grant for each person is fresh while one of them at least can be served.
+
 You see the tokens that you may use; root and the user of the daemon see all. Colors are used on a terminal
 that has them, and not with NO_COLOR or TERM=dumb.
 
@@ -83,6 +85,7 @@ def as_json(status: Status) -> str:
             "retry_in": token.retry_in,
             "reason": token.reason,
             "hint": token.hint,
+            "grants": token.grants,
         }
         for token in status.tokens
     ]
@@ -102,6 +105,9 @@ def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
     for token in status.tokens:
         if token.hint is not None:
             lines += folded(f"{plain(token.name)}: {plain(token.hint)}", width)
+        if token.grants is not None:
+            how = f"{token.grants} grant(s), each with a state of its own: token-broker grants list --token"
+            lines += folded(f"{plain(token.name)}: {how} {plain(token.name)}", width)
     if not status.tokens:
         lines = ["no token that you may see"]
     if status.sandboxes:

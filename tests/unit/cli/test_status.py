@@ -104,7 +104,20 @@ def test_a_daemon_that_is_not_ready_is_exit_1_with_all_it_knows(tmp_path: Path, 
         "retry_in": 4,
         "reason": "connect_failed",
         "hint": "is it up?",
+        "grants": None,
     }
+
+
+def test_grants_of_several_people_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """How each of them stands is the matter of another command, which is named."""
+    listed = {"tokens": [{"name": "people", "state": "fresh", "grants": 12}]}
+    with daemon(tmp_path / "s", {"/v1/tokens": answer(listed), "/readyz": answer(READY)}):
+        main(["status", "--socket", str(tmp_path / "s")])
+        table = capsys.readouterr().out
+        main(["status", "--json", "--socket", str(tmp_path / "s")])
+
+    assert "people: 12 grant(s), each with a state of its own: token-broker grants list --token people" in table
+    assert json.loads(capsys.readouterr().out)["tokens"][0]["grants"] == 12
 
 
 def test_a_daemon_that_is_not_there_is_exit_1_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
