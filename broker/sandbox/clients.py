@@ -35,13 +35,16 @@ class RegisteredClient:
     A client as the sandbox knows it.
 
     *keys* are public and verify its assertions, *scope* and *resources* are all it may ask for; the first
-    *resources* is the audience of a token for which none was asked.
+    *resources* is the audience of a token for which none was asked. *person_scope* it may ask people for,
+    beside *scope*; they come back to one of *redirect_uris*.
     """
 
     client_id: str
     keys: tuple[JsonWebKey, ...]
     scope: tuple[str, ...]
     resources: tuple[str, ...]
+    person_scope: tuple[str, ...] = ()
+    redirect_uris: tuple[str, ...] = ()
 
 
 class ClientRefusedError(Exception):

@@ -1,5 +1,5 @@
 """
-The control listener: faults, counters and settings, for whoever holds the control token.
+The control listener: faults, counters, settings, grants and keys, for whoever holds the control token.
 
 Plain HTTP on loopback. A web page that somebody has open could reach it too, so that it wants a token which
 such a page cannot have, and a ``Host`` which it cannot forge (DNS rebinding).
@@ -15,8 +15,11 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from broker.sandbox.families import Families
 from broker.sandbox.faults import KINDS, Fault, FaultBoard, FaultRefusedError, read_fault
 from broker.sandbox.journal import Journal
+from broker.sandbox.keyring import Keyring
+from broker.sandbox.options import OptionRefusedError, Options
 
 MAX_LIFETIME = 86_400
 """Seconds of an access token's life: a day is longer than any sandbox test."""
@@ -32,6 +35,18 @@ class Controlled(Protocol):
     @property
     def journal(self) -> Journal:
         """What was seen."""
+
+    @property
+    def options(self) -> Options:
+        """How grants of people are treated."""
+
+    @property
+    def families(self) -> Families:
+        """The grants of people."""
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that sign ID tokens and authorization responses."""
 
     @property
     def down(self) -> bool:
@@ -69,6 +84,9 @@ class Control:
         router.add_delete("/sandbox/requests", self._clear_requests)
         router.add_get("/sandbox/settings", self._show_settings)
         router.add_put("/sandbox/settings", self._change_settings)
+        router.add_get("/sandbox/grants", self._list_grants)
+        router.add_delete("/sandbox/grants", self._end_grants)
+        router.add_post("/sandbox/keys", self._rotate_keys)
         return application
 
     @web.middleware
@@ -83,7 +101,7 @@ class Control:
             return _refusal(401, "the control token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         try:
             return await handler(request)
-        except FaultRefusedError as refusal:
+        except (FaultRefusedError, OptionRefusedError) as refusal:
             return _refusal(400, str(refusal))
         except web.HTTPException as error:
             return _refusal(error.status, error.reason)
@@ -109,21 +127,34 @@ class Control:
         return web.Response(status=204)
 
     async def _show_settings(self, _request: web.Request) -> web.Response:
-        return web.json_response({"lifetime_seconds": self.controlled.lifetime, "down": self.controlled.down})
+        own = {"lifetime_seconds": self.controlled.lifetime, "down": self.controlled.down}
+        return web.json_response({**own, **self.controlled.options.as_json()})
 
     async def _change_settings(self, request: web.Request) -> web.Response:
         settings = await _object(request)
-        if not set(settings) <= {"lifetime_seconds", "down"}:
-            raise FaultRefusedError("unknown setting: there are lifetime_seconds and down")
-        lifetime = settings.get("lifetime_seconds", self.controlled.lifetime)
+        lifetime = settings.pop("lifetime_seconds", self.controlled.lifetime)
         if not isinstance(lifetime, int) or isinstance(lifetime, bool) or not 1 <= lifetime <= MAX_LIFETIME:
             raise FaultRefusedError(f"lifetime_seconds: must be an integer from 1 to {MAX_LIFETIME}")
-        down = settings.get("down", self.controlled.down)
+        down = settings.pop("down", self.controlled.down)
         if not isinstance(down, bool):
             raise FaultRefusedError("down: must be true or false")
+        self.controlled.options.change(settings)
         self.controlled.set_lifetime(lifetime)
         await self.controlled.set_down(down)
         return await self._show_settings(request)
+
+    async def _list_grants(self, _request: web.Request) -> web.Response:
+        return web.json_response({"grants": self.controlled.families.as_json()})
+
+    async def _end_grants(self, _request: web.Request) -> web.Response:
+        return web.json_response({"ended": self.controlled.families.end()})
+
+    async def _rotate_keys(self, request: web.Request) -> web.Response:
+        keep = (await _object(request)).get("keep_published", True)
+        if not isinstance(keep, bool):
+            raise FaultRefusedError("keep_published: must be true or false")
+        self.controlled.keyring.rotate(keep_published=keep)
+        return web.Response(status=204)
 
 
 async def _object(request: web.Request) -> dict[str, Any]:

@@ -49,8 +49,21 @@ class ControlClient:
         self._command("DELETE", "/sandbox/faults")
 
     def set(self, **settings: Any) -> None:
-        """Change ``lifetime_seconds`` or ``down``. Raises CommandFailedError."""
+        """Change ``lifetime_seconds``, ``down`` or any of ``options.Options``. Raises CommandFailedError."""
         self._command("PUT", "/sandbox/settings", settings)
+
+    def grants(self) -> list[dict[str, Any]]:
+        """List what people granted, oldest first, without values."""
+        granted: list[dict[str, Any]] = self._command("GET", "/sandbox/grants")["grants"]
+        return granted
+
+    def end_grants(self) -> int:
+        """End all grants, as people do who take their consent back; give how many lived."""
+        return int(self._command("DELETE", "/sandbox/grants")["ended"])
+
+    def rotate_keys(self, *, keep_published: bool = True) -> None:
+        """Make new keys for ID tokens and authorization responses; the old ones stay in the JWKS, or not."""
+        self._command("POST", "/sandbox/keys", {"keep_published": keep_published})
 
     def count(self, name: str) -> int:
         """Say how often *name* (``token``, ``token.issued``, ``metadata`` ...) was counted."""

@@ -8,6 +8,7 @@ other. joserfc's exceptions do not leave this module.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -102,6 +103,15 @@ def sign(key: JsonWebKey, typ: str, claims: Mapping[str, Any]) -> str:
     """Make a compact JWS of *claims*."""
     header = {"alg": str(key.alg), "kid": key.kid, "typ": typ}
     return jws.serialize_compact(header, json.dumps(claims).encode(), key.key, registry=_registry(key.alg))
+
+
+def sign_oddly(key: Key, alg: str, header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+    """Make a compact JWS with an algorithm that nobody should accept: ``none`` (*key* is not used), or RS256."""
+    if alg == "none":
+        parts = [json.dumps({"alg": "none", **header}).encode(), json.dumps(claims).encode(), b""]
+        return ".".join(urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+    registry = _Registry(algorithms=[alg], strict_check_header=False)
+    return jws.serialize_compact({"alg": alg, **header}, json.dumps(claims).encode(), key, registry=registry)
 
 
 def verify(key: JsonWebKey, token: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,11 +19,13 @@ class Entry:
     """
     One request.
 
-    *time* in Unix seconds. *endpoint* is ``token``, ``metadata``, ``jwks``, ``resource`` or ``elsewhere``.
-    *outcome* is ``issued``, ``ok``, an error code, or ``fault`` when the request was not processed; *reason*
-    explains an error code, *fault* is the kind of the fault that it met. *client*, *jti* and *alg* are what
-    the client assertion said, unverified; *certificate* is the thumbprint of the connection's certificate.
-    *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there.
+    *time* in Unix seconds. *endpoint* is ``token``, ``metadata``, ``jwks``, ``resource``, ``authorize``, ``par``,
+    ``userinfo``, ``revocation``, ``end_session`` or ``elsewhere``; *grant_type* is that of a token request.
+    *outcome* is ``issued``, ``ok``, ``pushed``, ``revoked``, a page (``login``, ``consent``), ``granted``, an error
+    code, or ``fault`` when the request was not processed; *reason* explains an error code, *fault* is the kind of
+    the fault that it met. *client*, *jti* and *alg* are what the client assertion said, unverified;
+    *certificate* is the thumbprint of the connection's certificate. *grant* is the sandbox's name for a person's
+    grant. *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there.
     """
 
     time: float
@@ -36,6 +38,8 @@ class Entry:
     certificate: str | None = None
     reason: str | None = None
     fault: str | None = None
+    grant_type: str | None = None
+    grant: str | None = None
     body_bytes: int = 0
     credentials: tuple[str, ...] = ()
 

@@ -30,6 +30,7 @@ from broker.sandbox.authority import (
     self_sign_server,
 )
 from broker.sandbox.jose import JsonWebKey, SigningAlg, generate_private_key_pem, read_private
+from broker.sandbox.keyring import ALGS as IDENTITY_ALGS
 
 CA = "ca.pem"
 CONFIG = "config.toml"
@@ -55,13 +56,14 @@ class Material:
     """
     What a sandbox has made: keys and certificates, loaded.
 
-    *signing_keys* are the demo client's, *access_token_key* is the authorization server's.
+    *signing_keys* are the demo client's, *access_token_key* and *identity_keys* the authorization server's.
     """
 
     directory: Path
     authority: Credential = field(repr=False)
     signing_keys: dict[SigningAlg, JsonWebKey]
     access_token_key: JsonWebKey
+    identity_keys: dict[SigningAlg, JsonWebKey]
     control_token: str = field(repr=False)
 
     def issue_client(self, name: str, *, now: float, lifetime: timedelta | None = None) -> Credential:
@@ -123,6 +125,8 @@ def make(directory: Path, *, now: float) -> Material:
     for alg in SigningAlg:
         write_private(directory / signing_key_file(alg), generate_private_key_pem(alg))
     write_private(server / "access-tokens.key", generate_private_key_pem(SigningAlg.ES256))
+    for alg in IDENTITY_ALGS:
+        write_private(server / f"identity-{alg.lower()}.key", generate_private_key_pem(alg))
     write_private(directory / CONTROL_TOKEN, secrets.token_urlsafe(32).encode())
     write_private(directory / AUDIT_KEY, secrets.token_bytes(32))
     return load(directory)
@@ -139,6 +143,9 @@ def load(directory: Path) -> Material:
                 alg: read_private(alg, (directory / signing_key_file(alg)).read_bytes()) for alg in SigningAlg
             },
             access_token_key=read_private(SigningAlg.ES256, (server / "access-tokens.key").read_bytes()),
+            identity_keys={
+                alg: read_private(alg, (server / f"identity-{alg.lower()}.key").read_bytes()) for alg in IDENTITY_ALGS
+            },
             control_token=(directory / CONTROL_TOKEN).read_text(),
         )
     except (OSError, ValueError, TypeError) as error:

@@ -92,7 +92,11 @@ async def _reset(scene: Scene, _fault: Fault) -> web.StreamResponse:
     return web.Response()
 
 
-async def _lost_answer(scene: Scene, _fault: Fault, _status: int, _body: bytes) -> web.StreamResponse:
+async def _lost_answer(scene: Scene, fault: Fault, _status: int, _body: bytes) -> web.StreamResponse:
+    if fault.parameters["status"] is not None:
+        return web.Response(status=fault.parameters["status"])
+    if fault.parameters["reset"]:
+        return await _reset(scene, fault)
     _transport(scene).close()
     return web.Response()
 
@@ -153,12 +157,18 @@ DELIVERIES: Mapping[str, Delivery] = {
 
 
 async def deliver(
-    scene: Scene, fault: Fault | None, status: int, body: dict[str, Any], headers: Mapping[str, str]
+    scene: Scene,
+    fault: Fault | None,
+    status: int,
+    body: dict[str, Any],
+    headers: Mapping[str, str],
+    *,
+    content_type: str = "application/json",
 ) -> web.StreamResponse:
     """Answer with *body* as JSON, as well or as badly as *fault* says."""
     if fault is not None and fault.kind in DELIVERIES:
         return await DELIVERIES[fault.kind](scene, fault, status, json.dumps(body).encode())
-    return web.json_response(body, status=status, headers=headers)
+    return web.json_response(body, status=status, headers=headers, content_type=content_type)
 
 
 def _transport(scene: Scene) -> asyncio.Transport:

@@ -7,6 +7,7 @@ signing key of the sandbox's authorization server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +37,17 @@ class AccessRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """Lets in tokens of *issuer* for *audience* with *scope*, on the connection they are bound to."""
+    """
+    Lets in tokens of *issuer* for *audience* (None: any) with *scope*, on the connection they are bound to.
+
+    *is_over* says whether the grant that the token with this ``jti`` belongs to has ended.
+    """
 
     issuer: str
-    audience: str
+    audience: str | None
     scope: str
     signing_key: JsonWebKey
+    is_over: Callable[[str], bool] = lambda _jti: False
 
     def admit(self, authorization: str | None, certificate_thumbprint: str | None, *, now: float) -> dict[str, Any]:
         """
@@ -61,11 +67,13 @@ class Guard:
         if claims["exp"] <= now:
             raise AccessRefusedError("invalid_token", "the access token expired")
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-        if self.audience not in audience:
+        if self.audience not in {None, *audience}:
             raise AccessRefusedError("invalid_token", "the access token is for another resource")
         bound_to = claims.get("cnf", {}).get("x5t#S256")
         if certificate_thumbprint is None or bound_to != certificate_thumbprint:
             raise AccessRefusedError("invalid_token", "the access token is bound to another certificate")
+        if self.is_over(claims.get("jti", "")):
+            raise AccessRefusedError("invalid_token", "the grant of the access token has ended")
         if self.scope not in claims["scope"].split(" "):
             raise AccessRefusedError("insufficient_scope", "the access token lacks the scope", status=403)
         return claims

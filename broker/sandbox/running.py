@@ -21,12 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from broker.sandbox.authority import Credential
+from broker.sandbox.authorization_endpoint import AuthorizationEndpoint
+from broker.sandbox.authorization_request import RequestReader
+from broker.sandbox.authorization_response import Responder
 from broker.sandbox.broker_config import SOCKET, TOKEN, broker_config
 from broker.sandbox.clients import RegisteredClient
 from broker.sandbox.control import Control
-from broker.sandbox.faults import KINDS, Fault, FaultBoard, Where, read_fault
+from broker.sandbox.families import Families
+from broker.sandbox.fault_kinds import Where
+from broker.sandbox.faults import KINDS, Fault, FaultBoard, read_fault
+from broker.sandbox.grant_endpoints import GrantEndpoints
+from broker.sandbox.grant_routes import GrantRoutes
 from broker.sandbox.jose import SigningAlg, read_public
 from broker.sandbox.journal import Journal
+from broker.sandbox.keyring import Keyring
 from broker.sandbox.layout import (
     ADDRESSES,
     CA,
@@ -50,8 +58,10 @@ from broker.sandbox.listeners import (
     origin,
     server_context,
 )
-from broker.sandbox.metadata import SCOPES, Addresses
+from broker.sandbox.metadata import PERSON_SCOPES, SCOPES, Addresses
+from broker.sandbox.options import Options
 from broker.sandbox.resource import Guard
+from broker.sandbox.responding import Responding
 from broker.sandbox.server import Server
 from broker.sandbox.token_endpoint import DEFAULT_LIFETIME, TokenEndpoint
 
@@ -59,6 +69,9 @@ CLIENT_ID = "sandbox-demo"
 
 FOREIGN_RESOURCE = "https://api.sandbox.example/"
 """A second resource that the demo client may have tokens for, and that our resource API does not answer to."""
+
+REDIRECT_URIS = ("http://127.0.0.1/callback", "http://[::1]/callback", "https://app.sandbox.example/callback")
+"""Where people come back to: the loopback addresses with any port."""
 
 SERVER_CERTIFICATES = ("good", "expired", "wrong_name", "self_signed")
 
@@ -79,16 +92,22 @@ class Sandbox:
     ) -> None:
         self.material = material
         self.addresses = _addresses(sockets)
-        self.faults = FaultBoard()
+        self.faults = FaultBoard(wall)
         self.journal = Journal()
+        self.options = Options()
         self.down = False
         self._ports = {name: bound.getsockname()[1] for name, bound in sockets.items()}
         self._wall = wall
+        self.keyring = Keyring(access_token_key=material.access_token_key, keys=dict(material.identity_keys))
+        self.families = Families(options=self.options, new_value=lambda: secrets.token_urlsafe(32))
         self._tokens = TokenEndpoint(
             issuer=self.addresses.issuer,
             signing_key=material.access_token_key,
             clients={CLIENT_ID: _demo_client(material, self.addresses)},
             new_jti=lambda: secrets.token_urlsafe(16),
+            families=self.families,
+            keyring=self.keyring,
+            options=self.options,
             lifetime=lifetime,
         )
         self._listeners: dict[str, Listener] = {}
@@ -153,6 +172,10 @@ class Sandbox:
         """Set the seconds that access tokens issued from now on live."""
         self._tokens.lifetime = seconds
 
+    def set_options(self, **changes: Any) -> None:
+        """Change options, as named in ``Options``. Raises OptionRefusedError."""
+        self.options.change(changes)
+
     def fault(self, where: str, kind: str, **parameters: Any) -> None:
         """Put a fault up, described as to the control listener. Raises FaultRefusedError."""
         self.add_fault(read_fault({"where": where, "kind": kind, **parameters}))
@@ -179,19 +202,7 @@ class Sandbox:
         return self.material.issue_client(name, now=self._wall(), lifetime=lifetime)
 
     def _listen(self, sockets: Mapping[str, socket.socket], *, strict: bool) -> dict[str, Listener]:
-        server = Server(
-            addresses=self.addresses,
-            tokens=self._tokens,
-            guard=Guard(
-                issuer=self.addresses.issuer,
-                audience=self.addresses.resource,
-                scope=SCOPES[0],
-                signing_key=self.material.access_token_key,
-            ),
-            faults=self.faults,
-            journal=self.journal,
-            wall=self._wall,
-        )
+        server = self._server()
         control = Control(controlled=self, token=self.control_token)
         wanted = ClientCertificates.REQUIRED if strict else ClientCertificates.ASKED
         contexts = {
@@ -209,6 +220,40 @@ class Sandbox:
             "control": control.application(),
         }
         return {name: Listener(sockets[name], applications[name], contexts[name]) for name in LISTENERS}
+
+    def _server(self) -> Server:
+        issuer, key = self.addresses.issuer, self.material.access_token_key
+        responding = Responding(addresses=self.addresses, faults=self.faults, journal=self.journal, wall=self._wall)
+        reader = RequestReader(
+            issuer=issuer,
+            clients=self._tokens.clients,
+            options=self.options,
+            new_value=lambda: secrets.token_urlsafe(32),
+        )
+        authorization = AuthorizationEndpoint(
+            reader=reader,
+            families=self.families,
+            responder=Responder(issuer=issuer, options=self.options, keyring=self.keyring),
+        )
+        endpoints = GrantEndpoints(
+            tokens=self._tokens,
+            reader=reader,
+            families=self.families,
+            options=self.options,
+            guard=Guard(issuer=issuer, audience=None, scope="openid", signing_key=key, is_over=self.families.is_over),
+        )
+        return Server(
+            tokens=self._tokens,
+            grants=GrantRoutes(authorization=authorization, endpoints=endpoints, responding=responding),
+            guard=Guard(
+                issuer=issuer,
+                audience=self.addresses.resource,
+                scope=SCOPES[0],
+                signing_key=key,
+                is_over=self.families.is_over,
+            ),
+            responding=responding,
+        )
 
     def _context(self, where: Where | None, clients: ClientCertificates) -> ssl.SSLContext:
         server = self.directory / SERVER
@@ -265,4 +310,6 @@ def _demo_client(material: Material, addresses: Addresses) -> RegisteredClient:
         keys=tuple(read_public(key.public_jwk()) for key in material.signing_keys.values()),
         scope=SCOPES,
         resources=(addresses.resource, FOREIGN_RESOURCE),
+        person_scope=PERSON_SCOPES,
+        redirect_uris=REDIRECT_URIS,
     )

@@ -1,5 +1,5 @@
 """
-The token endpoint (RFC 6749 section 3.2): ``client_credentials`` for certificate-bound JWT access tokens.
+The token endpoint (RFC 6749 section 3.2): certificate-bound JWT access tokens, for a client or for a person.
 
 Sans I/O: a request value comes in, an answer value goes out, and the caller says what time it is.
 Tokens are RFC 9068 access tokens with the ``cnf`` of RFC 8705 section 3.1.
@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sandbox.clients import ClientRefusedError, RegisteredClient, UsedAssertions, authenticate
+from broker.sandbox.families import Approved, Families, GrantRefusedError
+from broker.sandbox.faults import GRANT_TYPES, Fault
+from broker.sandbox.id_tokens import LIFETIME as ID_TOKEN_LIFETIME
+from broker.sandbox.id_tokens import at_hash, make_id_token
 from broker.sandbox.jose import JsonWebKey, sign
+from broker.sandbox.keyring import Keyring
+from broker.sandbox.options import Options
+from broker.sandbox.twists import twist_claims
 
 DEFAULT_LIFETIME = 60
 """Seconds that an access token lives: short, so that people see it being refreshed."""
@@ -40,26 +47,35 @@ class TokenRequest:
         """Give the first value of the parameter *name*."""
         return next((value for key, value in self.form or () if key == name), None)
 
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """Give what the token shall be good for, as far as that is asked for."""
+        return tuple(dict.fromkeys(value for name, value in self.form or () if name in REPEATABLE))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A JSON answer; *outcome* is ``issued``, or the error code, for the log."""
+    """A JSON answer; *outcome* is ``issued``, or the error code, for the journal, as is *grant*, a family's name."""
 
     status: int
     body: dict[str, Any] = field(repr=False)
     outcome: str
+    grant: str | None = None
 
 
-class _RefusedError(Exception):
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+class RefusedError(Exception):
+    """The request is refused; *answer* says so."""
+
+    def __init__(self, error: str, description: str, *, status: int = 400, grant: str | None = None) -> None:
         super().__init__(error)
-        self.answer = Answer(status=status, body={"error": error, "error_description": description}, outcome=error)
+        body = {"error": error, "error_description": description}
+        self.answer = Answer(status=status, body=body, outcome=error, grant=grant)
 
 
 @dataclass(slots=True, kw_only=True)
 class TokenEndpoint:
     """
-    Issues tokens for *clients*, signed with *signing_key*.
+    Issues tokens for *clients*, access tokens signed with *signing_key*, ID tokens by *keyring*.
 
     *lifetime* in seconds may be set at any time. *new_jti* makes the identifiers of access tokens.
     """
@@ -68,26 +84,33 @@ class TokenEndpoint:
     signing_key: JsonWebKey
     clients: dict[str, RegisteredClient]
     new_jti: Callable[[], str]
+    families: Families
+    keyring: Keyring
+    options: Options
     lifetime: int = DEFAULT_LIFETIME
     used: UsedAssertions = field(default_factory=UsedAssertions)
 
-    def answer(
-        self, request: TokenRequest, *, now: float, twist: Callable[[dict[str, Any]], None] | None = None
-    ) -> Answer:
+    def answer(self, request: TokenRequest, *, now: float, fault: Fault | None = None) -> Answer:
         """
         Answer *request*; *now* in Unix seconds.
 
-        *twist* may change the claims of the access token before it is signed: that is how a fault makes
-        a token that is bound to the wrong certificate.
+        *fault* may change the claims of access token and ID token before they are signed, and how.
         """
         try:
-            form = _form(request)
-            client = authenticate(form, self.clients, self.used, issuer=self.issuer, now=now)
-            return self._issue(request, form, client, now=now, twist=twist)
-        except ClientRefusedError as refusal:
-            return _RefusedError("invalid_client", refusal.reason, status=401).answer
-        except _RefusedError as refusal:
+            form = read_form(request)
+            client = self.authenticate(form, now=now)
+            return self._issue(request, form, client, now=now, fault=fault)
+        except GrantRefusedError as refusal:
+            return RefusedError(refusal.error, refusal.reason, grant=refusal.grant).answer
+        except RefusedError as refusal:
             return refusal.answer
+
+    def authenticate(self, form: Mapping[str, str], *, now: float) -> RegisteredClient:
+        """Find out which client sent *form*, here or at another endpoint. Raises RefusedError."""
+        try:
+            return authenticate(form, self.clients, self.used, issuer=self.issuer, now=now)
+        except ClientRefusedError as refusal:
+            raise RefusedError("invalid_client", refusal.reason, status=401) from None
 
     def _issue(
         self,
@@ -96,46 +119,127 @@ class TokenEndpoint:
         client: RegisteredClient,
         *,
         now: float,
-        twist: Callable[[dict[str, Any]], None] | None,
+        fault: Fault | None,
     ) -> Answer:
-        if form.get("grant_type") != "client_credentials":
-            raise _RefusedError("unsupported_grant_type", "this server knows client_credentials only")
+        grant_type = form.get("grant_type")
+        if grant_type not in GRANT_TYPES:
+            raise RefusedError("unsupported_grant_type", f"this server knows {', '.join(GRANT_TYPES)}")
         if request.certificate_thumbprint is None:
-            # The code is that of oidc-provider, surprising as it is.
-            raise _RefusedError("invalid_grant", "mutual TLS client certificate not provided")
-        scope = _granted_scope(form.get("scope"), client)
-        claims: dict[str, Any] = {
+            # The code is that of oidc-provider, surprising as it is. Before anything is spent.
+            raise RefusedError("invalid_grant", "mutual TLS client certificate not provided")
+        if grant_type == "client_credentials":
+            scope = _granted_scope(form.get("scope"), client)
+            claims = self._claims(request, client.client_id, client, scope, now=now)
+            claims["aud"] = _audience(request, client.resources[:1], client.resources)
+            body = self._body(claims, fault)
+            return Answer(status=200, body=body, outcome="issued")
+        return self._issue_for_person(request, form, client, now=now, fault=fault)
+
+    def _issue_for_person(
+        self,
+        request: TokenRequest,
+        form: Mapping[str, str],
+        client: RegisteredClient,
+        *,
+        now: float,
+        fault: Fault | None,
+    ) -> Answer:
+        """Redeem a code or use a refresh token. Raises GrantRefusedError and RefusedError."""
+        redeems = form["grant_type"] == "authorization_code"
+        if redeems:
+            family = self.families.redeem(
+                form.get("code", ""),
+                client_id=client.client_id,
+                redirect_uri=form.get("redirect_uri", ""),
+                verifier=form.get("code_verifier", ""),
+                now=now,
+            )
+        else:
+            family = self.families.refresh(
+                form.get("refresh_token", ""),
+                client_id=client.client_id,
+                scope=form.get("scope"),
+                audience=request.audience,
+                now=now,
+            )
+        approved = family.approved
+        scope = approved.scope if redeems or form.get("scope") is None else tuple(form["scope"].split(" "))
+        claims = self._claims(request, approved.subject, client, scope, now=now)
+        claims["aud"] = _audience(request, approved.audience, approved.audience)
+        if approved.details:
+            claims["authorization_details"] = list(approved.details)
+        self.families.issued(family, claims["jti"])
+        body = {**self._body(claims, fault), "refresh_token": family.refresh_token}
+        if approved.details:
+            body["authorization_details"] = claims["authorization_details"]
+        if (left := family.seconds_left(now)) is not None:
+            body["refresh_expires_in"] = left
+        if "openid" in approved.scope:
+            said = self._id_claims(approved, body["access_token"], with_nonce=redeems, now=now)
+            token = make_id_token(self.keyring, self.options.id_token_alg, said, fault)
+            body |= {} if token is None else {"id_token": token}
+        return Answer(status=200, body=body, outcome="issued", grant=family.name)
+
+    def _claims(
+        self,
+        request: TokenRequest,
+        subject: str,
+        client: RegisteredClient,
+        scope: tuple[str, ...],
+        *,
+        now: float,
+    ) -> dict[str, Any]:
+        """Give the claims of an access token, all but the audience."""
+        return {
             "iss": self.issuer,
-            "sub": client.client_id,
+            "sub": subject,
             "client_id": client.client_id,
-            "aud": _audience(request, client),
             "scope": " ".join(scope),
             "jti": self.new_jti(),
             "iat": int(now),
             "exp": int(now) + self.lifetime,
             "cnf": {"x5t#S256": request.certificate_thumbprint},
         }
+
+    def _body(self, claims: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        twist = twist_claims(fault)
         if twist is not None:
             twist(claims)
-        body = {
+        return {
             "access_token": sign(self.signing_key, "at+jwt", claims),
             "token_type": "Bearer",
             "expires_in": self.lifetime,
             "scope": claims["scope"],
         }
-        return Answer(status=200, body=body, outcome="issued")
+
+    def _id_claims(self, approved: Approved, access_token: str, *, with_nonce: bool, now: float) -> dict[str, Any]:
+        """Give the claims of an ID token; that of a refresh has no nonce (OpenID Connect Core section 12.2)."""
+        nonce = {"nonce": approved.nonce} if with_nonce and approved.nonce is not None else {}
+        acr = {"acr": approved.acr} if approved.acr is not None else {}
+        return {
+            "iss": self.issuer,
+            "sub": approved.subject,
+            "aud": approved.client_id,
+            "iat": int(now),
+            "exp": int(now) + ID_TOKEN_LIFETIME,
+            "auth_time": approved.auth_time,
+            "at_hash": at_hash(access_token),
+            **nonce,
+            **acr,
+        }
 
 
-def _form(request: TokenRequest) -> dict[str, str]:
+def read_form(request: TokenRequest) -> dict[str, str]:
+    """Give the parameters by name; for repeatable ones the last. Raises RefusedError."""
     if request.form is None:
-        raise _RefusedError("invalid_request", f"the body is not {FORM}")
+        raise RefusedError("invalid_request", f"the body is not {FORM}")
     names = [name for name, _ in request.form if name not in REPEATABLE]
     if len(names) != len(set(names)):
-        raise _RefusedError("invalid_request", "a parameter is repeated")
+        raise RefusedError("invalid_request", "a parameter is repeated")
     form = dict(request.form)
     if request.authorization_header or "client_secret" in form:
         # RFC 6749 section 2.3: a client uses no more than one method.
-        raise _RefusedError("invalid_request", "two methods of client authentication")
+        raise RefusedError("invalid_request", "two methods of client authentication")
     return form
 
 
@@ -144,15 +248,13 @@ def _granted_scope(asked: str | None, client: RegisteredClient) -> tuple[str, ..
         return client.scope[:1]
     scope = tuple(dict.fromkeys(asked.split(" ")))
     if not set(scope) <= set(client.scope):
-        raise _RefusedError("invalid_scope", "the client may not ask for this scope")
+        raise RefusedError("invalid_scope", "the client may not ask for this scope")
     return scope
 
 
-def _audience(request: TokenRequest, client: RegisteredClient) -> str | list[str]:
-    asked = [value for name, value in request.form or () if name in REPEATABLE]
-    if not asked:
-        return client.resources[0]
-    if not set(asked) <= set(client.resources):
-        raise _RefusedError("invalid_target", "the client may not ask for this resource")
-    audience = list(dict.fromkeys(asked))
+def _audience(request: TokenRequest, unasked: tuple[str, ...], allowed: tuple[str, ...]) -> str | list[str]:
+    """Give the audience asked for, else *unasked*; no more than *allowed*."""
+    if not set(request.audience) <= set(allowed):
+        raise RefusedError("invalid_target", "the client may not ask for this resource")
+    audience = list(request.audience or unasked)
     return audience[0] if len(audience) == 1 else audience

@@ -52,6 +52,10 @@ def twist_body(fault: Fault | None, body: Body, *, elsewhere: str, opaque: str) 
             return {**body, "issuer": value if value is not None else f"{body['issuer']}INVALID"}
         case "foreign_endpoint":
             return _moved(body, fault.parameters["origin"] or elsewhere)
+        case "no_refresh_token" | "no_request_uri":
+            return {name: one for name, one in body.items() if name != fault.kind.removeprefix("no_")}
+        case "wrong_sub":
+            return {**body, "sub": "mallory"}
         case "alter":
             altered = {**body, **fault.parameters["set"]}
             return {name: one for name, one in altered.items() if name not in fault.parameters["remove"]}
@@ -61,7 +65,7 @@ def twist_body(fault: Fault | None, body: Body, *, elsewhere: str, opaque: str) 
 
 def _moved(metadata: Body, origin: str) -> Body:
     aliases = {name: _at(url, origin) for name, url in metadata["mtls_endpoint_aliases"].items()}
-    return {**metadata, "token_endpoint": _at(metadata["token_endpoint"], origin), "mtls_endpoint_aliases": aliases}
+    return {**metadata, **{name: _at(metadata[name], origin) for name in aliases}, "mtls_endpoint_aliases": aliases}
 
 
 def _at(url: str, origin: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import ssl
 import time
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 
@@ -55,6 +58,51 @@ class Talker:
         body = token_form(self.sandbox, alg=alg, claims=claims, **form)
         return await self.send("POST", url or f"{self.sandbox.addresses.mtls}/token", certificate, data=body)
 
+    async def jwks(self) -> list[dict[str, Any]]:
+        keys: list[dict[str, Any]] = (await self.send("GET", f"{self.sandbox.addresses.issuer}/jwks", None)).body[
+            "keys"
+        ]
+        return keys
+
+    async def push(self, **parameters: Any) -> Heard:
+        """Push an authorization request, good apart from *parameters*."""
+        form = token_form(self.sandbox, grant_type=None, **request_parameters(**parameters))
+        return await self.send("POST", f"{self.sandbox.addresses.mtls}/request", "client", data=form)
+
+    def authorization_url(self, **parameters: Any) -> str:
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return f"{self.sandbox.addresses.issuer}/authorize?{urlencode(given, doseq=True)}"
+
+    async def decide(self, url: str, *, user: str | None = "alice", decision: str | None = "allow") -> Heard:
+        """Do what a person does, in one request."""
+        form = {name: value for name, value in (("user", user), ("decision", decision)) if value is not None}
+        return await self.send("POST", url, None, data=form)
+
+    async def consent(self, *, user: str = "alice", decision: str = "allow", **parameters: Any) -> dict[str, str]:
+        """Push a request, let a person decide, and give the parameters of the answer."""
+        pushed = await self.push(**parameters)
+        url = self.authorization_url(client_id=CLIENT_ID, request_uri=pushed.body["request_uri"])
+        return answered(await self.decide(url, user=user, decision=decision))
+
+    async def redeem(self, code: str, **changes: Any) -> Heard:
+        form = {"code": code, "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER, **changes}
+        return await self.token(**{"grant_type": "authorization_code", **form})
+
+    async def granted(self, *, user: str = "alice", **parameters: Any) -> Heard:
+        """Give the token answer that a consent leads to."""
+        return await self.redeem((await self.consent(user=user, **parameters))["code"])
+
+    async def refresh(self, refresh_token: str, **form: Any) -> Heard:
+        return await self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    async def userinfo(self, token: str, *, certificate: str | None = "client") -> Heard:
+        headers = {"Authorization": f"Bearer {token}"}
+        return await self.send("GET", f"{self.sandbox.addresses.mtls}/userinfo", certificate, headers=headers)
+
+    async def revoke(self, token: str, **form: Any) -> Heard:
+        body = token_form(self.sandbox, **{"grant_type": None, "token": token, **form})
+        return await self.send("POST", f"{self.sandbox.addresses.mtls}/token/revocation", "client", data=body)
+
     async def hello(self, token: str | None, *, certificate: str | None = "client") -> Heard:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return await self.send("GET", self.sandbox.addresses.hello, certificate, headers=headers)
@@ -70,6 +118,48 @@ class Talker:
         if certificate not in self.contexts:
             self.contexts[certificate] = client_context(self.sandbox.directory, certificate)
         return self.contexts[certificate]
+
+
+VERIFIER = "a-verifier-of-sufficient-length-for-rfc-7636"
+REDIRECT_URI = "http://127.0.0.1:40123/callback"
+STATE, NONCE = "the-state", "the-nonce"
+
+
+def request_parameters(**changes: Any) -> dict[str, Any]:
+    """Give the parameters of a good authorization request, apart from *changes*; None leaves one out."""
+    digest = hashlib.sha256(VERIFIER.encode()).digest()
+    good = {
+        "response_type": "code",
+        "client_id": CLIENT_ID,
+        "redirect_uri": REDIRECT_URI,
+        "scope": "openid hello:read",
+        "state": STATE,
+        "nonce": NONCE,
+        "code_challenge": urlsafe_b64encode(digest).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    }
+    return {name: value for name, value in {**good, **changes}.items() if value is not None}
+
+
+def answered(heard: Heard) -> dict[str, str]:
+    """Give the parameters that a redirect to the client carries."""
+    assert heard.status == 303, heard.raw
+    return dict(parse_qsl(urlsplit(heard.headers["Location"]).query))
+
+
+def request_object(
+    sandbox: Sandbox,
+    *,
+    alg: SigningAlg = SigningAlg.ES256,
+    typ: str = "oauth-authz-req+jwt",
+    claims: Mapping[str, Any] | None = None,
+) -> str:
+    """Sign a good authorization request, apart from *claims*; None leaves one out."""
+    now = int(time.clock_gettime(time.CLOCK_REALTIME))
+    about = {"iss": CLIENT_ID, "aud": sandbox.addresses.issuer, "iat": now, "nbf": now, "exp": now + 60, "jti": "1"}
+    members = {**request_parameters(), **about, **(claims or {})}
+    kept = {name: value for name, value in members.items() if value is not None}
+    return sign(sandbox.material.signing_keys[alg], typ, kept)
 
 
 def _read_json(raw: bytes) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from broker.sandbox.options import Options
 from tests.unit.sandbox.talking import Heard, Talker, talking
 
 pytestmark = pytest.mark.real_time
@@ -82,6 +83,12 @@ async def test_a_fault_is_put_up_listed_met_and_cleared(prepared: Path, tmp_path
         ("PUT", "settings", {"lifetime_seconds": "60"}),
         ("PUT", "settings", {"down": "yes"}),
         ("PUT", "settings", {"lifetime": 60}),
+        ("PUT", "settings", {"rotation": "sometimes"}),
+        ("PUT", "settings", {"rotation": "never", "grace_seconds": -1}),
+        ("PUT", "settings", {"require_par": 1}),
+        ("PUT", "settings", {"id_token_alg": "RS256", "lifetime_seconds": 5}),
+        ("POST", "keys", {"keep_published": "no"}),
+        ("POST", "keys", b"[]"),
     ],
 )
 async def test_nonsense_is_400_and_changes_nothing(prepared: Path, tmp_path: Path, method: str, path: str, body: Any):
@@ -93,7 +100,7 @@ async def test_nonsense_is_400_and_changes_nothing(prepared: Path, tmp_path: Pat
         assert refused.status == 400
         assert refused.body["error_description"]
         assert talker.sandbox.faults.as_json() == []
-        assert settings.body == {"lifetime_seconds": 60, "down": False}
+        assert settings.body == {"lifetime_seconds": 60, "down": False, **Options().as_json()}
 
 
 async def test_an_unknown_route_is_404_in_json(prepared: Path, tmp_path: Path):
@@ -122,8 +129,47 @@ async def test_the_lifetime_is_set_on_command(prepared: Path, tmp_path: Path):
         changed = await command(talker, "PUT", "settings", {"lifetime_seconds": 5})
         issued = await talker.token()
 
-        assert changed.body == {"lifetime_seconds": 5, "down": False}
+        assert changed.body["lifetime_seconds"] == 5
         assert issued.body["expires_in"] == 5
+
+
+async def test_options_are_set_and_kept_on_command(prepared: Path, tmp_path: Path):
+    """Those that are not named stay as they were."""
+    async with talking(prepared, tmp_path) as talker:
+        await command(talker, "PUT", "settings", {"rotation": "grace", "grace_seconds": 5})
+        changed = await command(talker, "PUT", "settings", {"require_par": True})
+        metadata = await talker.metadata()
+
+        assert (changed.body["rotation"], changed.body["grace_seconds"]) == ("grace", 5)
+        assert metadata.body["require_pushed_authorization_requests"] is True
+
+
+async def test_grants_are_listed_and_ended_on_command(prepared: Path, tmp_path: Path):
+    """As if the person had taken the consent back; no token is in the list."""
+    async with talking(prepared, tmp_path) as talker:
+        granted = await talker.granted(user="bob")
+        await command(talker, "DELETE", "grants")
+        refused = await talker.token(grant_type="refresh_token", refresh_token=granted.body["refresh_token"])
+        listed = await command(talker, "GET", "grants")
+
+        assert (refused.status, refused.body["error"]) == (400, "invalid_grant")
+        assert [(one["subject"], one["ended"]) for one in listed.body["grants"]] == [
+            ("bob", "the person took the consent back")
+        ]
+        assert granted.body["refresh_token"] not in str(listed.body)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_keys_are_rotated_on_command(prepared: Path, tmp_path: Path, keep: bool):
+    """The old ones stay published, or are gone; the key of access tokens stays."""
+    async with talking(prepared, tmp_path) as talker:
+        before = {key["kid"] for key in await talker.jwks()}
+        await command(talker, "POST", "keys", {"keep_published": keep})
+        after = {key["kid"] for key in await talker.jwks()}
+
+        assert len(after - before) == 2
+        assert (before <= after) is keep
+        assert len(before & after) == (3 if keep else 1)
 
 
 async def test_the_server_goes_down_and_comes_back_on_command(prepared: Path, tmp_path: Path):

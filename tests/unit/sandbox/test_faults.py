@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker.sandbox.faults import KINDS, FaultBoard, FaultRefusedError, Where, read_fault
+from broker.sandbox.fault_kinds import Where
+from broker.sandbox.faults import KINDS, FaultBoard, FaultRefusedError, read_fault
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox.md"
 
@@ -86,7 +87,7 @@ def test_a_refusal_does_not_echo_unknown_names():
 
 def test_faults_are_met_in_order_and_so_often():
     """The second waits until the first is spent."""
-    board = FaultBoard()
+    board = FaultBoard(lambda: 0.0)
     board.add(read_fault({"kind": "html", "where": "token", "times": 2}))
     board.add(read_fault({"kind": "empty", "where": "token", "times": 1}))
 
@@ -97,7 +98,7 @@ def test_faults_are_met_in_order_and_so_often():
 
 def test_a_fault_without_times_stays_until_cleared():
     """And counts how often it was met."""
-    board = FaultBoard()
+    board = FaultBoard(lambda: 0.0)
     board.add(read_fault({"kind": "html", "where": "token"}))
     for _ in range(3):
         assert board.take(Where.TOKEN) is not None
@@ -111,7 +112,7 @@ def test_a_fault_without_times_stays_until_cleared():
 
 def test_faults_wait_at_their_own_place():
     """A request to another endpoint does not meet them."""
-    board = FaultBoard()
+    board = FaultBoard(lambda: 0.0)
     board.add(read_fault({"kind": "html", "where": "metadata"}))
 
     assert board.take(Where.TOKEN) is None
@@ -120,7 +121,7 @@ def test_faults_wait_at_their_own_place():
 
 def test_handshakes_and_requests_do_not_take_each_others_faults():
     """A bad certificate waits for a connection, even while requests go by."""
-    board = FaultBoard()
+    board = FaultBoard(lambda: 0.0)
     board.add(read_fault({"kind": "bad_certificate", "where": "token"}))
     board.add(read_fault({"kind": "html", "where": "token"}))
 

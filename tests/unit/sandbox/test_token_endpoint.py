@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
 
 from broker.sandbox.clients import ASSERTION_TYPE, RegisteredClient
+from broker.sandbox.families import Families
+from broker.sandbox.faults import read_fault
 from broker.sandbox.jose import JsonWebKey, SigningAlg, generate_private_key_pem, read_private, sign, verify
+from broker.sandbox.keyring import Keyring
+from broker.sandbox.options import Options
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint, TokenRequest
 
 NOW = 1_790_000_000.5
@@ -24,8 +29,17 @@ CLIENT_KEY, SERVER_KEY = new_key(), new_key()
 
 def endpoint(**options: Any) -> TokenEndpoint:
     client = RegisteredClient(client_id="app", keys=(CLIENT_KEY,), scope=("read", "write"), resources=(API, OTHER_API))
+    numbers = count()
+    rules = Options(id_token_alg="ES256")
     return TokenEndpoint(
-        issuer=ISSUER, signing_key=SERVER_KEY, clients={"app": client}, new_jti=lambda: "token-1", **options
+        issuer=ISSUER,
+        signing_key=SERVER_KEY,
+        clients={"app": client},
+        new_jti=lambda: "token-1",
+        families=Families(options=rules, new_value=lambda: f"value-{next(numbers)}"),
+        keyring=Keyring(access_token_key=SERVER_KEY, keys={SigningAlg.ES256: SERVER_KEY}),
+        options=rules,
+        **options,
     )
 
 
@@ -138,9 +152,9 @@ def test_a_refusal_does_not_echo_the_request():
 
 def test_a_twist_changes_the_token_before_it_is_signed():
     """And the answer still agrees with it."""
-    answer = asked(request(), twist=lambda claims: claims.update(scope="all"))
+    answer = asked(request(), fault=read_fault({"where": "token", "kind": "wider_scope"}))
 
-    assert claims_of(answer)["scope"] == answer.body["scope"] == "all"
+    assert claims_of(answer)["scope"] == answer.body["scope"] == "read admin"
 
 
 def test_neither_form_nor_token_has_a_printed_form():

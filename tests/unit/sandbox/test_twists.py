@@ -7,19 +7,25 @@ from typing import Any
 import pytest
 
 from broker.sandbox.faults import read_fault
-from broker.sandbox.metadata import metadata_document
+from broker.sandbox.metadata import ALIASED, metadata_document
+from broker.sandbox.options import Options
 from broker.sandbox.twists import NOBODY, twist_body, twist_claims
 from tests.unit.sandbox.test_metadata import ADDRESSES
 
 CLAIMS = {"cnf": {"x5t#S256": "thumb"}, "scope": "read", "aud": "https://api"}
 BODY = {"access_token": "t", "token_type": "Bearer", "expires_in": 60, "scope": "read"}
-METADATA = metadata_document(ADDRESSES)
+METADATA = metadata_document(ADDRESSES, Options())
 
 
 def twisted(body: dict[str, Any], kind: str, **parameters: Any) -> dict[str, Any]:
     where = "metadata" if "issuer" in body else "token"
     fault = read_fault({"where": where, "kind": kind, **parameters})
     return twist_body(fault, dict(body), elsewhere="https://127.0.0.1:4", opaque="random")
+
+
+def moved(origin: str) -> dict[str, Any]:
+    endpoints = {name: f"{origin}{path}" for name, path in ALIASED.items()}
+    return {**endpoints, "mtls_endpoint_aliases": endpoints}
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -81,18 +87,12 @@ def test_an_answer_is_changed_as_named(kind: str, parameters: dict[str, Any], ch
         (
             "foreign_endpoint",
             {},
-            {
-                "token_endpoint": "https://127.0.0.1:4/token",
-                "mtls_endpoint_aliases": {"token_endpoint": "https://127.0.0.1:4/token"},
-            },
+            moved("https://127.0.0.1:4"),
         ),
         (
             "foreign_endpoint",
             {"origin": "http://169.254.169.254"},
-            {
-                "token_endpoint": "http://169.254.169.254/token",
-                "mtls_endpoint_aliases": {"token_endpoint": "http://169.254.169.254/token"},
-            },
+            moved("http://169.254.169.254"),
         ),
     ],
 )

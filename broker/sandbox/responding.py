@@ -1,0 +1,159 @@
+"""
+How a request meets its fault, is recorded and answered: the same for every endpoint.
+
+The endpoints say what the answer is; nothing here knows the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from broker.sandbox.authority import certificate_thumbprint
+from broker.sandbox.clients import Assertion
+from broker.sandbox.fault_kinds import Where
+from broker.sandbox.faults import Fault, FaultBoard
+from broker.sandbox.journal import Entry, Journal
+from broker.sandbox.metadata import Addresses
+from broker.sandbox.misbehaving import INSTEAD, Scene, deliver
+from broker.sandbox.token_endpoint import FORM, Answer, TokenRequest
+from broker.sandbox.twists import twist_body
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+MAX_BODY = 65_536
+"""Bytes of a request: many times a token request with the largest of keys."""
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the journal says of a request besides its outcome."""
+
+    endpoint: str
+    assertion: Assertion = field(default_factory=Assertion)
+    grant_type: str | None = None
+
+
+Process = Callable[[Fault | None], Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responding:
+    """Answers requests in the name of the server at *addresses*; *wall* gives Unix time."""
+
+    addresses: Addresses
+    faults: FaultBoard
+    journal: Journal
+    wall: Callable[[], float]
+
+    async def respond(
+        self,
+        request: web.Request,
+        where: Where,
+        seen: Seen,
+        process: Process,
+        *,
+        challenges: list[str] | None = None,
+        content_type: str = JSON,
+    ) -> web.StreamResponse:
+        """Answer *request* with what *process* makes of the fault that waits at *where*; record it."""
+        fault = self.faults.take(where, grant_type=seen.grant_type)
+        if fault is not None:
+            await asyncio.sleep(fault.delay_seconds)
+        scene = self.scene(request)
+        if fault is not None and fault.kind in INSTEAD:
+            self.record(request, seen, outcome="fault", fault=fault)
+            return await INSTEAD[fault.kind](scene, fault)
+        answer = process(fault)
+        refused = answer.status >= 400
+        self.record(
+            request,
+            seen,
+            outcome=answer.outcome,
+            fault=fault,
+            reason=answer.body.get("error_description") if refused else None,
+            grant=answer.grant,
+        )
+        body = answer.body
+        if not refused:
+            opaque = secrets.token_urlsafe(32)
+            body = twist_body(fault, body, elsewhere=self.addresses.elsewhere, opaque=opaque)
+        headers = {**NO_STORE, **({"WWW-Authenticate": challenges[0]} if challenges else {})}
+        return await deliver(scene, fault, answer.status, body, headers, content_type=content_type)
+
+    def scene(self, request: web.Request) -> Scene:
+        """Say where a fault would happen."""
+        return Scene(request=request, now=self.wall(), elsewhere=self.addresses.elsewhere)
+
+    def record(
+        self, request: web.Request, seen: Seen, *, outcome: str, fault: Fault | None = None, **more: Any
+    ) -> None:
+        """Write the journal's entry for *request*; *more* members as in ``Entry``."""
+        said: Mapping[str, Any] = {"client": seen.assertion.client_id, **more}
+        self.journal.record(
+            Entry(
+                time=self.wall(),
+                endpoint=seen.endpoint,
+                method=request.method,
+                outcome=outcome,
+                jti=seen.assertion.jti,
+                alg=seen.assertion.alg,
+                certificate=thumbprint(request),
+                fault=fault.kind if fault is not None else None,
+                grant_type=seen.grant_type,
+                **said,
+            )
+        )
+
+
+@web.middleware
+async def json_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Give aiohttp's own errors (no such path, wrong method, too large) a JSON body."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        allow = {name: value for name, value in error.headers.items() if name == "Allow"}
+        return web.json_response({"error": "invalid_request"}, status=error.status, headers=allow)
+
+
+def new_application() -> web.Application:
+    """Make an application without routes."""
+    return web.Application(middlewares=[json_errors], client_max_size=MAX_BODY)
+
+
+async def read_request(request: web.Request) -> TokenRequest:
+    """Read the form that a client sends."""
+    body = await request.read()
+    return TokenRequest(
+        form=read_form(body) if request.content_type == FORM else None,
+        certificate_thumbprint=thumbprint(request),
+        authorization_header="Authorization" in request.headers,
+    )
+
+
+def read_form(body: bytes) -> tuple[tuple[str, str], ...] | None:
+    """Decode a form; None when it is none."""
+    try:
+        return tuple(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=1_000))
+    except ValueError:
+        return None
+
+
+def thumbprint(request: web.Request) -> str | None:
+    """Give the thumbprint of the certificate of the connection; None where there is none."""
+    connection: Any = request.get_extra_info("ssl_object")
+    if not isinstance(connection, (ssl.SSLObject, ssl.SSLSocket)):
+        return None
+    der = connection.getpeercert(binary_form=True)
+    return certificate_thumbprint(der) if der else None
