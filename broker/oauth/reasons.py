@@ -104,5 +104,7 @@ class Reason(StrEnum):
     """Grants of this client are held back: too many were refused at once, or the client was."""
     STORE_UNAVAILABLE = "store_unavailable"
     """The store cannot be written, so that no refresh token is spent."""
+    STORE_ROLLED_BACK = "store_rolled_back"
+    """The store is an older copy of itself, so that its refresh tokens may have been used."""
     UNEXPECTED = "unexpected"
     """A bug; an ``unexpected_failure`` event has the details."""

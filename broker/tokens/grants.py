@@ -192,6 +192,7 @@ class Grants:
             await self._vault.keep(grant)
         else:
             await self._vault.keep_instead(grant, held)
+        self._vault.trust(grant.id)
         keeper = self._keepers.get(grant.id)
         if keeper is None:
             spec = self._specs[grant.token]

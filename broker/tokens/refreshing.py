@@ -168,6 +168,12 @@ class _Run:
 
     async def _intend(self) -> None:
         """Make the intent durable; a server that never rotates can be asked without a store (R2.1)."""
+        if self._order.replay is not Replay.NEVER and self._vault.is_doubtful(self._order.grant.id):
+            raise LocalError(
+                Reason.STORE_ROLLED_BACK,
+                "the store is an older copy, and its refresh token may have been used",
+                hint="restore the newest copy, or stop the broker and use token-broker store accept",
+            )
         try:
             await self._vault.intend(self._order.grant)
         except LocalError:

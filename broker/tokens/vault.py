@@ -40,6 +40,7 @@ class Vault:
         self._under_way: Counter[str] = Counter()
         self._wanted = asyncio.Event()
         self._unsaved = False
+        self._doubtful: set[str] = set()
 
     def load(self) -> tuple[Mapping[str, Grant], tuple[str, ...]]:
         """Give the stored grants by id, and the names of records that cannot be understood, which are left alone."""
@@ -54,7 +55,17 @@ class Vault:
                 unreadable.append(name)
             else:
                 grants[grant.id] = grant
+        if self._store.rolled_back:
+            self._doubtful = set(grants)
         return grants, tuple(unreadable)
+
+    def is_doubtful(self, grant_id: str) -> bool:
+        """Say whether there may have been a newer refresh token: the store is an older copy of itself (R3)."""
+        return grant_id in self._doubtful
+
+    def trust(self, grant_id: str) -> None:
+        """Take in that a person has consented anew: what is kept of this grant is no copy."""
+        self._doubtful.discard(grant_id)
 
     @property
     def waiting(self) -> int:

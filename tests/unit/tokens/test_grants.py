@@ -12,6 +12,7 @@ from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Grant, Phase
 from tests.jumping import loop_time
 from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer, issued_elsewhere
+from tests.unit.tokens.stores import FakeStore
 
 
 async def test_a_stop_waits_for_the_answer_that_is_on_its_way():
@@ -48,6 +49,19 @@ async def test_a_renewed_consent_takes_the_place_of_the_old_one():
         assert world.store.grant("held") is None
         await asyncio.sleep(300.0)
         assert world.server.alive("new") == grants.grant("g").refresh_token.reveal()  # type: ignore[union-attr]
+
+
+async def test_a_new_consent_is_no_older_copy():
+    """What a person gives now was in no store before, however old the one is that it goes to."""
+    world = GrantWorld(RotatingServer("strict"), store=FakeStore(rolled_back=True))
+    world.stored("g")
+    async with world.running() as grants:
+        new = replace(grants.grant("g"), refresh_token=RefreshToken(world.server.issue("new")))
+        await grants.adopt(new, await issued_elsewhere(world.clock), held="g")
+        await asyncio.sleep(3_600.0)
+
+        assert len(world.server.asked) > 5
+        assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
 
 
 async def test_a_new_grant_is_served_at_once():

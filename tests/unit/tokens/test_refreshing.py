@@ -234,6 +234,29 @@ async def test_a_store_that_cannot_be_written_spends_no_refresh_token():
         assert (await grants.get("g", min_valid=None, wait=60.0)).expires_in > 0
 
 
+@pytest.mark.parametrize("rotation", [RefreshRotation.STRICT, RefreshRotation.GRACE, RefreshRotation.OBSERVE])
+async def test_an_older_copy_of_the_store_spends_no_refresh_token_that_rotates(rotation: RefreshRotation):
+    """R3: it may have been used already, and a strict server would end the grant; a person or an operator decides."""
+    world = GrantWorld(RotatingServer("strict"), rotation=rotation, store=FakeStore(rolled_back=True))
+    world.stored("g")
+    async with world.running() as grants:
+        with pytest.raises(TokenUnavailableError) as raised:
+            await grants.get("g", min_valid=None, wait=5.0)
+        await asyncio.sleep(3_600.0)
+
+        assert raised.value.reason == "store_rolled_back"
+        assert world.server.asked == []
+        assert grants.grant("g").phase is Phase.SETTLED
+
+
+async def test_an_older_copy_of_the_store_is_good_enough_where_nothing_rotates():
+    """The refresh token in it is the one there is."""
+    world = GrantWorld(RotatingServer("never"), rotation=RefreshRotation.NEVER, store=FakeStore(rolled_back=True))
+    world.stored("g")
+    async with world.running() as grants:
+        assert (await grants.get("g", min_valid=None, wait=5.0)).expires_in > 0
+
+
 async def test_a_store_that_fails_after_the_answer_loses_nothing():
     """R2.2: in memory with an alarm, served, and written as soon as the disk lets it."""
     world = GrantWorld(RotatingServer("strict"))
