@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.api.bodies import BodyRules, check_media_type, read_body
+from broker.api.bodies import BodyRules, check_media_type, complete, read_body
 from broker.api.guard import Incoming
 from broker.api.problems import ProblemError, RefusalReason
 
@@ -105,3 +105,26 @@ def test_another_media_type_is_415(headers: tuple[tuple[str, str], ...]):
 
     assert refused.value.problem.status == 415
     assert refused.value.problem.reason is RefusalReason.MEDIA_TYPE_REFUSED
+
+
+NEEDED = BodyRules(members={"name": str, "count": int}, required=("name",))
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"count":1}'])
+def test_what_is_required_has_to_be_there(body: bytes):
+    """And the answer says what that is."""
+    with pytest.raises(ProblemError) as refused:
+        read_body(body, NEEDED)
+
+    assert (
+        refused.value.problem.hint
+        == "a JSON object, each member once: name (a string, required), count (a whole number)"
+    )
+
+
+def test_a_body_that_is_required_has_to_be_there():
+    """No body has no members."""
+    assert complete({}, RULES) == {}
+    with pytest.raises(ProblemError) as refused:
+        complete({}, NEEDED)
+    assert refused.value.problem.reason is RefusalReason.BODY_REFUSED

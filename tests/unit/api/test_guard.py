@@ -302,3 +302,37 @@ def test_a_route_without_parameters_has_none():
         read_query("verbose=1", {})
 
     assert refused.value.problem.hint == "the route has no parameters"
+
+
+TEXTS = {"subject": r"[\s\S]{1,5}", "token": r"[a-z]+"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("subject=a%20b", {"subject": "a b"}),
+        ("subject=a+b", {"subject": "a b"}),
+        ("subject=%26%3D", {"subject": "&="}),
+        ("subject=%C3%A4", {"subject": "\u00e4"}),
+        ("token=abc&subject=a", {"token": "abc", "subject": "a"}),
+    ],
+)
+def test_a_text_is_decoded_after_the_query_was_taken_apart(query: str, found: dict[str, str]):
+    """So that an escaped separator separates nothing."""
+    assert read_query(query, RANGES, TEXTS) == ({}, found)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "subject=", "subject", "subject=abcdef", "subject=%", "subject=%zz", "subject=%ff", "subject=%00",
+        "subject=%0a", "subject=%c2%85", "subject=a&subject=a", "token=Abc", "token=a%0a",
+        "%74oken=a", "other=a", f"token={CANARY}",
+    ],
+)  # fmt: skip
+def test_a_text_that_does_not_fit_is_refused(query: str):
+    """Too long, not text, with control characters, repeated, of another alphabet."""
+    with pytest.raises(ProblemError) as refused:
+        read_query(query, RANGES, TEXTS)
+
+    assert refused.value.problem.hint == "each once: min_valid (0 to 86400), wait (0 to 60), subject, token"

@@ -95,6 +95,20 @@ def test_a_body_is_described_by_the_members_that_are_read():
     assert "401" not in operation["responses"]
 
 
+def test_what_is_required_of_a_body_and_what_an_id_is_made_of_is_in_the_document():
+    """So are texts of a query, and where a new thing is."""
+    paths = api_document()["paths"]
+
+    body = paths["/v1/authorizations"]["post"]["requestBody"]
+    assert body["required"] is True
+    assert body["content"]["application/json"]["schema"]["required"] == ["token"]
+    assert paths["/v1/authorizations/{id}"]["get"]["parameters"][0]["schema"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
+    assert "Location" in paths["/v1/authorizations"]["post"]["responses"]["201"]["headers"]
+    texts = {one["name"]: one["schema"] for one in paths["/v1/grants"]["get"]["parameters"] if one["in"] == "query"}
+    assert texts["token"] == {"type": "string", "pattern": "^([a-z0-9][a-z0-9._-]{0,62})$"}
+    assert texts["limit"] == {"type": "integer", "minimum": 1, "maximum": 200}
+
+
 def test_every_error_of_the_api_is_in_the_document():
     """Status by status with its code; 405 belongs to no operation, because it is about a method that is none."""
     given = {(problem.status, problem.error.value) for problem in PROBLEMS}

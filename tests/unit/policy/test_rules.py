@@ -15,6 +15,7 @@ from broker.policy.rules import (
     Allowed,
     Denial,
     Denied,
+    GrantsOf,
     Policy,
     Workload,
     decide,
@@ -261,3 +262,34 @@ def test_adding_a_workload_never_takes_a_right_away(workloads: list[Workload], p
 
     assert tokens_of(before, peer) <= tokens_of(after, peer)
     assert set(workloads_of(before, peer)) <= set(workloads_of(after, peer))
+
+
+@pytest.mark.parametrize(
+    ("grants", "owner", "allowed"),
+    [
+        (GrantsOf.ALL, None, True),
+        (GrantsOf.ALL, "app", True),
+        (GrantsOf.ALL, "other", True),
+        (GrantsOf.OWN, None, True),
+        (GrantsOf.OWN, "app", True),
+        (GrantsOf.OWN, "other", False),
+        (GrantsOf.OWN, "", False),
+    ],
+)
+def test_a_workload_with_its_own_grants_has_no_others(grants: GrantsOf, owner: str | None, allowed: bool):
+    """Where it is about a grant; the token itself is open to it all the same."""
+    decision = decide(policy(app(grants=grants)), PEER, Action.GET, "directory", owner=owner)
+
+    assert decision == (
+        Allowed(workloads=("app",)) if allowed else Denied(reason=Denial.FOREIGN_GRANT, workloads=("app",))
+    )
+
+
+def test_the_right_to_a_grant_is_not_put_together_from_halves():
+    """One workload owns the grant and may not get, the other may get and does not own it."""
+    owning = app(name="owning", grants=GrantsOf.OWN, may=frozenset({Action.LIST}))
+    getting = app(name="getting", grants=GrantsOf.OWN)
+
+    decision = decide(policy(owning, getting), PEER, Action.GET, "directory", owner="owning")
+
+    assert decision == Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=("owning", "getting"))
