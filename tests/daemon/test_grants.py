@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -232,6 +233,50 @@ def test_an_orderly_stop_waits_for_an_answer_that_is_on_its_way(home: Path):
         broker.up()
         assert broker.token("person").json()["access_token"] == server.access_tokens[0]
         assert len(server.requests) == 1
+
+
+def test_a_reload_while_an_answer_is_on_its_way_does_not_lose_it(home: Path):
+    """Not even one that takes the token out: the refresh token in the answer is the only one there is."""
+    with rotating_server("strict") as server, broker_of(home, server) as broker:
+        whole = broker.config.read_text()
+        server.hold()
+        broker.up()
+        assert server.processed.wait(PATIENCE)
+        reload(broker, whole.replace("token.person", "token.elsewhere").replace('"person"', '"elsewhere"'))
+        server.release()
+        wait_until(lambda: server.answered == 1, "the answer is sent")
+        assert broker.token("person").status == 403
+
+        reload(broker, whole)
+
+        assert broker.token("person", "?wait=20").status == 200
+        assert not server.families[0].dead
+        broker.stop()
+        assert newest(home) == server.families[0].tokens[-1]
+
+
+def test_what_only_a_start_can_change_of_a_store_is_said(home: Path):
+    """The store that is open stays; grants go on."""
+    with rotating_server("grace") as server, broker_of(home, server) as broker:
+        broker.up()
+        broker.token("person", "?wait=20")
+
+        (home / "other.key").write_bytes((home / "store.key").read_bytes())
+        (home / "other.key").chmod(0o600)
+        loaded = reload(broker, broker.config.read_text().replace("store.key", "other.key"))
+
+        assert loaded["restart"] == "store"
+        assert metric(broker, "token_broker_configuration_restart_pending") == 1
+        assert broker.token("person").status == 200
+
+
+def reload(broker: BrokerProcess, config: str) -> dict[str, Any]:
+    """Put another configuration in force; gives the event that says so."""
+    before = len(broker.log("configuration_loaded"))
+    broker.config.write_text(config)
+    os.kill(broker.pid, signal.SIGHUP)
+    wait_until(lambda: len(broker.log("configuration_loaded")) > before, "the reload")
+    return broker.log("configuration_loaded")[-1]
 
 
 def test_while_the_store_is_full_no_refresh_token_is_spent(home: Path):
