@@ -34,8 +34,10 @@ from broker.sandbox.keyring import ALGS as IDENTITY_ALGS
 
 CA = "ca.pem"
 CONFIG = "config.toml"
+CONSENTS_CONFIG = "consents.toml"
 CONTROL_TOKEN = "control-token"  # noqa: S105 (the name of a file)
 AUDIT_KEY = "audit.key"
+STORE_KEY = "store.key"
 ADDRESSES = "sandbox.json"
 LOCK = "sandbox.lock"
 SERVER = "server"
@@ -129,6 +131,7 @@ def make(directory: Path, *, now: float) -> Material:
         write_private(server / f"identity-{alg.lower()}.key", generate_private_key_pem(alg))
     write_private(directory / CONTROL_TOKEN, secrets.token_urlsafe(32).encode())
     write_private(directory / AUDIT_KEY, secrets.token_bytes(32))
+    write_private(directory / STORE_KEY, secrets.token_bytes(32))
     return load(directory)
 
 

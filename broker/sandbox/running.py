@@ -39,6 +39,7 @@ from broker.sandbox.layout import (
     ADDRESSES,
     CA,
     CONFIG,
+    CONSENTS_CONFIG,
     SERVER,
     Material,
     claim,
@@ -281,15 +282,18 @@ class Sandbox:
             "pid": os.getpid(),
             "ports": self._ports,
         }
-        text = broker_config(
-            self.addresses,
-            self.material.signing_keys[SigningAlg.PS256],
-            client_id=CLIENT_ID,
-            scope=SCOPES[0],
-            uid=os.getuid(),
-            ops_port=0,
-        )
-        write_private(self.config_file, text.encode())
+        for file, consents in ((CONFIG, False), (CONSENTS_CONFIG, True)):
+            text = broker_config(
+                self.addresses,
+                self.material.signing_keys[SigningAlg.PS256],
+                client_id=CLIENT_ID,
+                scope=SCOPES[0],
+                uid=os.getuid(),
+                ops_port=0,
+                redirect_uris=REDIRECT_URIS,
+                consents=consents,
+            )
+            write_private(self.directory / file, text.encode())
         write_public(self.directory / ADDRESSES, json.dumps(described, indent=1).encode() + b"\n")
 
 

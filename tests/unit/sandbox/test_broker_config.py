@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from broker.config.load import load_settings
-from broker.sandbox.broker_config import SOCKET, TOKEN, broker_config
+from broker.sandbox.broker_config import PERSON_TOKEN, SOCKET, TOKEN, broker_config
 from broker.sandbox.jose import SigningAlg
-from broker.sandbox.layout import load
+from broker.sandbox.layout import STORE_KEY, load
+from broker.sandbox.running import REDIRECT_URIS
 from tests.unit.sandbox.test_metadata import ADDRESSES
 
 
@@ -26,6 +27,30 @@ def test_the_broker_loads_the_file(prepared: Path, tmp_path: Path):
     assert settings.keys["demo"].kid == key.kid
     assert [listener.place for listener in settings.listeners] == [(tmp_path / SOCKET,)]
     assert settings.workloads[0].uids == frozenset({1234})
+
+
+def test_the_broker_loads_the_file_with_consents(prepared: Path, tmp_path: Path):
+    """It has a store, and a token that a person consents to on any port of this machine."""
+    key = load(prepared).signing_keys[SigningAlg.PS256]
+    text = broker_config(
+        ADDRESSES,
+        key,
+        client_id="sandbox-demo",
+        scope="hello:read",
+        uid=1234,
+        ops_port=0,
+        redirect_uris=REDIRECT_URIS,
+        consents=True,
+    )
+    (tmp_path / "consents.toml").write_text(text)
+
+    settings = load_settings(tmp_path / "consents.toml", credentials_directory=None)
+
+    assert settings.store is not None
+    assert [token.name for token in settings.tokens] == [TOKEN, PERSON_TOKEN]
+    assert settings.tokens[1].scope == ("openid", "hello:read")
+    assert settings.clients["demo"].client.redirect_uris == REDIRECT_URIS
+    assert (prepared / STORE_KEY).stat().st_size == 32
 
 
 def test_the_files_that_it_names_are_those_that_are_written(prepared: Path):

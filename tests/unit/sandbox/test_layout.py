@@ -37,7 +37,7 @@ def test_private_files_are_for_their_owner_alone(prepared: Path):
     modes = {path.relative_to(prepared).as_posix(): mode(path) for path in prepared.rglob("*")}
     private = {name for name in modes if name.endswith((".key", CONTROL_TOKEN)) or name.startswith("signing-")}
 
-    assert len(private) == 15
+    assert len(private) == 16
     assert {modes[name] for name in private} == {0o600}
     assert modes["server"] == 0o700
     assert modes["ca.pem"] == 0o644
