@@ -104,6 +104,7 @@ class Rig:
         lifetime: int = 300,
         strict: bool = True,
         fapi: bool = True,
+        people: bool = False,
         clients: Callable[[Rig], list[dict[str, Any]]] = lambda _: [],
     ) -> Self:
         """
@@ -111,7 +112,8 @@ class Rig:
 
         *strict*: a client certificate that is not in order is refused by TLS, as real servers do; without it
         the server sees such a connection as one without a certificate. Without *fapi* it is a plain server that
-        also takes client secrets and RS256. *clients* gives the metadata (``registration``) of further clients.
+        also takes client secrets and RS256. With *people* it shows pages to log in and to consent, and issues
+        refresh tokens that rotate. *clients* gives the metadata (``registration``) of further clients.
         Skips the test where Node.js is missing.
         """
         node = require_node()
@@ -125,6 +127,7 @@ class Rig:
             "lifetime": lifetime,
             "ports": {"issuer": 0, "mtls": 0, "api": 0},
             "fapi": fapi,
+            "people": people,
             "ca": [str(trusted.file), str(self_signed.cert_file)],
             "server": {"cert": str(server.cert_file), "key": str(server.key_file)},
             "signing_key": make_server_signing_key(),
@@ -287,6 +290,18 @@ def assertion_registration(client_id: str, key: SigningKey, *, bound: bool = Tru
 def tls_registration(client_id: str, certificate: Certificate, *, bound: bool = True) -> dict[str, Any]:
     """Client metadata for ``tls_client_auth`` by the subject of *certificate*."""
     return registration(client_id, "tls_client_auth", bound=bound, tls_client_auth_subject_dn=certificate.subject)
+
+
+def code_registration(client_id: str, key: SigningKey) -> dict[str, Any]:
+    """Client metadata of a native application: people come back to any port of 127.0.0.1 (RFC 8252)."""
+    return {
+        **assertion_registration(client_id, key),
+        "application_type": "native",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "redirect_uris": ["http://127.0.0.1/callback"],
+        "scope": f"openid {SCOPE}",
+    }
 
 
 def registration(client_id: str, method: str, *, bound: bool = True, **further: object) -> dict[str, Any]:

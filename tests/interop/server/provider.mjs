@@ -80,10 +80,13 @@ function makeProvider(issuer, mtls) {
     },
     scopes: config.scope.split(' '),
     responseTypes: ['code'],
-    ttl: { ClientCredentials: () => lifetime },
+    // With people: who is trusted with refresh tokens gets one, a new one at each use.
+    issueRefreshToken: (_ctx, client) => Boolean(config.people) && client.grantTypeAllowed('refresh_token'),
+    rotateRefreshToken: true,
+    ttl: { ClientCredentials: () => lifetime, AccessToken: () => lifetime },
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: Boolean(config.people) },
       ...(config.fapi ? { fapi: { enabled: true, profile: '2.0' } } : {}),
       mTLS: {
         enabled: true,
@@ -99,6 +102,7 @@ function makeProvider(issuer, mtls) {
       resourceIndicators: {
         enabled: true,
         defaultResource: () => config.resource,
+        useGrantedResource: () => true,
         getResourceServerInfo: (_ctx, resource) => ({
           audience: resource,
           scope: config.scope,
