@@ -13,8 +13,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from broker.cli.local_consents import grants_of
+from tests.daemon.browsing import PHONE, WIDE, Visitor, chromium, login_command, visitor
 from tests.daemon.harness import BrokerProcess, get
-from tests.interop.browsing import PHONE, WIDE, Visitor, chromium, login_command, visitor
 from tests.interop.rig import Rig, code_registration
 
 CLIENT_ID = "app-code"
