@@ -14,6 +14,7 @@ from typing import Any
 
 from broker.config.names import place
 from broker.config.problems import Findings
+from broker.config.schema import GrantType
 from broker.config.structure import Document
 from broker.policy.rules import Action
 
@@ -73,6 +74,12 @@ def _tokens(document: Document, warnings: Findings) -> None:
         if name not in served:
             message = "is kept fresh, but no workload may get it"
             warnings.add(place("token", name), message, "add it to tokens of a [workload.NAME]")
+    asking = [workload for workload in document.workloads.values() if Action.AUTHORIZE in workload.may]
+    asked = {token for workload in asking for token in workload.tokens}
+    for name, token in document.tokens.items():
+        if token.grant_type is GrantType.AUTHORIZATION_CODE and name not in asked:
+            message = "needs a person's consent, and no workload may ask for it"
+            warnings.add(place("token", name), message, 'add "authorize" to may of a [workload.NAME] that has it')
 
 
 def _listeners(document: Document, warnings: Findings) -> None:

@@ -20,7 +20,10 @@ ISSUER = 'issuer = "https://auth.example.com"'
 def asking(token: str = "", client: str = "", *, issuer: str = "", scope: str = ASKS) -> str:
     """Give a good file whose token people consent to, with further lines."""
     return STORE + changed(
-        (TOKEN, f"{scope}\n{token}"), (CLIENT, f"{CLIENT}\n{REDIRECT}\n{client}"), (ISSUER, f"{ISSUER}\n{issuer}")
+        (TOKEN, f"{scope}\n{token}"),
+        ('tokens = ["directory"]', 'tokens = ["directory"]\nmay = ["get", "authorize"]'),
+        (CLIENT, f"{CLIENT}\n{REDIRECT}\n{client}"),
+        (ISSUER, f"{ISSUER}\n{issuer}"),
     )
 
 

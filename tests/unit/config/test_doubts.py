@@ -55,6 +55,11 @@ def test_the_good_file_raises_no_doubts() -> None:
             "token.other",
             "no workload may get it",
         ),
+        (
+            ('client = "raidiam"', 'client = "raidiam"\ngrant_type = "authorization_code"'),
+            "token.directory",
+            "needs a person's consent, and no workload may ask for it",
+        ),
         (("[workload.app]", OTHER_LISTENER), "listener.other", "nobody gets a token there"),
         (("uid = [1000]", "uid = [65534]"), "workload.app.uid", "matches nobody"),
         (("uid = [1000]", "gid = [65534]"), "workload.app.gid", "matches nobody"),
