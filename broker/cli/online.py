@@ -175,9 +175,17 @@ def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Ite
     if isinstance(server, BrokerError):
         return
     issuer = settings.issuers[client.issuer].issuer
-    used = {kind for token in settings.tokens if token.client == name for kind in _grant_types(token)}
-    kinds = tuple(sorted(used)) or ("client_credentials",)
-    wrongs = disagreements(server, client, issuer, grant_types=kinds)
+    tokens = [token for token in settings.tokens if token.client == name]
+    kinds = tuple(sorted({kind for token in tokens for kind in _grant_types(token)})) or ("client_credentials",)
+    asking = [token for token in tokens if token.consent is not None]
+    wrongs = disagreements(
+        server,
+        client,
+        issuer,
+        grant_types=kinds,
+        openid=any("openid" in token.scope for token in asking),
+        userinfo=any(token.consent.userinfo for token in asking if token.consent is not None),
+    )
     for wrong, texts in ((True, wrongs), (False, remarks(server, client, grant_types=kinds))):
         for text in texts:
             advised = remedies.of_disagreement(text, server, client, issuer)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from broker.errors import LocalError
 from broker.oauth import pkce
 from broker.oauth.answers import invalid, json_object
-from broker.oauth.capabilities import asking_needs
+from broker.oauth.capabilities import asking_needs, person_needs
 from broker.oauth.client import Client, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
 from broker.oauth.client_auth import authenticate
 from broker.oauth.grants import RESERVED_PARAMETERS
@@ -101,7 +101,7 @@ def plan_authorization(
     Raises RemoteError ``metadata_insufficient`` when the server lacks what the request needs, and LocalError
     when the configuration contradicts itself or the server.
     """
-    _check_server(server, issuer, client)
+    _check_server(server, issuer, client, asked)
     members = _members(client, asked, transaction)
     signed = _is_signed(server, issuer, client)
     spec = _request_object(issuer, client, members) if signed else None
@@ -144,8 +144,9 @@ def authorization_url(
     return _with_query(server, [*outside, ("request", request_object.reveal())])
 
 
-def _check_server(server: AuthorizationServer, issuer: Issuer, client: Client) -> None:
-    for met, member, advice in asking_needs(server, client, issuer):
+def _check_server(server: AuthorizationServer, issuer: Issuer, client: Client, asked: Asked) -> None:
+    needs = (*asking_needs(server, client, issuer), *(person_needs(server, client) if asked.is_openid else ()))
+    for met, member, advice in needs:
         if not met:
             raise insufficient(
                 f"{member} in the metadata does not allow what the configuration asks for",

@@ -52,16 +52,23 @@ def check_capabilities(
 
 
 def disagreements(
-    server: AuthorizationServer, client: Client, issuer: Issuer, *, grant_types: Iterable[str] = (CLIENT_CREDENTIALS,)
+    server: AuthorizationServer,
+    client: Client,
+    issuer: Issuer,
+    *,
+    grant_types: Iterable[str] = (CLIENT_CREDENTIALS,),
+    openid: bool = False,
+    userinfo: bool = False,
 ) -> tuple[str, ...]:
-    """Give all that ``check_capabilities`` would refuse one by one, each in a sentence for the operator."""
-    found = [
-        f"{member} {advice}"
-        for grant_type in grant_types
-        for met, member, advice in _needs(server, client, issuer, grant_type)
-        if not met
-    ]
-    return tuple(dict.fromkeys(found))
+    """
+    Give all that ``check_capabilities`` would refuse one by one, each in a sentence for the operator.
+
+    With *openid* and *userinfo* also what the redemption of a code would miss.
+    """
+    needs = [need for grant_type in grant_types for need in _needs(server, client, issuer, grant_type)]
+    needs += person_needs(server, client) if openid else ()
+    needs += [(server.userinfo_endpoint is not None, "userinfo_endpoint", "is absent")] if userinfo else ()
+    return tuple(dict.fromkeys(f"{member} {advice}" for met, member, advice in needs if not met))
 
 
 def remarks(
@@ -129,6 +136,17 @@ def asking_needs(server: AuthorizationServer, client: Client, issuer: Issuer) ->
         "response_modes_supported",
         f'lacks the response_mode of {section}, "{client.response_mode}"',
     )
+    algs, alg = server.authorization_signing_alg_values_supported, client.authorization_signed_response_alg
+    yield (
+        client.response_mode is not ResponseMode.JWT or algs is None or not alg_names(alg).isdisjoint(algs),
+        "authorization_signing_alg_values_supported",
+        f'lacks the authorization_signed_response_alg of {section}, "{alg}"',
+    )
+    yield (
+        client.response_mode is not ResponseMode.JWT or server.jwks_uri is not None,
+        "jwks_uri",
+        "is absent: no signed answer could be checked",
+    )
     signs = client.signing_alg is not None and client.request_object is not RequestObjectUse.NEVER
     yield (
         signs or not server.require_signed_request_object,
@@ -140,6 +158,18 @@ def asking_needs(server: AuthorizationServer, client: Client, issuer: Issuer) ->
         named or issuer.profile is Profile.FAPI2 or not client.shares_redirect_uri,
         "authorization_response_iss_parameter_supported",
         f"is not true, and {section} shares a redirect URI with another issuer: nobody could say who answers",
+    )
+
+
+def person_needs(server: AuthorizationServer, client: Client) -> Iterator[Need]:
+    """Give what has to hold where an ID token is asked for."""
+    section, alg = f"[client.{client.name}]", client.id_token_signed_response_alg
+    yield (server.jwks_uri is not None, "jwks_uri", "is absent: no ID token could be checked")
+    algs = server.id_token_signing_alg_values_supported
+    yield (
+        algs is None or not alg_names(alg).isdisjoint(algs),
+        "id_token_signing_alg_values_supported",
+        f'lacks the id_token_signed_response_alg of {section}, "{alg}"',
     )
 
 

@@ -81,6 +81,8 @@ class AuthorizationServer:
     authorization_response_iss_parameter_supported: bool = False
     code_challenge_methods_supported: tuple[str, ...] | None = None
     response_modes_supported: tuple[str, ...] | None = None
+    id_token_signing_alg_values_supported: tuple[str, ...] | None = None
+    authorization_signing_alg_values_supported: tuple[str, ...] | None = None
     sandbox: bool = False
 
 
@@ -171,6 +173,8 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
         ),
         code_challenge_methods_supported=_strings(document, "code_challenge_methods_supported"),
         response_modes_supported=_strings(document, "response_modes_supported"),
+        id_token_signing_alg_values_supported=_strings(document, "id_token_signing_alg_values_supported"),
+        authorization_signing_alg_values_supported=_strings(document, "authorization_signing_alg_values_supported"),
         sandbox=_is_sandbox(document),
     )
 

@@ -31,6 +31,7 @@ SERVER = AuthorizationServer(
     issuer=ISSUER_URL,
     token_endpoint=f"{ISSUER_URL}/token",
     authorization_endpoint=f"{ISSUER_URL}/auth",
+    jwks_uri=f"{ISSUER_URL}/jwks",
     pushed_authorization_request_endpoint=f"{ISSUER_URL}/request",
     mtls_endpoint_aliases={"pushed_authorization_request_endpoint": "https://mtls.as.example/request"},
 )
@@ -186,13 +187,15 @@ def test_a_demanded_signature_cannot_be_left_out(client: Client):
         {"server": BY_BROWSER, "issuer": an_issuer(profile=Profile.FAPI2)},
         {"server": replace(BY_BROWSER, require_pushed_authorization_requests=True)},
         {"server": replace(SERVER, authorization_endpoint=None)},
+        {"server": replace(SERVER, jwks_uri=None)},
+        {"server": replace(SERVER, id_token_signing_alg_values_supported=("HS256",))},
         {"server": replace(SERVER, code_challenge_methods_supported=("plain",))},
         {
             "server": replace(SERVER, response_modes_supported=("query", "form_post")),
             "client": a_client(response_mode=ResponseMode.JWT),
         },
     ],
-    ids=["fapi2 without PAR", "PAR required", "no endpoint", "plain only", "no JARM"],
+    ids=["fapi2 without PAR", "PAR required", "no endpoint", "no keys", "other alg", "plain only", "no JARM"],
 )
 def test_a_server_that_lacks_what_is_needed_is_not_asked(changes: dict[str, Any]):
     """DISC-07, AC-02: no falling back to something weaker."""

@@ -135,6 +135,7 @@ def an_asking_server(**changes: Any) -> AuthorizationServer:
         **{
             "grant_types_supported": ("authorization_code", "refresh_token"),
             "authorization_endpoint": f"{ISSUER_URL}/authorize",
+            "jwks_uri": f"{ISSUER_URL}/jwks",
             "pushed_authorization_request_endpoint": f"{ISSUER_URL}/par",
             "revocation_endpoint": f"{ISSUER_URL}/revoke",
             "require_pushed_authorization_requests": True,
@@ -218,6 +219,34 @@ def test_a_redirect_uri_of_two_issuers_needs_to_know_who_answers(
     found = disagreements(server, client, an_issuer(profile=profile), grant_types=("authorization_code",))
 
     assert (found == ()) is is_good
+
+
+@pytest.mark.parametrize(
+    ("changes", "client", "member"),
+    [
+        ({"jwks_uri": None}, a_client(), "jwks_uri"),
+        ({"userinfo_endpoint": None}, a_client(), "userinfo_endpoint"),
+        (
+            {"id_token_signing_alg_values_supported": ("RS256",)},
+            a_client(),
+            "id_token_signing_alg_values_supported",
+        ),
+        (
+            {"authorization_signing_alg_values_supported": ("RS256",)},
+            a_client(response_mode=ResponseMode.JWT),
+            "authorization_signing_alg_values_supported",
+        ),
+    ],
+)
+def test_what_would_be_missed_after_the_consent_is_said_before(
+    changes: dict[str, Any], client: Client, member: str
+) -> None:
+    """A person would have gone through a login for nothing."""
+    server = an_asking_server(**{"userinfo_endpoint": f"{ISSUER_URL}/me", **changes})
+
+    found = disagreements(server, client, an_issuer(), grant_types=("authorization_code",), openid=True, userinfo=True)
+
+    assert [sentence.partition(" ")[0] for sentence in found] == [member]
 
 
 def test_what_no_client_credentials_depend_on_is_said_so() -> None:
