@@ -17,8 +17,10 @@ from broker.api.bodies import BodyRules
 from broker.api.problems import ProblemError
 from broker.api.table import Call
 from broker.api.world import World, permitted
-from broker.consent.asking import Ask
+from broker.consent.asking import Ask, AskError
 from broker.consent.authorizations import Authorizations, AuthorizationStatus, Begun, Owns
+from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NotRunningError
+from broker.consent.redemption import Redeemed
 from broker.errors import BrokerError
 from broker.policy.peer import Peer
 from broker.policy.rules import Action, Allowed, decide
@@ -43,6 +45,13 @@ CAME_BACK = BodyRules(members={"binding": str, "callback_url": str, "form": dict
 """What came back with the person; *form* for a response that was posted."""
 
 
+UNSPENT = (NoSuchAuthorizationError, FinishedError, NotRunningError, AskError)
+"""Errors that leave an authorization as it was, and so without an event about it."""
+
+STORE_UNAVAILABLE = "store_unavailable"
+"""So does a store that could not take the callback in."""
+
+
 async def begin_authorization(world: World, call: Call) -> Answer:
     """Ask for a person's consent to a token."""
     body = call.body
@@ -60,7 +69,7 @@ async def begin_authorization(world: World, call: Call) -> Answer:
             login_hint=body.get("login_hint"),
             label=body.get("label"),
         )
-        begun = await _told(authorizations.begin(ask))
+        begun = await _told(authorizations.begin(ask, peer=call.peer))
     except ProblemError as error:
         raise ProblemError(error.problem, token=permission.token, workload=permission.workload) from None
     return begun_answer(begun)
@@ -80,13 +89,14 @@ def begun_answer(begun: Begun) -> Answer:
 async def pass_callback(world: World, call: Call) -> Answer:
     """Take in what came back with the person: the answer is the grant."""
     body = call.body
-    redeemed = await _told(
+    redeemed = await _redeemed(
         _authorizations(world).callback(
             call.name,
             owns=_owns(world, call.peer),
             binding=body["binding"],
             callback_url=body["callback_url"],
             form=body.get("form"),
+            peer=call.peer,
         )
     )
     members = {
@@ -120,7 +130,7 @@ async def get_authorization(world: World, call: Call) -> Answer:
 
 async def abandon_authorization(world: World, call: Call) -> Answer:
     """Give an authorization up."""
-    await _told(_authorizations(world).abandon(call.name, owns=_owns(world, call.peer)))
+    await _told(_authorizations(world).abandon(call.name, owns=_owns(world, call.peer), peer=call.peer))
     return NO_CONTENT
 
 
@@ -166,6 +176,15 @@ def _renewed(world: World, peer: Peer, grant_id: str | None) -> str | None:
     if not isinstance(decide(world.policy, peer, Action.AUTHORIZE, grant.token, owner=grant.owner), Allowed):
         raise ProblemError(consent_problems.GRANT_NOT_VISIBLE)
     return grant_id
+
+
+async def _redeemed(redeeming: Awaitable[Redeemed]) -> Redeemed:
+    """Await a redemption. Raises ProblemError; what an ``authorization_failed`` tells is not told twice."""
+    try:
+        return await redeeming
+    except BrokerError as error:
+        is_recorded = not isinstance(error, UNSPENT) and error.code != STORE_UNAVAILABLE
+        raise ProblemError(consent_problems.problem_of(error), is_recorded=is_recorded) from error
 
 
 async def _told(doing: Awaitable[T]) -> T:

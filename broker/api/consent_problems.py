@@ -78,7 +78,7 @@ SUBJECT_MISMATCH = Problem(
     status=409,
     error=ErrorCode.SUBJECT_MISMATCH,
     description="another person consented than the one whose grant this is",
-    reason=RefusalReason.SUBJECT_MISMATCH,
+    reason="subject_mismatch",
     hint="log in as the same person, or give the grant up first; it is as it was",
 )
 

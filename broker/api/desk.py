@@ -171,6 +171,8 @@ class Desk(Generic[W]):
 
     def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:
         problem = refused.problem
+        if refused.is_recorded:
+            return problem_answer(problem)
         self._emit(
             RequestRefused(
                 listener=peer.listener,

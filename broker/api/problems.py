@@ -83,8 +83,6 @@ class RefusalReason(StrEnum):
     """The cap on authorizations that wait for a person, in all or of this workload."""
     GRANT_REQUIRED = "grant_required"
     """The token has a grant for each person, and none was named."""
-    SUBJECT_MISMATCH = "subject_mismatch"
-    """Another person consented than the one whose grant was to be renewed."""
     OWNER_REFUSED = "owner_refused"
     """A grant was to be given to a workload that is not configured, or does not have its token."""
     NOT_OPERATOR = "not_operator"
@@ -132,13 +130,20 @@ class Problem:
 
 
 class ProblemError(BrokerError):
-    """Carries a problem to the place where it is answered; *token* and *workload* as in ``RequestRefused``."""
+    """
+    Carries a problem to the place where it is answered; *token* and *workload* as in ``RequestRefused``.
 
-    def __init__(self, problem: Problem, *, token: str | None = None, workload: str | None = None) -> None:
+    *is_recorded*: an event of its own tells of the refusal, and of who was refused.
+    """
+
+    def __init__(
+        self, problem: Problem, *, token: str | None = None, workload: str | None = None, is_recorded: bool = False
+    ) -> None:
         super().__init__(problem.error, problem.description, hint=problem.hint)
         self.problem = problem
         self.token = token
         self.workload = workload
+        self.is_recorded = is_recorded
 
 
 def invalid(status: int, reason: RefusalReason, description: str, *, hint: str | None = None, close: bool) -> Problem:

@@ -44,6 +44,7 @@ from broker.events import Emit, GrantUnreadable
 from broker.oauth.authorization_request import Asked, Transaction
 from broker.oauth.pkce import VERIFIER_BYTES
 from broker.oauth.secret import CodeVerifier
+from broker.policy.peer import Peer
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.passage import Passage
 from broker.tokens.spec import Consent, Grants, TokenSpec
@@ -107,9 +108,11 @@ class Authorizations:
 
     # --- what callers do ---
 
-    async def begin(self, ask: Ask) -> Begun:
+    async def begin(self, ask: Ask, *, peer: Peer | None = None) -> Begun:
         """
         Begin an authorization: the request is at the server, and everything durable, when this returns.
+
+        *peer* is whose request it is, here and below: for the record.
 
         Raises NotConsentedToError, AskError, NoSuchGrantError, TooManyPendingError, RemoteError and LocalError.
         """
@@ -142,7 +145,7 @@ class Authorizations:
                 phase=Waiting(),
             )
             await self._shelf.add(pending)
-        self._reporter.started(pending, spec.client)
+        self._reporter.started(pending, spec.client, peer)
         return Begun(
             id=authorization_id, binding=binding, authorization_url=requested.url, expires_in=requested.expires_in
         )
@@ -155,13 +158,14 @@ class Authorizations:
         binding: str,
         callback_url: str,
         form: Mapping[str, object] | None = None,
+        peer: Peer | None = None,
     ) -> Redeemed:
         """
         Take in what came back with the person, and redeem it.
 
         Raises NoSuchAuthorizationError, FinishedError, NotRunningError and AskError, after which nothing has
         changed; CheckFailedError, SubjectMismatchError and other BrokerErrors, after which it is spent, but for
-        LocalError ``store_unavailable``.
+        LocalError ``store_unavailable``. These have an event of their own.
         """
         entry = self._entry(authorization_id, owns)
         if not entry.pending.is_bound_to(binding):
@@ -173,7 +177,7 @@ class Authorizations:
             raise NotRunningError
         entry.become(Redeeming())
         outcome: asyncio.Future[Redeemed | BrokerError] = asyncio.get_running_loop().create_future()
-        task = self._group.create_task(self._redeem(entry, callback, outcome), name=f"redeem {authorization_id}")
+        task = self._group.create_task(self._redeem(entry, callback, peer, outcome), name=f"redeem {authorization_id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         ended = await asyncio.shield(outcome)  # whoever goes away leaves it running
@@ -202,13 +206,13 @@ class Authorizations:
         """
         return self._entry(authorization_id, owns).news()
 
-    async def abandon(self, authorization_id: str, *, owns: Owns) -> None:
+    async def abandon(self, authorization_id: str, *, owns: Owns, peer: Peer | None = None) -> None:
         """Give an authorization up. Raises NoSuchAuthorizationError; FinishedError, also while it is redeemed."""
         entry = self._entry(authorization_id, owns)
         if not isinstance(entry.pending.phase, Waiting):
             raise FinishedError(entry.pending.phase)
         entry.become(Abandoned())
-        self._reporter.abandoned(entry.pending)
+        self._reporter.abandoned(entry.pending, peer)
         await self._shelf.save(entry)
 
     # --- their life ---
@@ -237,7 +241,7 @@ class Authorizations:
                 self._emit(GrantUnreadable(record=name))
             elif isinstance(entry.pending.phase, Redeeming) or (is_doubtful and entry.pending.is_open):
                 error = LocalError(INTERRUPTED, "the broker stopped while the authorization was redeemed")
-                self._fail(entry, error)
+                self._fail(entry, None, error)
                 self._shelf.save_soon(entry)
 
     async def run(self) -> NoReturn:
@@ -253,7 +257,9 @@ class Authorizations:
                     await asyncio.wait(tuple(self._running), timeout=STOP_GRACE)
         raise AssertionError("the loop above never ends")
 
-    async def _redeem(self, entry: Entry, callback: Callback, outcome: asyncio.Future[Redeemed | BrokerError]) -> None:
+    async def _redeem(
+        self, entry: Entry, callback: Callback, peer: Peer | None, outcome: asyncio.Future[Redeemed | BrokerError]
+    ) -> None:
         """Redeem; whatever happens ends here."""
         ended: Redeemed | BrokerError
         try:
@@ -268,9 +274,9 @@ class Authorizations:
             ended = self._reporter.bug(error)
         if isinstance(ended, Redeemed):
             entry.become(Granted(grant=ended.grant.id))
-            self._reporter.granted(entry.pending, self._client_of(entry.pending), ended)
+            self._reporter.granted(entry.pending, self._client_of(entry.pending), peer, ended)
         else:
-            self._fail(entry, ended)
+            self._fail(entry, peer, ended)
         await self._shelf.save(entry)
         outcome.set_result(ended)
 
@@ -307,9 +313,9 @@ class Authorizations:
             raise NoSuchAuthorizationError
         return entry
 
-    def _fail(self, entry: Entry, error: BrokerError) -> None:
+    def _fail(self, entry: Entry, peer: Peer | None, error: BrokerError) -> None:
         entry.become(failure_of(error))
-        self._reporter.failed(entry.pending, self._client_of(entry.pending), error)
+        self._reporter.failed(entry.pending, self._client_of(entry.pending), peer, error)
 
     def _renews(self, consent: Consent, ask: Ask) -> str | None:
         """Give the grant that is to be renewed. Raises NoSuchGrantError."""

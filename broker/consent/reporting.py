@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from broker.consent.pending import Failed, Pending
 from broker.consent.redemption import Redeemed
 from broker.errors import BrokerError, LocalError, RemoteError, frames_of
@@ -16,6 +18,7 @@ from broker.events import (
 )
 from broker.oauth.checks import CheckFailedError
 from broker.oauth.reasons import Reason
+from broker.policy.peer import Peer
 from broker.tokens.ports import Randomness
 
 INCIDENT_BYTES = 6
@@ -29,10 +32,11 @@ class Reporter:
         self._emit = emit
         self._randomness = randomness
 
-    def started(self, pending: Pending, client: str) -> None:
+    def started(self, pending: Pending, client: str, peer: Peer | None) -> None:
         """Report that a person is asked."""
         self._emit(
             AuthorizationStarted(
+                **_caller(peer),
                 authorization=pending.id,
                 workload=pending.owner,
                 token=pending.token,
@@ -41,10 +45,11 @@ class Reporter:
             )
         )
 
-    def granted(self, pending: Pending, client: str, redeemed: Redeemed) -> None:
+    def granted(self, pending: Pending, client: str, peer: Peer | None, redeemed: Redeemed) -> None:
         """Report a grant in use."""
         self._emit(
             AuthorizationGranted(
+                **_caller(peer),
                 authorization=pending.id,
                 workload=pending.owner,
                 token=pending.token,
@@ -59,11 +64,12 @@ class Reporter:
             )
         )
 
-    def failed(self, pending: Pending, client: str, error: BrokerError) -> None:
+    def failed(self, pending: Pending, client: str, peer: Peer | None, error: BrokerError) -> None:
         """Report that there is no grant, and which check it was."""
         remote = error if isinstance(error, RemoteError) else None
         self._emit(
             AuthorizationFailed(
+                **_caller(peer),
                 authorization=pending.id,
                 workload=pending.owner,
                 token=pending.token,
@@ -76,9 +82,13 @@ class Reporter:
             )
         )
 
-    def abandoned(self, pending: Pending) -> None:
+    def abandoned(self, pending: Pending, peer: Peer | None) -> None:
         """Report that its owner gave it up."""
-        self._emit(AuthorizationAbandoned(authorization=pending.id, workload=pending.owner, token=pending.token))
+        self._emit(
+            AuthorizationAbandoned(
+                **_caller(peer), authorization=pending.id, workload=pending.owner, token=pending.token
+            )
+        )
 
     def expired(self, pending: Pending) -> None:
         """Report that nobody came back."""
@@ -91,6 +101,13 @@ class Reporter:
             UnexpectedFailure(where="consent", incident=incident, error=type(error).__name__, frames=frames_of(error))
         )
         return LocalError(Reason.UNEXPECTED, "an unexpected failure of the broker", hint=incident)
+
+
+def _caller(peer: Peer | None) -> dict[str, Any]:
+    """Give the fields that say whose request it was."""
+    if peer is None:
+        return {"listener": None, "uid": None, "gid": None, "pid": None}
+    return {"listener": peer.listener, "uid": peer.uid, "gid": peer.gid, "pid": peer.pid}
 
 
 def failure_of(error: BrokerError) -> Failed:

@@ -1,4 +1,8 @@
-"""People who are asked, and what they say."""
+"""
+People who are asked, and what they say.
+
+*listener*, *uid*, *gid* and *pid* are those of the caller whose request it was, None where there was none.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,10 @@ class AuthorizationStarted(Event):
     name: ClassVar[str] = "authorization_started"
     audited: ClassVar[bool] = True
 
+    listener: str | None
+    uid: int | None
+    gid: int | None
+    pid: int | None
     authorization: str
     workload: str
     token: str
@@ -34,6 +42,10 @@ class AuthorizationGranted(Event):
     name: ClassVar[str] = "authorization_granted"
     audited: ClassVar[bool] = True
 
+    listener: str | None
+    uid: int | None
+    gid: int | None
+    pid: int | None
     authorization: str
     workload: str
     token: str
@@ -59,6 +71,10 @@ class AuthorizationFailed(Event):
     severity: ClassVar[Severity] = Severity.WARNING
     audited: ClassVar[bool] = True
 
+    listener: str | None
+    uid: int | None
+    gid: int | None
+    pid: int | None
     authorization: str
     workload: str
     token: str
@@ -77,6 +93,10 @@ class AuthorizationAbandoned(Event):
     name: ClassVar[str] = "authorization_abandoned"
     audited: ClassVar[bool] = True
 
+    listener: str | None
+    uid: int | None
+    gid: int | None
+    pid: int | None
     authorization: str
     workload: str
     token: str

@@ -100,7 +100,7 @@ def _layout(*fields: str, **renamed: str) -> tuple[tuple[str, str], ...]:
 _CALLER = ("listener", "uid", "gid", "pid", "workload", "token")
 _REFRESH = ("token", "grant", "issuer", "client", "jti")
 _GRANT = ("token", "grant", "client")
-_CONSENT = ("workload", "authorization", "token")
+_CONSENT = (*_CALLER, "authorization")
 
 ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
     {

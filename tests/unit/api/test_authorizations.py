@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broker.api.limits import Limits
-from broker.events import AuthorizationFailed, RequestRefused
+from broker.events import AuthorizationAbandoned, AuthorizationFailed, AuthorizationStarted, RequestRefused
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy
 from tests.jumping import loop_time
@@ -49,7 +49,10 @@ async def test_a_begun_authorization_says_where_it_is():
             "POST", "/v1/authorizations", {"token": "person", "redirect_uri": REDIRECT_URI, "label": "laptop"}
         )
 
+        [event] = through.consents.events.of(AuthorizationStarted)
+
     begun = members(answer)
+    assert (event.authorization, event.workload, event.uid) == (begun["id"], "app", 1000)
     assert dict(answer.headers)["Location"] == f"/v1/authorizations/{begun['id']}"
     assert begun["expires_in"] == 55
     assert begun["binding"] not in begun["authorization_url"]
@@ -177,7 +180,7 @@ async def test_a_callback_that_is_no_callback_spends_nothing(body: Any):
 
 
 async def test_a_response_that_fails_a_check_names_it_and_is_spent():
-    """400: it was the caller who brought it. One event tells of the check, one of the refusal."""
+    """400: it was the caller who brought it. One event tells of the check and of the caller; the next is refused."""
     async with api() as through:
         begun = await through.begin()
         answer = await through.come_back(begun, callback_url=through.consents.url(state="canary-of-a-state"))
@@ -188,7 +191,9 @@ async def test_a_response_that_fails_a_check_names_it_and_is_spent():
     assert members(answer)["check"] == "state"
     assert refusal(again) == (410, "invalid_request")
     assert (members(again)["state"], members(again)["check"]) == ("failed", "state")
-    assert [event.check for event in events.of(AuthorizationFailed)] == ["state"]
+    [failed], [refused] = events.of(AuthorizationFailed), events.of(RequestRefused)
+    assert (failed.check, failed.listener, failed.uid, failed.gid, failed.pid) == ("state", "api", 1000, 1000, 12)
+    assert (refused.status, refused.reason) == (410, "authorization_finished")
     assert "canary" not in f"{answer.body!r}{events.seen}"
 
 
@@ -369,7 +374,10 @@ async def test_an_authorization_is_given_up_once():
         gone = await through.send("DELETE", path)
         again = await through.send("DELETE", path)
 
+        [event] = through.consents.events.of(AuthorizationAbandoned)
+
     assert refusal(foreign) == (404, "not_found")
+    assert (event.listener, event.uid) == ("api", 1000)
     assert (gone.status, gone.body) == (204, b"")
     assert refusal(again) == (410, "invalid_request")
     assert members(again)["state"] == "abandoned"

@@ -379,3 +379,15 @@ async def test_without_a_rate_nobody_is_slowed():
     answers = [await bench.answer("/health") for _ in range(2_000)]
 
     assert {answer.status for answer in answers} == {200}
+
+
+async def test_a_refusal_that_has_an_event_of_its_own_is_not_told_twice():
+    """It is answered and counted like any other."""
+    bench = Bench()
+    bench.world.error = ProblemError(problems.DRAINING, is_recorded=True)
+
+    answer = await bench.answer("/health")
+
+    assert answer.status == 503
+    assert not bench.events.of(RequestRefused)
+    assert [event.outcome for event in bench.events.of(RequestAnswered)] == ["temporarily_unavailable"]
