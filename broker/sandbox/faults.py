@@ -180,7 +180,7 @@ def read_fault(description: Mapping[str, Any]) -> Fault:
     given = dict(description)
     kind, name = _kind(given.pop("kind", None))
     where = given.pop("where", None)
-    if where not in kind.where:
+    if not isinstance(where, str) or where not in kind.where:
         raise FaultRefusedError(f"where: must be one of {', '.join(sorted(kind.where))}")
     common = _common(given, name)
     unknown = sorted(set(given) - set(kind.parameters))
@@ -206,7 +206,7 @@ def _common(given: dict[str, Any], name: str) -> dict[str, Any]:
     if duration is not None and not is_seconds(duration):
         raise FaultRefusedError(f"for_seconds: must be null or seconds up to {MAX_DELAY:.0f}")
     grant_type = given.pop("grant_type", None)
-    if grant_type not in {None, *GRANT_TYPES}:
+    if grant_type not in (None, *GRANT_TYPES):  # a tuple: what was given need not be hashable
         raise FaultRefusedError(f"grant_type: must be null or one of {', '.join(GRANT_TYPES)}")
     return {"times": times, "delay_seconds": delay, "for_seconds": duration, "grant_type": grant_type}
 

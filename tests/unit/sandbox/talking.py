@@ -84,9 +84,9 @@ class Talker:
         url = self.authorization_url(client_id=CLIENT_ID, request_uri=pushed.body["request_uri"])
         return answered(await self.decide(url, user=user, decision=decision))
 
-    async def redeem(self, code: str, **changes: Any) -> Heard:
-        form = {"code": code, "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER, **changes}
-        return await self.token(**{"grant_type": "authorization_code", **form})
+    async def redeem(self, code: str, /, **changes: Any) -> Heard:
+        given = {"code": code, "redirect_uri": REDIRECT_URI, "code_verifier": VERIFIER, **changes}
+        return await self.token(**{"grant_type": "authorization_code", **given})
 
     async def granted(self, *, user: str = "alice", **parameters: Any) -> Heard:
         """Give the token answer that a consent leads to."""
@@ -99,7 +99,7 @@ class Talker:
         headers = {"Authorization": f"Bearer {token}"}
         return await self.send("GET", f"{self.sandbox.addresses.mtls}/userinfo", certificate, headers=headers)
 
-    async def revoke(self, token: str, **form: Any) -> Heard:
+    async def revoke(self, token: str, /, **form: Any) -> Heard:
         body = token_form(self.sandbox, **{"grant_type": None, "token": token, **form})
         return await self.send("POST", f"{self.sandbox.addresses.mtls}/token/revocation", "client", data=body)
 

@@ -50,6 +50,7 @@ def test_no_kind_is_documented_that_does_not_exist():
         ({"kind": ["status"], "where": "token"}, "kind"),
         ({"kind": "status"}, "where"),
         ({"kind": "status", "where": "nowhere"}, "where"),
+        ({"kind": "status", "where": ["token"]}, "where"),
         ({"kind": "wrong_cnf", "where": "metadata"}, "where"),
         ({"kind": "wrong_issuer", "where": "token"}, "where"),
         ({"kind": "status", "where": "token", "times": 0}, "times"),
@@ -62,6 +63,11 @@ def test_no_kind_is_documented_that_does_not_exist():
         ({"kind": "status", "where": "token", "retry_after": "5\r\nSet-Cookie: a"}, "retry_after"),
         ({"kind": "status", "where": "token", "retry_after": 1.5}, "retry_after"),
         ({"kind": "redirect", "where": "token", "status": 304}, "status"),
+        ({"kind": "html", "where": "authorize"}, "where"),
+        ({"kind": "wrong_state", "where": "token"}, "where"),
+        ({"kind": "status", "where": "token", "for_seconds": -1}, "for_seconds"),
+        ({"kind": "status", "where": "token", "grant_type": "password"}, "grant_type"),
+        ({"kind": "status", "where": "token", "grant_type": ["refresh_token"]}, "grant_type"),
         ({"kind": "huge_body", "where": "token", "bytes": 10**12}, "bytes"),
         ({"kind": "content_type", "where": "token", "value": "a\nb"}, "value"),
         ({"kind": "alter", "where": "token", "set": []}, "set"),
@@ -128,3 +134,41 @@ def test_handshakes_and_requests_do_not_take_each_others_faults():
     request, handshake = board.take(Where.TOKEN), board.take(Where.TOKEN, handshake=True)
 
     assert (request and request.kind, handshake and handshake.kind) == ("html", "bad_certificate")
+
+
+def test_a_fault_may_be_taken_down_by_the_clock():
+    """However often it was met, and though nobody clears it."""
+    now = [100.0]
+    board = FaultBoard(lambda: now[0])
+    board.add(read_fault({"kind": "html", "where": "token", "for_seconds": 5}))
+
+    met = []
+    for moment in (100.0, 104.9, 105.0):
+        now[0] = moment
+        met.append(board.take(Where.TOKEN))
+
+    assert [fault is not None for fault in met] == [True, True, False]
+    assert board.as_json() == []
+
+
+@pytest.mark.parametrize(
+    ("description", "met_by"),
+    [
+        ({"kind": "html"}, ["client_credentials", "authorization_code", "refresh_token", None]),
+        ({"kind": "html", "grant_type": "refresh_token"}, ["refresh_token"]),
+        ({"kind": "wrong_nonce"}, ["authorization_code", "refresh_token", None]),
+        ({"kind": "wrong_nonce", "grant_type": "authorization_code"}, ["authorization_code"]),
+    ],
+)
+def test_a_fault_may_be_for_one_grant_type(description: dict[str, Any], met_by: list[str | None]):
+    """And those that only people's grants have are never met by client_credentials."""
+    board = FaultBoard(lambda: 0.0)
+    board.add(read_fault({"where": "token", **description}))
+
+    met = [
+        grant_type
+        for grant_type in ("client_credentials", "authorization_code", "refresh_token", None)
+        if board.take(Where.TOKEN, grant_type=grant_type) is not None
+    ]
+
+    assert met == met_by

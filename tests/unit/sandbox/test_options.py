@@ -1,0 +1,65 @@
+"""Tests of ``broker/sandbox/options.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.sandbox.options import OptionRefusedError, Options, Rotation
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rotation": "never"},
+        {"rotation": "grace", "grace_seconds": 0},
+        {"refresh_lifetime_seconds": 60},
+        {"refresh_lifetime_seconds": None},
+        {"code_lifetime_seconds": 1, "request_lifetime_seconds": 1},
+        {"require_par": True, "require_request_object": True, "front_channel_extras": True},
+        {"iss_parameter": False, "id_token_alg": "ES256"},
+    ],
+)
+def test_options_are_set_by_name(changes: dict[str, Any]):
+    """And no others change."""
+    options = Options()
+
+    options.change(changes)
+
+    assert options.as_json() == {**Options().as_json(), **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rotations": "never"},
+        {"rotation": "sometimes"},
+        {"rotation": ["never"]},
+        {"grace_seconds": -1},
+        {"grace_seconds": True},
+        {"grace_seconds": 1.5},
+        {"code_lifetime_seconds": None},
+        {"refresh_lifetime_seconds": "60"},
+        {"require_par": "yes"},
+        {"id_token_alg": "none"},
+        {"id_token_alg": None},
+    ],
+)
+def test_a_wrong_option_changes_nothing(changes: dict[str, Any]):
+    """Not even those beside it that are right."""
+    options = Options()
+
+    with pytest.raises(OptionRefusedError):
+        options.change({"iss_parameter": False, **changes})
+
+    assert options == Options()
+
+
+def test_a_rotation_is_one_of_the_modes_afterwards():
+    """Given as text, kept as what it means."""
+    options = Options()
+
+    options.change({"rotation": "grace"})
+
+    assert options.rotation is Rotation.GRACE
