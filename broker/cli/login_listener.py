@@ -30,6 +30,9 @@ LAST_WORDS = 1.0
 MAX_CONNECTIONS = 32
 """Connections that have not asked yet; a browser opens about six."""
 
+MAX_THREADS = 2 * MAX_CONNECTIONS
+"""Connections in all, those that are being answered among them; who comes then is turned away."""
+
 END_OF_HEAD = b"\r\n\r\n"
 CHUNK = 8_192
 
@@ -84,6 +87,10 @@ class LoginListener:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            self._threads = [one for one in self._threads if one.is_alive()]
+            if len(self._threads) >= MAX_THREADS:
+                connection.close()
+                continue
             with self._lock:
                 if len(self._silent) >= MAX_CONNECTIONS:
                     oldest = next(iter(self._silent))
@@ -91,7 +98,7 @@ class LoginListener:
                     _hang_up(oldest)
                 self._silent[connection] = None
             thread = threading.Thread(target=self._converse, args=(connection, answer), daemon=True)
-            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+            self._threads.append(thread)
             thread.start()
 
     def _converse(self, connection: socket.socket, answer: Callable[[Request], Answer]) -> None:

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from http import HTTPStatus
 
 import pytest
 
 from broker.cli.login_http import MAX_HEAD, Answer, Request
-from broker.cli.login_listener import MAX_CONNECTIONS, LoginListener
+from broker.cli.login_listener import MAX_CONNECTIONS, MAX_THREADS, LoginListener
 from broker.errors import LocalError
 
 pytestmark = pytest.mark.real_time
@@ -30,6 +31,13 @@ def listening() -> Iterator[tuple[LoginListener, list[Request]]]:
         yield listener, seen
     finally:
         listener.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def connect(listener: LoginListener) -> socket.socket:
@@ -128,6 +136,30 @@ def test_one_answer_that_takes_long_holds_up_no_other():
 
             assert slow.recv(8) == b"HTTP/1.1"
     assert quick.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_so_many_are_answered_at_a_time_and_no_more():
+    """Whoever comes then is turned away, and served when there is room again."""
+    resume = threading.Event()
+    listener = LoginListener(0)
+
+    def answer(_request: Request) -> Answer:
+        resume.wait(10)
+        return Answer(status=HTTPStatus.OK)
+
+    with closing(listener), ExitStack() as stack:
+        listener.serve(answer)
+        waiting = []
+        for number in range(1, MAX_THREADS + 1):
+            waiting.append(stack.enter_context(connect(listener)))
+            waiting[-1].sendall(request(listener))
+            wait_until(lambda count=number: not listener._silent and len(listener._threads) == count)
+        turned_away = ask(listener)
+        resume.set()
+        answers = [connection.recv(8) for connection in waiting]
+
+    assert turned_away == b""
+    assert answers == [b"HTTP/1.1"] * MAX_THREADS
 
 
 def test_it_can_be_reached_on_loopback_alone():
