@@ -61,8 +61,9 @@ def run_daemon(
     with held(settings.daemon.state_dir), asyncio.Runner() as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
         parts = build(settings, identities, log_stream=log_stream, clock=clock)
+        parts.life.restore()
         # What is there now stays. Looking through it for garbage would stop the loop for a tenth of a second, again
-        # and again, where there are ten thousand tokens.
+        # and again, where there are ten thousand tokens or grants.
         gc.freeze()
         try:
             return runner.run(run(parts, load))
@@ -107,7 +108,6 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
     announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)
-    parts.life.restore()
     parts.api.open()
     stack.push_async_callback(parts.api.drain, 0.0)
     if parts.ops is not None:

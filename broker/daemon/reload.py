@@ -9,7 +9,7 @@ was, and the event of the load names it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -57,7 +57,7 @@ class Reloader:
         self._parts = parts
         self._load = load
         self._older: list[Means] = []
-        self._audit_key = parts.identities.audit_key
+        self._keys = _contents(parts.identities)
         self.generation = 1
 
     async def run(self, asked: asyncio.Event) -> NoReturn:
@@ -129,12 +129,12 @@ class Reloader:
 
     def _waiting(self, settings: Settings, identities: Identities) -> tuple[str, ...]:
         """Name the sections whose changes wait for a restart; a file of another content is a change, too."""
-        is_other_key = identities.audit_key != self._audit_key
+        keys = _contents(identities)
         before = self._parts.settings
         changed = (
             name
             for name in FIXED
-            if getattr(before, name) != getattr(settings, name) or (name == "audit" and is_other_key)
+            if getattr(before, name) != getattr(settings, name) or keys.get(name) != self._keys.get(name)
         )
         return tuple(SECTIONS.get(name, name) for name in changed)
 
@@ -155,6 +155,12 @@ class Reloader:
             await asyncio.wait(under_way)
         await means.close()
         self._older.remove(means)
+
+
+def _contents(identities: Identities) -> Mapping[str, bytes | None]:
+    """Give by what to know the keys again that only a start takes in; the sealing key shows nothing of itself."""
+    sealing = identities.store_key
+    return {"audit": identities.audit_key, "store": None if sealing is None else sealing.check_value(b"reload")}
 
 
 def announce(

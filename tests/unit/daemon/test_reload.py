@@ -13,6 +13,7 @@ from broker.config.load import load_settings
 from broker.config.settings import Settings
 from broker.daemon.reload import Reloader
 from broker.errors import LocalError
+from broker.keys.sealing import load_sealing_key
 from broker.telemetry.audit_verify import verify
 from broker.wiring import Parts, build
 from tests.unit.daemon.test_process import CONFIG, events, identities
@@ -133,6 +134,23 @@ async def test_another_audit_key_in_the_same_file_waits_for_a_restart(tmp_path: 
     assert '"restart":"audit"' in log.getvalue()
     assert parts.serving.restart == ("audit",)
     assert verify([("log", [settings.audit.file.read_bytes()])], key=b"a" * 32).intact  # type: ignore[union-attr]
+
+
+async def test_another_store_key_in_the_same_file_waits_for_a_restart(tmp_path: Path):
+    """The next start would be refused: whoever replaced the file is told while the old key may still be found."""
+    log, text = io.StringIO(), CONFIG.replace("[daemon]", '[store]\nkey = { file = "s" }\n[daemon]\nstate_dir = "."')
+    key_file = tmp_path / "s"
+    key_file.write_bytes(b"a" * 32)
+    key_file.chmod(0o600)
+    settings = settings_of(tmp_path, text)
+    parts = build(settings, replace(identities(tmp_path), store_key=load_sealing_key(key_file)), log_stream=log)
+    key_file.write_bytes(b"b" * 32)
+
+    await reloaded(parts, lambda _: settings, log, "configuration_loaded")
+    await parts.store.close()
+
+    assert '"restart":"store"' in log.getvalue()
+    assert parts.serving.restart == ("store",)
 
 
 async def test_what_looks_wrong_is_said_again_at_a_reload(tmp_path: Path):
