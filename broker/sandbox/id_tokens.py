@@ -48,7 +48,7 @@ def sign_badly(keyring: Keyring, alg: str, typ: str, claims: Claims, how: str) -
             keyring.publish_decoy()
             return sign_oddly(keyring.decoys.rs256, "RS256", {"typ": typ, "kid": DECOY_KID}, claims)
         case "unknown_key":
-            return sign(keyring.decoys.unpublished, typ, claims)
+            return sign(keyring.decoys.unpublished(alg), typ, claims)
         case "rotated_key":
             keyring.rotate_one(alg)
     token = sign(keyring.key(alg), typ, claims)

@@ -27,10 +27,9 @@ class Decoys:
         """Give the key of a published RS256 entry."""
         return RSAKey.generate_key(RSA_BITS)
 
-    @cached_property
-    def unpublished(self) -> JsonWebKey:
-        """Give a good key that is nowhere published."""
-        return _fresh(SigningAlg.ES256)
+    def unpublished(self, alg: str) -> JsonWebKey:
+        """Give a key for *alg* that is good, and nowhere published."""
+        return _fresh(SigningAlg(alg))
 
     @cached_property
     def _other_rsa(self) -> RSAKey:
