@@ -78,6 +78,11 @@ class Login:
         """Seconds in which it has to be finished."""
         return self._deadline - time.monotonic()
 
+    @property
+    def opening(self) -> float:
+        """Seconds in which the URL has to be opened: a server forgets a pushed request early."""
+        return self._open_until - time.monotonic()
+
     def authorization_url(self) -> str:
         """Give a URL that can still be opened: a pushed request is forgotten within a minute, a person is not."""
         begun = self._open
@@ -128,16 +133,18 @@ def by_paste(order: Order, *, redirect_uri: str | None) -> int:
     """Have the person log in anywhere, and paste the address where the browser ended. Raises BrokerError."""
     try:
         with _begun(order, redirect_uri) as login:
-            say(f'To consent to "{order.token}", open this address in your browser within {_minutes(login)}:\n')
-            say(f"  {login.authorization_url()}\n")
+            url = login.authorization_url()
+            say(f'To consent to "{order.token}", open this address in your browser within {_whole(login.opening)}:\n')
+            say(f"  {url}\n")
+            say(f"The login may then take its time, {_whole(login.left)} from now at most.")
             say("After the login the browser ends at an address that may show nothing. Copy that address whole.")
             say("Go on only if you began this yourself: an address that somebody sent you, to open or to paste,")
             say("would give your consent to them, or theirs to you.\n")
-            url = _pasted(redirect_uri)
+            pasted = _pasted(redirect_uri)
             outcome: Outcome = GIVEN_UP
-            if url is not None:
+            if pasted is not None:
                 say("Handing it to the broker ...")
-                outcome = _finished(login, url)
+                outcome = _finished(login, pasted)
     except StoppedError:
         return _interrupted()
     return _tell(order.token, outcome)
@@ -195,8 +202,8 @@ def _is_answer(url: str, redirect_uri: str | None) -> bool:
     return bool(RESPONSE_PARAMETERS & {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)})
 
 
-def _minutes(login: Login) -> str:
-    return duration(max(0, int(login.left)))
+def _whole(seconds: float) -> str:
+    return duration(max(0, int(seconds)))
 
 
 def _tell_link(token: str, link: str, port: int, left: float, *, is_opened: bool, remote: bool) -> None:
@@ -207,7 +214,7 @@ def _tell_link(token: str, link: str, port: int, left: float, *, is_opened: bool
     say(f"  {link}\n")
     if remote:
         say(f"From your own machine, forward the port first: ssh -L {port}:{LOOPBACK}:{port} HOST\n")
-    say(f"It is for you alone. Waiting for {duration(max(0, int(left)))}; Ctrl-C gives up.")
+    say(f"It is for you alone. Waiting for {_whole(left)}; Ctrl-C gives up.")
 
 
 def _tell(token: str, outcome: Outcome, *, key_came_late: bool = False) -> int:

@@ -323,6 +323,8 @@ def test_the_address_where_the_browser_ended_can_be_pasted(tmp_path: Path):
 
     assert (result.returncode, result.stdout.splitlines()[0]) == (0, "Consent given.")
     assert str(BEGUN["authorization_url"]) in result.stderr
+    assert re.search(r"in your browser within 5[0-9] s:", result.stderr)
+    assert re.search(r"The login may then take its time, 9 min 5[0-9] s from now", result.stderr)
     assert "somebody sent you" in result.stderr
     assert "That is not the address" in result.stderr
     assert fake.bodies("POST", "/v1/authorizations") == [{"token": "ledger"}]
