@@ -15,6 +15,7 @@ from broker.api import consent_problems, waiting
 from broker.api.answers import NO_CONTENT, Answer, json_body
 from broker.api.bodies import BodyRules
 from broker.api.problems import ProblemError
+from broker.api.shapes import DETAIL, TEXT_OR_TEXTS
 from broker.api.table import Call
 from broker.api.world import World, permitted
 from broker.consent.asking import Ask, AskError
@@ -37,11 +38,16 @@ WANTED = BodyRules(
         "login_hint": str,
         "label": str,
     },
+    inside={"authorization_details": {"items": DETAIL}},
     required=("token",),
 )
 """What a caller may choose of a consent (rules.md R4); every other parameter of the request is the broker's."""
 
-CAME_BACK = BodyRules(members={"binding": str, "callback_url": str, "form": dict}, required=("binding", "callback_url"))
+CAME_BACK = BodyRules(
+    members={"binding": str, "callback_url": str, "form": dict},
+    inside={"form": {"additionalProperties": TEXT_OR_TEXTS}},
+    required=("binding", "callback_url"),
+)
 """What came back with the person; *form* for a response that was posted."""
 
 

@@ -30,11 +30,13 @@ class BodyRules:
     What a route takes: *members* by name with their types. Those that are *required* have to be there, and the
     body with them.
 
-    *patterns* tell the OpenAPI document what strings its handler takes; they are not checked here.
+    *patterns* tell the OpenAPI document what strings its handler takes, *inside* what there may be in objects and
+    arrays, as keywords of a schema; neither is checked here.
     """
 
     members: Mapping[str, type] = field(default_factory=dict)
     patterns: Mapping[str, str] = field(default_factory=dict)
+    inside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 
 

@@ -29,7 +29,7 @@ DEFAULT_LIMIT = 50
 
 TEXTS = {
     "token": r"[a-z0-9][a-z0-9._-]{0,62}",
-    "subject": r"[\s\S]{1,255}",
+    "subject": r"[^\x00-\x1f\x7f-\x9f]{1,255}",
     "cursor": r"[A-Za-z0-9_-]{1,64}",
 }
 """What a list of grants can be asked for by."""

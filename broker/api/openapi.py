@@ -181,9 +181,9 @@ def _body(rules: BodyRules) -> dict[str, Any]:
     return {"required": bool(rules.required), "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def _member(name: str, kind: type, rules: BodyRules) -> dict[str, str]:
+def _member(name: str, kind: type, rules: BodyRules) -> dict[str, Any]:
     pattern = {"pattern": rules.patterns[name]} if name in rules.patterns else {}
-    return {"type": TYPES[kind], **pattern}
+    return {"type": TYPES[kind], **pattern, **rules.inside.get(name, {})}
 
 
 def _reply(reply: Reply) -> dict[str, Any]:

@@ -42,6 +42,16 @@ def array_of(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+TEXT_OR_TEXTS: Schema = {"anyOf": [TEXT, array_of(TEXT)]}
+
+DETAIL: Schema = {
+    "type": "object",
+    "additionalProperties": {
+        "anyOf": [TEXT, {"type": "boolean"}, {"type": "integer", "minimum": -(2**53), "maximum": 2**53}, array_of(TEXT)]
+    },
+}
+"""An element of ``authorization_details``; those that are configured may go deeper."""
+
 STATE: Schema = {"type": "string", "enum": [state.value for state in TokenState]}
 
 TOKEN = object_of(

@@ -152,8 +152,8 @@ def check(broker: BrokerProcess, case: Case, *more: Any) -> None:
     assert echoed == set(), raw
 
 
-KNOWN_NAME = {"name": "demo", "client": "demo"}
-"""What the sandbox's configuration calls its token and its client."""
+KNOWN_NAME = {"name": "demo", "client": "demo", "id": "an-id"}
+"""What the sandbox's configuration calls its token and its client; ids are given by chance, so that there is none."""
 
 OPERATIONS = pytest.mark.parametrize(("method", "path"), [(route.method, route.template) for route in API_ROUTES])
 

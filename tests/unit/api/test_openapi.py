@@ -101,7 +101,9 @@ def test_what_is_required_of_a_body_and_what_an_id_is_made_of_is_in_the_document
 
     body = paths["/v1/authorizations"]["post"]["requestBody"]
     assert body["required"] is True
-    assert body["content"]["application/json"]["schema"]["required"] == ["token"]
+    schema = body["content"]["application/json"]["schema"]
+    assert schema["required"] == ["token"]
+    assert schema["properties"]["authorization_details"]["items"]["type"] == "object"
     assert paths["/v1/authorizations/{id}"]["get"]["parameters"][0]["schema"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
     assert "Location" in paths["/v1/authorizations"]["post"]["responses"]["201"]["headers"]
     texts = {one["name"]: one["schema"] for one in paths["/v1/grants"]["get"]["parameters"] if one["in"] == "query"}
