@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,27 @@ def test_nothing_secret_comes_out_of_a_consent(sandbox: SandboxProcess, broker: 
     assert given_up.json() == {"revoked": True}
     assert broker.token("person").status == 409
     broker.stop()
+
+
+def test_an_orderly_stop_waits_for_a_code_that_is_being_redeemed(sandbox: SandboxProcess, broker: BrokerProcess):
+    """Though whoever passed it on has hung up: the person need not come again."""
+    started = call(broker, "POST", "/v1/authorizations", {"token": "person", "redirect_uri": REDIRECT}).json()
+    came = decide(started["authorization_url"], ca_file=sandbox.home / "ca.pem").url
+    before = code_requests(sandbox)
+    sandbox.control.fault("token", "drip", times=1, seconds_per_byte=0.001, grant_type="authorization_code")
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(str(broker.socket))
+        content = json.dumps({"binding": started["binding"], "callback_url": came}).encode()
+        head = f"POST /v1/authorizations/{started['id']}/callback HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        caller.sendall(head.encode() + content)
+        wait_until(lambda: code_requests(sandbox) > before, "the code is at the server")
+
+    assert broker.stop() == 0
+    broker.up()
+
+    assert broker.token("person", "?wait=10").status == 200
+    assert code_requests(sandbox) == before + 1
 
 
 def test_what_fails_on_the_way_back_is_named_and_shown_nowhere(sandbox: SandboxProcess, broker: BrokerProcess):
