@@ -59,6 +59,8 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
+UNENDED = frozenset(Phase) - {Phase.ENDED}
+
 Outcome = Consented | Problem | BrokerError
 
 
@@ -100,12 +102,8 @@ class Visit:
         return self._outcome
 
     def give_up(self, problem: Problem) -> bool:
-        """End it for *problem*; False where the answer of the server is being handed over already."""
-        with self._lock:
-            if self._phase is Phase.REDEEMING:
-                return False
-        self._end(problem)
-        return True
+        """End it for *problem*; False where it has ended, or the answer of the server is being handed over."""
+        return self._end(problem, within=frozenset({Phase.WAITING, Phase.OPENED}))
 
     def answer(self, request: Request) -> Answer:
         """Answer a request."""
@@ -133,18 +131,13 @@ class Visit:
         except BrokerError as error:
             self._end(error)
             return self._failure(problem_of(error))
-        return Answer(
-            status=HTTPStatus.SEE_OTHER, location=location, cookie=f"{self._cookie_name}={self._cookie}"
-        )  # fmt: skip
+        return Answer(status=HTTPStatus.SEE_OTHER, location=location, cookie=f"{self._cookie_name}={self._cookie}")
 
     def _second_start(self) -> Answer:
-        with self._lock:
-            too_late = self._phase is not Phase.OPENED
-            self.key_came_late = self.key_came_late or (too_late and isinstance(self._outcome, Consented | None))
-        if too_late:
-            return junk()
-        self._end(USED_TWICE)
-        return self._failure(USED_TWICE)
+        if self.give_up(USED_TWICE):
+            return self._failure(USED_TWICE)
+        self.key_came_late = self.key_came_late or not isinstance(self._outcome, Problem | BrokerError)
+        return junk()
 
     def _callback(self, request: Request) -> Answer:
         if request.method == "GET":
@@ -205,11 +198,13 @@ class Visit:
         self.shown.set()
         return Answer(status=HTTPStatus.CONFLICT, page=failed_page(problem))
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: Outcome, *, within: frozenset[Phase] = UNENDED) -> bool:
         with self._lock:
-            if self._phase is not Phase.ENDED:
-                self._phase, self._outcome = Phase.ENDED, outcome
+            if self._phase not in within:
+                return False
+            self._phase, self._outcome = Phase.ENDED, outcome
         self.ended.set()
+        return True
 
     @property
     def _cookie_name(self) -> str:
