@@ -1,6 +1,8 @@
 """
 ``token-broker demo``: a sandbox and a broker as two processes, and what happens between them, step by step.
 
+What a person has to do with it is in ``demo_consent``.
+
 Every figure it prints was measured or asked for: from the broker's socket, from the sandbox's record of
 what it saw, from the API. It never prints a token, only its length and a fingerprint.
 """
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from broker.cli.demo_consent import Scene, show_consent, start_login
 from broker.cli.exits import DONE, FAILED, INTERRUPTED, say
 from broker.cli.local_client import Token, get_token, request_json
 from broker.errors import BrokerError, LocalError
@@ -69,8 +72,12 @@ Let the authorization server fail three times, and see that the socket goes on a
   curl -H "Authorization: Bearer $(cat control-token)" {control}/sandbox/faults \\
        -d '{{"where": "token", "kind": "status", "status": 503, "times": 3}}'
 
-The broker's log is {log}, its audit log is audit.log.
-Ctrl-C ends it. Meanwhile, what the authorization server sees:
+The broker's log is {log}, its audit log is audit.log. Grants are listed by
+
+  token-broker grants --socket {directory}/api.sock"""
+
+MEANWHILE = """
+Ctrl-C ends it. Meanwhile, the link, and what the authorization server sees:
 """
 
 
@@ -99,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     from broker.cli.children import StoppedError, stoppable  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import require_linux  # noqa: PLC0415 - only when chosen
     from broker.sandbox.control_client import CommandFailedError  # noqa: PLC0415 - only when chosen
+    from broker.sandbox.person import NoAnswerError  # noqa: PLC0415 - only when chosen
 
     shown = False
     with stoppable() as stopping, ExitStack() as stack:
@@ -106,15 +114,17 @@ def run(arguments: argparse.Namespace) -> int:
             require_linux()
             demonstration = _start(_directory(arguments.directory, stack), stack, stopping)
             _show(demonstration)
+            if arguments.once:
+                show_consent(demonstration.scene(), 10)
             shown = True
             if not arguments.once:
-                _stay_up(demonstration)
+                _stay_up(demonstration, stack, stopping)
         except StoppedError:
             return DONE if shown and not arguments.once else INTERRUPTED
         except BrokerError as error:
             _tell_failure(error)
             return FAILED
-        except CommandFailedError as error:
+        except (CommandFailedError, NoAnswerError) as error:
             say(f"the demo failed: {error}")
             return FAILED
         finally:
@@ -134,6 +144,15 @@ class _Demonstration:
     @property
     def socket(self) -> Path:
         return Path(self.control.addresses["socket"])
+
+    def scene(self) -> Scene:
+        """Give what the person's part needs."""
+
+        def call(token: Token) -> tuple[int, str | None]:
+            status, said = _call(str(self.control.addresses["hello"]), token, self.directory, "client")
+            return status, said.get("subject")
+
+        return Scene(daemon=self.socket, control=self.control, directory=self.directory, call=call)
 
 
 def _directory(given: Path | None, stack: ExitStack) -> Path:
@@ -158,7 +177,7 @@ def _start(directory: Path, stack: ExitStack, stopping: Stopping) -> _Demonstrat
     sandbox = start("sandbox", command, log=directory / "sandbox.log", stack=stack, stopping=stopping)
     wait_until(lambda: _describes(files, sandbox), sandbox, deadline=START_DEADLINE)
     control = ControlClient.from_directory(files)
-    command = [sys.executable, "-P", "-m", "broker", "run", "--config", str(files / "config.toml")]
+    command = [sys.executable, "-P", "-m", "broker", "run", "--config", str(files / "consents.toml")]
     broker = start("broker", command, log=directory / "broker.log", stack=stack, stopping=stopping)
     demonstration = _Demonstration(directory=files, sandbox=sandbox, broker=broker, control=control)
     wait_until(lambda: _is_live(demonstration.socket), broker, deadline=START_DEADLINE)
@@ -222,14 +241,15 @@ def _show_api(demonstration: _Demonstration, token: Token) -> None:
     hello = str(demonstration.control.addresses["hello"])
     expected = {"client": (200, "the certificate that it is bound to"), "other": (401, "another certificate")}
     for number, (certificate, (status, words)) in enumerate(expected.items(), start=8):
-        answered, error = _call(hello, token, demonstration.directory, certificate)
+        answered, said = _call(hello, token, demonstration.directory, certificate)
+        error = said.get("error")
         print(f"{number}. The API says {answered} to the token with {words}{f': {error}' if error else ''}")
         if answered != status:
             raise LocalError("demo_failed", f"the API answered {answered} where {status} was expected")
 
 
-def _call(url: str, token: Token, directory: Path, certificate: str) -> tuple[int, str | None]:
-    """Call the API with the client certificate *certificate*; give the status and the error code, if there is one."""
+def _call(url: str, token: Token, directory: Path, certificate: str) -> tuple[int, dict[str, Any]]:
+    """Call the API with the client certificate *certificate*; give the status and what it says."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(directory / "ca.pem")
     context.load_cert_chain(directory / f"{certificate}.pem", directory / f"{certificate}.key")
@@ -238,14 +258,15 @@ def _call(url: str, token: Token, directory: Path, certificate: str) -> tuple[in
     try:
         connection.request("GET", target.path, headers={"Authorization": f"{token.token_type} {token.access_token}"})
         answer = connection.getresponse()
-        return answer.status, json.loads(answer.read()).get("error")
+        said: dict[str, Any] = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise LocalError("demo_failed", f"the API did not answer ({type(error).__name__})") from error
     finally:
         connection.close()
+    return answer.status, said
 
 
-def _stay_up(demonstration: _Demonstration) -> None:
+def _stay_up(demonstration: _Demonstration, stack: ExitStack, stopping: Stopping) -> None:
     """Print what the sandbox sees until a signal comes. Raises LocalError if a process ends by itself."""
     addresses = demonstration.control.addresses
     print(
@@ -255,18 +276,24 @@ def _stay_up(demonstration: _Demonstration) -> None:
             hello=addresses["hello"],
             control=addresses["control"],
             log=demonstration.broker.log,
-        ),
-        flush=True,
+        )
     )
+    login = start_login(demonstration.scene(), stack, stopping)
+    print(MEANWHILE, flush=True)
     last = 0.0
     while True:
         demonstration.sandbox.check()
         demonstration.broker.check()
+        for line in login.news():
+            print(f"  {line}".rstrip(), flush=True)
+        login.show_end()
         for request in demonstration.control.requests("token"):
             if request["time"] > last:
                 last = request["time"]
                 clock = time.strftime("%H:%M:%S", time.localtime(last))
-                print(f"  {clock}  token request: {request['fault'] or request['outcome']}", flush=True)
+                whose = "" if request["grant"] is None else f" of {request['grant']}"
+                outcome = request["fault"] or request["outcome"]
+                print(f"  {clock}  token request{whose}: {outcome}", flush=True)
         time.sleep(WATCH)
 
 

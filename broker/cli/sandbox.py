@@ -25,6 +25,7 @@ tokens are worth nothing anywhere else.
 
 what it makes in DIR:
   config.toml                for `token-broker run --config`
+  consents.toml              the same with a store, and a token that a person consents to
   ca.pem                     trust it for this server, and for nothing else
   client.pem, client.key     the client certificate that tokens are bound to
   other.pem, other.key       a client certificate to see a token refused with
@@ -131,6 +132,11 @@ Next, in another terminal:
 
   token-broker run --config {sandbox.config_file}
   token-broker token demo --socket {directory}/api.sock
+
+With a store, and a token that a person consents to:
+
+  token-broker run --config {directory}/consents.toml
+  token-broker login person --socket {directory}/api.sock
 
 Ctrl-C ends it."""
 

@@ -116,8 +116,9 @@ class Server:
             except AccessRefusedError as refusal:
                 challenges.append(refusal.challenge())
                 return refused_access(refusal)
-            hello = {"message": "hello", "client_id": claims["client_id"], "subject": claims["sub"]}
-            body = {**hello, "scope": claims["scope"], "certificate": certificate}
+            hello = {"message": "hello", "client_id": claims["client_id"], "scope": claims["scope"]}
+            person = {} if claims["sub"] == claims["client_id"] else {"subject": claims["sub"]}
+            body = {**hello, **person, "certificate": certificate}
             return Answer(status=200, body=body, outcome="ok")
 
         seen = Seen(endpoint="resource")

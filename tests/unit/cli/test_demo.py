@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
 from broker.cli import main
+from broker.sandbox.person import decide
 
 pytestmark = pytest.mark.real_time
 
@@ -54,18 +58,24 @@ def processes_of(directory: Path) -> list[str]:
 
 
 def test_one_pass_shows_a_bound_token_accepted_and_refused(temporary: Path):
-    """Nine steps with their figures, exit 0, no token in the output, no process and no file left."""
+    """Step by step with its figures, exit 0, no token in the output, no process and no file left."""
     with demo("--once", temporary=temporary) as process:
         out, err = process.communicate(timeout=60)
 
     assert (process.returncode, err) == (0, "")
-    assert re.findall(r"^(\d)\. ", out, re.MULTILINE) == [str(number) for number in range(1, 10)]
+    assert re.findall(r"^(\d+)\. ", out, re.MULTILINE) == [str(number) for number in range(1, 15)]
     assert "private_key_jwt, signed with PS256" in out
     assert re.search(r"x5t#S256=[\w-]{43}", out)
     assert "has seen 1 token request(s)" in out
     assert "The API says 200" in out
     assert "The API says 401 to the token with another certificate: invalid_token" in out
+    assert "the broker says consent_required, and serves none" in out
+    assert "with client_id and request_uri in it, and nothing else" in out
+    assert "a grant of alice for openid hello:read" in out
+    assert "The API says 200 to the token, as alice's" in out
+    assert "revoked at the server, and the API says 401" in out
     assert "eyJ" not in out
+    assert "code=" not in out
     assert processes_of(temporary) == []
     assert list(temporary.iterdir()) == []
 
@@ -76,7 +86,7 @@ def test_it_stays_up_until_a_signal_and_ends_what_it_started(temporary: Path, nu
     with demo(temporary=temporary) as process:
         assert process.stdout is not None
         said = ""
-        while "token request: issued" not in said:
+        while "token request: issued" not in said or "/start/" not in said:
             line = process.stdout.readline()
             assert line, said
             said += line
@@ -85,10 +95,55 @@ def test_it_stays_up_until_a_signal_and_ends_what_it_started(temporary: Path, nu
         _, err = process.communicate(timeout=60)
 
     assert "curl --unix-socket api.sock http://localhost/v1/tokens/demo" in said
-    assert len(during) == 2
+    assert 'a second token, "person", needs a consent' in said.lower()
+    assert re.search(r"^ +http://127\.0\.0\.1:\d+/start/[\w-]{43}$", said, re.MULTILINE)
+    assert len(during) == 3
     assert (process.returncode, err) == (0, "")
     assert processes_of(temporary) == []
     assert list(temporary.iterdir()) == []
+
+
+def test_a_consent_in_a_browser_is_shown_to_be_used(temporary: Path):
+    """Whoever opens the printed link ends with a token of their own; a script stands for the browser."""
+    with demo(temporary=temporary) as process:
+        assert process.stdout is not None
+        said = ""
+        while (link := re.search(r"http://127\.0\.0\.1:\d+/start/[\w-]{43}\n", said)) is None:
+            said += process.stdout.readline()
+        status = browse(link.group().strip(), next(temporary.glob("*/sandbox/ca.pem")), user="bob")
+        while "as bob's" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert status == 200
+    assert "Consent given." in said
+    assert process.returncode == 0
+    assert processes_of(temporary) == []
+
+
+def browse(link: str, ca_file: Path, *, user: str) -> int:
+    """Follow *link* to the sandbox, decide there, go back with the cookie, and give the status of the last page."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(), Unredirected())
+    with pytest.raises(urllib.error.HTTPError) as sent:
+        opener.open(link, timeout=10)
+    callback = decide(sent.value.headers["Location"], ca_file=ca_file, user=user)
+    sent.value.close()
+    with pytest.raises(urllib.error.HTTPError) as done:
+        opener.open(callback.url, timeout=60)
+    done.value.close()
+    end = urljoin(callback.url, done.value.headers["Location"])
+    with opener.open(end, timeout=10) as page:
+        return int(page.status)
+
+
+class Unredirected(urllib.request.HTTPRedirectHandler):
+    """Stops at redirects, so that each one can be looked at."""
+
+    def redirect_request(self, *_arguments: object) -> None:
+        return None
 
 
 def test_a_pass_that_is_interrupted_is_no_success(temporary: Path):
