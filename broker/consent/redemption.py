@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from broker.consent.callback import Callback, parameters_of
 from broker.consent.errors import NoSuchGrantError, SubjectMismatchError
 from broker.consent.pending import Pending
 from broker.consent.ports import GrantBook
-from broker.errors import Outcome, RemoteError
+from broker.errors import BrokerError, Outcome, RemoteError
 from broker.oauth import jarm
 from broker.oauth.authorization_response import Expected, read_authorization_response
 from broker.oauth.checks import Check, CheckFailedError, response_invalid
@@ -26,8 +27,15 @@ from broker.oauth.id_token import IdTokenClaims, IdTokenExpected
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
+from broker.oauth.revocation import revocation_draft
 from broker.oauth.secret import AuthorizationCode
-from broker.oauth.token_response import TokenResponse, read_token_response, refresh_token_of
+from broker.oauth.token_response import (
+    TokenResponse,
+    access_token_of,
+    granted_details,
+    read_token_response,
+    refresh_token_of,
+)
 from broker.oauth.userinfo import check_userinfo, userinfo_request
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
@@ -36,6 +44,9 @@ from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
 from broker.tokens.refreshing import verified_id_token
 from broker.tokens.spec import Consent, Grants, IssuedToken, TokenSpec
+
+REVOKING = 5.0
+"""Seconds for the revocation of an access token that was not accepted: a caller waits."""
 
 ID_BYTES = 32
 """256 random bits: ids of grants are guessed by nobody."""
@@ -130,8 +141,7 @@ class Redeemer:
         try:
             return await self._adopted(order, sent, held)
         except Exception:
-            if held.refresh_token is not None:
-                await self._grants.discard(held)
+            await self._give_up(order, sent, held)
             raise
 
     # --- the response ---
@@ -221,6 +231,22 @@ class Redeemer:
             phase=Phase.UNVERIFIED,
         )
 
+    async def _give_up(self, order: Order, sent: Sent, held: Grant) -> None:
+        """Revoke what was issued: by the refresh token for as long as it takes, else the access token, once."""
+        if held.refresh_token is not None:
+            return await self._grants.discard(held)
+        token, registration = access_token_of(sent.response), order.registration
+        if token is None:
+            return None
+        # Nobody will ever see it, and it ends by itself soon: one try is worth it, and no more.
+        with suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(REVOKING):
+                server = await registration.metadata.get()
+                draft = revocation_draft(server, registration.issuer, registration.client, token)
+                if draft is not None:
+                    await registration.exchange.send(draft, registration.exchange.prepare())
+        return None
+
     # --- the checks ---
 
     async def _adopted(self, order: Order, sent: Sent, held: Grant) -> Redeemed:
@@ -232,6 +258,7 @@ class Redeemer:
             certificate_thumbprint=registration.exchange.session.thumbprint,
             wall_now=clock.wall(),
         )
+        details = granted_details(answer, order.pending.asked.authorization_details)
         token = self._acquirer.issued(order.attempt, sent, answer)
         person = await self._person(order, answer)
         lifetime = order.consent.lifetime
@@ -240,6 +267,7 @@ class Redeemer:
             subject=None if person is None else person.subject,
             subject_verified=person is not None,
             scope=token.scope,
+            authorization_details=details,
             consent_expires_at=None if lifetime is None else held.created_at + lifetime,
             idle_lifetime=answer.refresh_expires_in,
             thumbprint=registration.exchange.session.thumbprint,

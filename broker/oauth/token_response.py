@@ -10,6 +10,7 @@ give (RFC 6749 section 4.4.3), and what is not read is not kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ class TokenResponse:
     *token_type* in its registered spelling; *expires_in* in seconds from the start of the request, None if
     the server did not say; *scope* as granted, None if the server did not say, which means as asked.
     *certificate_thumbprint* (``x5t#S256``) is that of the certificate that the token is bound to, as far as
-    *binding* knows: None for ``none``. *id_token* is unverified, and *refresh_expires_in*, in seconds, is what
+    *binding* knows: None for ``none``. *authorization_details* are as they came, for ``granted_details``.
+    *id_token* is unverified, and *refresh_expires_in*, in seconds, is what
     some servers say of the refresh token or the consent behind it.
     """
 
@@ -52,6 +54,7 @@ class TokenResponse:
     certificate_thumbprint: str | None
     id_token: IdToken | None = None
     refresh_expires_in: float | None = None
+    authorization_details: Any = None
 
 
 def refresh_token_of(response: Response) -> RefreshToken | None:
@@ -60,14 +63,26 @@ def refresh_token_of(response: Response) -> RefreshToken | None:
 
     Nothing else about the answer has to be right; the Content-Type does not matter either.
     """
+    value = _member_of(response, "refresh_token")
+    return None if value is None else RefreshToken(value)
+
+
+def access_token_of(response: Response) -> AccessToken | None:
+    """Give the access token of an answer that fails a check: to revoke it, and for nothing else."""
+    value = _member_of(response, "access_token")
+    return None if value is None else AccessToken(value)
+
+
+def _member_of(response: Response, name: str) -> str | None:
+    """Give a string of a 200 with a JSON object, whatever else is in it."""
     if response.status != 200:
         return None
     try:
         members = loads(response.body)
     except NotStrictJsonError:
         return None
-    value = members.get("refresh_token") if isinstance(members, dict) else None
-    return RefreshToken(value) if isinstance(value, str) and value else None
+    value = members.get(name) if isinstance(members, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
 def read_token_response(
@@ -103,7 +118,29 @@ def read_token_response(
         certificate_thumbprint=None if binding == "none" else certificate_thumbprint,
         id_token=_id_token(members),
         refresh_expires_in=_refresh_expires_in(members),
+        authorization_details=members.get("authorization_details"),
     )
+
+
+def granted_details(answer: TokenResponse, asked: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """
+    Give the authorization details that were granted (RFC 9396 section 7); those *asked* for if nothing is said.
+
+    A server may grant less, and may fill in more about what was asked for (section 7.1), but nothing of another
+    type. Raises RemoteError.
+    """
+    granted = answer.authorization_details
+    if granted is None:
+        return tuple(asked)
+    if not isinstance(granted, list) or not all(isinstance(one, dict) for one in granted):
+        raise invalid("the authorization_details of the answer are not a list of objects")
+    if not {str(one.get("type")) for one in granted} <= {str(one.get("type")) for one in asked}:
+        raise invalid(
+            "authorization details of another type were granted than asked for",
+            reason=Reason.WIDER_SCOPE,
+            hint="name everything that the server grants in [token.NAME] authorization_details",
+        )
+    return tuple(granted)
 
 
 def _access_token(members: dict[str, Any]) -> str:

@@ -312,14 +312,92 @@ async def test_a_token_response_that_fails_a_check_costs_the_grant(members: dict
     assert world.server.after_par == ["/token", "/revoke"]
 
 
-async def test_a_response_without_a_refresh_token_that_fails_has_nothing_to_revoke():
-    """And nothing was stored of it."""
+async def test_without_a_refresh_token_the_access_token_is_revoked():
+    """Once: it ends by itself. Nothing was stored of it."""
     world = ConsentWorld()
     world.server.members = {"refresh_token": None, "token_type": "DPoP"}
 
     await failed_flow(world)
 
-    assert world.server.after_par == ["/token"]
+    assert world.server.after_par == ["/token", "/revoke"]
+    assert world.server.forms[-1]["token_type_hint"] == "access_token"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "members", "calls"),
+    [
+        ({"revocation_endpoint": None}, {"refresh_token": None, "expires_in": -1}, ["/token"]),
+        ({}, {"refresh_token": None, "access_token": None}, ["/token"]),
+    ],
+)
+async def test_what_cannot_be_revoked_is_left(metadata: dict[str, Any], members: dict[str, Any], calls: list[str]):
+    """There is no endpoint, or nothing to revoke."""
+    world = ConsentWorld()
+    world.metadata.changes = metadata
+    world.server.members = members
+
+    await failed_flow(world)
+
+    assert world.server.after_par == calls
+
+
+async def test_a_revocation_that_fails_or_takes_long_changes_nothing():
+    """The caller is told about the check that failed, within seconds."""
+    world = ConsentWorld()
+    world.server.members = {"refresh_token": None, "token_type": "DPoP"}
+    world.server.instead["/revoke"] = lambda: RemoteError(Reason.CONNECTION_LOST, "lost", outcome=Outcome.UNKNOWN)
+
+    error = await failed_flow(world)
+
+    assert error.code == Reason.DOWNGRADED
+
+
+ASKING = json.dumps([{"type": "payment", "amount": "1"}, {"type": "reading"}])
+DETAILED = replace(SPEC, consent=Consent(authorization_details=ASKING))
+
+
+@pytest.mark.parametrize(
+    ("granted", "kept"),
+    [
+        (None, json.loads(ASKING)),
+        ([{"type": "reading"}], [{"type": "reading"}]),
+        (
+            [{"type": "payment", "amount": "1", "account": "DE1"}],
+            [{"type": "payment", "amount": "1", "account": "DE1"}],
+        ),
+        ([], []),
+    ],
+)
+async def test_the_details_that_were_granted_are_those_of_the_grant(granted: Any, kept: list[Any]):
+    """As asked, less, or with more said about them (RFC 9396 section 7)."""
+    world = ConsentWorld(specs=(DETAILED,))
+    world.server.members = {"authorization_details": granted}
+    async with world.running():
+        redeemed = await world.consent()
+
+    assert list(redeemed.grant.authorization_details) == kept
+    assert json.loads(world.pushed()["authorization_details"]) == json.loads(ASKING)
+
+
+@pytest.mark.parametrize(
+    ("granted", "reason"),
+    [
+        ([{"type": "transfer"}], Reason.WIDER_SCOPE),
+        ([{"type": "reading"}, {"type": "transfer"}], Reason.WIDER_SCOPE),
+        ([{}], Reason.WIDER_SCOPE),
+        (["reading"], Reason.INVALID_RESPONSE),
+        ({"type": "reading"}, Reason.INVALID_RESPONSE),
+    ],
+)
+async def test_details_that_were_not_asked_for_cost_the_grant(granted: Any, reason: Reason):
+    """Whoever gave them."""
+    world = ConsentWorld(specs=(DETAILED,))
+    world.server.members = {"authorization_details": granted}
+
+    error = await failed_flow(world)
+
+    assert error.code == reason
+    assert world.server.after_par == ["/token", "/revoke"]
 
 
 async def test_no_more_scope_is_granted_than_this_caller_asked_for():
