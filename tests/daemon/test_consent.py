@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from broker.sandbox.grant_faults import GRANT_KINDS
 from broker.sandbox.person import Callback, decide
 from tests.daemon.harness import (
     PATIENCE,
@@ -404,6 +405,69 @@ def test_a_code_that_was_sent_before_a_crash_is_not_sent_again(at: Place):
     assert answer.status == 410
     assert (answer.json()["state"], answer.json()["reason"]) == ("failed", "interrupted")
     assert at.calls().count("token") == 1
+
+
+def test_a_pushed_request_without_a_reference_goes_no_further(at: Place):
+    """There is nothing to send a person to."""
+    at.sandbox.control.fault("par", "no_request_uri", times=1)
+    at.sandbox.control.clear_requests()
+
+    answer = send(at.a, "POST", "/v1/authorizations", {"token": "people", "redirect_uri": REDIRECT_URI})
+
+    assert (answer.status, answer.json()["reason"]) == (503, "invalid_response"), answer.body
+    assert at.calls() == ["par"]
+
+
+def test_a_grant_without_a_refresh_token_is_served_to_its_end(at: Place):
+    """What there is, is good."""
+    at.sandbox.control.fault("token", "no_refresh_token", times=1)
+
+    answer = at.consent(at.a, "people")
+
+    assert answer.status == 200, answer.body
+    assert get(at.a, f"/v1/grants/{answer.json()['grant']}/token").status == 200
+
+
+def test_an_id_token_about_another_person_than_the_userinfo_costs_the_grant(at: Place):
+    """Whichever of them is right."""
+    at.sandbox.control.fault("token", "id_token_wrong_sub", times=1)
+
+    answer = at.consent(at.a)
+
+    assert (answer.status, answer.json()["check"]) == (502, "userinfo_sub"), answer.body
+
+
+def test_a_signed_response_may_be_the_first_of_a_new_key(at: Place):
+    """It is in the JWKS by then."""
+    at.sandbox.control.fault("authorize", "jarm_rotated_key", times=1)
+
+    answer = at.consent(at.a, "signed")
+
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize(
+    ("token", "where", "kind", "status"),
+    [("people", "token", "id_token_unknown_key", 502), ("signed", "authorize", "jarm_unknown_key", 400)],
+)
+def test_a_key_that_is_nowhere_published_signs_nothing(at: Place, token: str, where: str, kind: str, status: int):
+    """Last of all, because the keys are not fetched again so soon after a search in vain."""
+    at.sandbox.control.fault(where, kind, times=1)
+
+    answer = at.consent(at.a, token)
+
+    assert (answer.status, answer.json()["check"]) == (status, "key"), answer.body
+
+
+def test_every_fault_of_a_grant_is_tried():
+    """A new kind in the sandbox needs a test here."""
+    rows = {row[0] for rows in (RESPONSES, SIGNED_RESPONSES, ID_TOKENS) for row in rows}
+    tests = {
+        *("wrong_sub", "decoy_keys", "id_token_rotated_key", "no_request_uri", "no_refresh_token"),
+        *("id_token_wrong_sub", "jarm_rotated_key", "id_token_unknown_key", "jarm_unknown_key"),
+    }
+
+    assert rows | tests == set(GRANT_KINDS)
 
 
 def _ignore(at: Place, begun: dict[str, Any], callback: Callback) -> None:
