@@ -57,7 +57,8 @@ class OpsWorld:
 
 async def ready(world: OpsWorld, _call: Call) -> Answer:
     """Say whether the required tokens are there, and how all of them stand."""
-    return readiness_answer(readiness(world.tokens, world.sandbox()), world.tokens.names())
+    names = world.tokens.names()
+    return readiness_answer(await readiness(world.tokens, world.sandbox(), names), names)
 
 
 async def ready_one(world: OpsWorld, call: Call) -> Answer:

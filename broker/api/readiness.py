@@ -7,7 +7,8 @@ starting. Names are shown only to those who may know them.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import asyncio
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from broker.api.answers import Answer, json_answer, problem_answer
 from broker.api.problems import ROUTE_UNKNOWN, ErrorCode, Problem, ProblemError, RefusalReason
 from broker.tokens.ports import TokenSource
 from broker.tokens.serving import TokenState, TokenStatus
+
+AT_ONCE = 100
+"""Tokens to look at before others have their turn: a fraction of a millisecond."""
 
 USABLE = frozenset({TokenState.FRESH, TokenState.STALE, TokenState.IDLE})
 """An idle token lacks nothing but a caller: were it not ready, whoever waits for that would never ask for it."""
@@ -31,7 +35,7 @@ NOT_READY = Problem(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """The state of every token in the order of the configuration, and the names of sandbox issuers in use."""
+    """The state of the tokens that count or show, as they are configured, and the names of sandbox issuers in use."""
 
     tokens: tuple[TokenStatus, ...]
     sandbox: tuple[str, ...]
@@ -42,9 +46,22 @@ class Readiness:
         return all(status.state in USABLE for status in self.tokens if status.required)
 
 
-def readiness(tokens: TokenSource, sandbox: Sequence[str]) -> Readiness:
-    """Look at all tokens."""
-    return Readiness(tokens=tuple(tokens.status(name) for name in tokens.names()), sandbox=tuple(sandbox))
+async def readiness(tokens: TokenSource, sandbox: Sequence[str], visible: Collection[str]) -> Readiness:
+    """Look at the tokens that are required or *visible*: who may see none shall not have thousands looked at."""
+    required = tokens.required()
+    names = [name for name in tokens.names() if name in visible or name in required] if visible else required
+    return Readiness(tokens=await states_of(tokens, names), sandbox=tuple(sandbox))
+
+
+async def states_of(tokens: TokenSource, names: Iterable[str]) -> tuple[TokenStatus, ...]:
+    """Look at the tokens with these *names*, and let others have their turn; one that is dropped meanwhile is none."""
+    found: list[TokenStatus] = []
+    for count, name in enumerate(tuple(names), 1):
+        if name in tokens.names():
+            found.append(tokens.status(name))
+        if count % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return tuple(found)
 
 
 def readiness_answer(found: Readiness, visible: Container[str], restart: Sequence[str] = ()) -> Answer:

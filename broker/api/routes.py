@@ -28,7 +28,7 @@ from broker.api.grants import (
 from broker.api.jwks import JWK_SET, get_jwks
 from broker.api.openapi import description_of
 from broker.api.problems import ProblemError
-from broker.api.readiness import one_answer, readiness, readiness_answer
+from broker.api.readiness import one_answer, readiness, readiness_answer, states_of
 from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
 from broker.api.table import Call, Reply, Route
 from broker.api.world import World, hint_for, own_words, visible
@@ -44,7 +44,8 @@ async def live(_world: object, _call: Call) -> Answer:
 async def ready(world: World, call: Call) -> Answer:
     """Say whether the required tokens are there; names go only to those who may know them."""
     restart = world.restart() if may_read_states(world.policy, call.peer) else ()
-    return readiness_answer(readiness(world.tokens, world.sandbox()), visible(world, call.peer), restart)
+    names = visible(world, call.peer)
+    return readiness_answer(await readiness(world.tokens, world.sandbox(), names), names, restart)
 
 
 async def ready_one(world: World, call: Call) -> Answer:
@@ -56,8 +57,11 @@ async def list_tokens(world: World, call: Call) -> Answer:
     """List the tokens that the caller may use or see, and how they stand."""
     if not workloads_of(world.policy, call.peer) and not may_read_states(world.policy, call.peer):
         raise ProblemError(problems.access_denied(Denial.NO_WORKLOAD, hint_for(world, call.peer)))
-    states = [_state(world.tokens.status(name)) for name in visible(world, call.peer)]
-    return json_answer({"tokens": states})
+    policy = world.policy
+    states = await states_of(world.tokens, visible(world, call.peer))
+    if world.policy is not policy:
+        return await list_tokens(world, call)
+    return json_answer({"tokens": [_state(state) for state in states]})
 
 
 def _state(status: TokenStatus) -> dict[str, str | int]:

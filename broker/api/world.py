@@ -110,13 +110,13 @@ def visible(world: World, peer: Peer) -> Collection[str]:
     if may_read_states(world.policy, peer):
         return names
     own = tokens_of(world.policy, peer)
-    return {name: None for name in names if name in own}.keys()
+    return {name: None for name in names if name in own}.keys() if own else ()
 
 
 def hint_for(world: World, peer: Peer, action: Action = Action.GET) -> str:
     """Say with what the caller may do *action*, or as whom the broker sees it; names from the configuration only."""
     own = tokens_of(world.policy, peer, action)
-    names = [name for name in world.tokens.names() if name in own]
+    names = [name for name in world.tokens.names() if name in own] if own else []
     if names:
         return f"this caller may {action.value}: {', '.join(names)}"
     uid = "unknown in the broker's user namespace" if peer.uid is None else str(peer.uid)

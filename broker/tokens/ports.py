@@ -130,6 +130,9 @@ class TokenSource(Protocol):
     def names(self) -> Collection[str]:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
 
+    def required(self) -> Collection[str]:
+        """Give those of ``names`` without which the broker is not ready, at no cost."""
+
 
 Fingerprint = Callable[[str], str]
 """Turns a secret into a keyed digest that logs and audit records may hold."""

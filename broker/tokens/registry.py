@@ -69,6 +69,10 @@ class Registry:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
         return self._keepers.keys()  # of a mapping that is replaced, and never changed
 
+    def required(self) -> Collection[str]:
+        """Give the names of those without which the broker is not ready."""
+        return tuple(name for name, keeper in self._keepers.items() if keeper.spec.required)
+
     def grant_of(self, name: str) -> str | None:
         """Give None: nobody consented to these."""
         del name

@@ -76,10 +76,15 @@ class Tokens:
     def replace(self, specs: Iterable[TokenSpec]) -> None:
         """Go on under another configuration."""
         self._specs = {spec.name: spec for spec in specs}
+        self._required = {name: None for name, spec in self._specs.items() if spec.required}
 
     def names(self) -> Collection[str]:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
         return self._specs.keys()  # of a mapping that is replaced, and never changed
+
+    def required(self) -> Collection[str]:
+        """Give the names of those without which the broker is not ready."""
+        return self._required.keys()
 
     def grant_of(self, name: str) -> str | None:
         """Give the one grant of a token, None where it has none, or many."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
-from broker.api.readiness import Readiness, readiness, readiness_answer
+from broker.api.readiness import Readiness, readiness, readiness_answer, states_of
 from broker.tokens.serving import TokenState, TokenStatus
 from tests.unit.api.world import FakeTokens, serving
 
@@ -80,8 +81,40 @@ def test_a_sandbox_issuer_shows():
     assert members == {"status": "ready", "tokens": {}, "sandbox": ["play"]}
 
 
-def test_all_tokens_are_looked_at_in_the_order_of_the_configuration():
+async def test_all_tokens_are_looked_at_in_the_order_of_the_configuration():
     """Each time anew."""
     tokens = FakeTokens(answers={"b": serving(), "a": serving()})
 
-    assert [token.name for token in readiness(tokens, ()).tokens] == ["b", "a"]
+    found = await readiness(tokens, (), {"a", "b"})
+
+    assert [token.name for token in found.tokens] == ["b", "a"]
+
+
+async def test_for_who_may_see_none_only_required_tokens_are_looked_at():
+    """However many others there are: everybody may ask, and asking costs time."""
+    needed = status("b", TokenState.UNAVAILABLE, required=True)
+    tokens = FakeTokens(answers=dict.fromkeys("abc", serving()), states={"b": needed})
+
+    found = await readiness(tokens, (), ())
+
+    assert not found.ready
+    assert tokens.looked_at == ["b"]
+
+
+async def test_others_have_their_turn_while_many_tokens_are_looked_at():
+    """And a token that is dropped in one of these turns is left out."""
+    tokens = FakeTokens(answers={str(number): serving() for number in range(500)})
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(len(tokens.looked_at))
+            tokens.answers.pop("499", None)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    found = await states_of(tokens, tokens.names())
+    task.cancel()
+
+    assert turns == [100, 200, 300, 400, 499]
+    assert len(found) == 499

@@ -91,6 +91,7 @@ class FakeTokens:
     standings: dict[str, Standing] = field(default_factory=dict)
     futures: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     watched: int = 0
+    looked_at: list[str] = field(default_factory=list)
 
     async def refresh(self, name: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
         self.forced.append((name, rejected, wait))
@@ -135,6 +136,7 @@ class FakeTokens:
         return answer
 
     def status(self, name: str) -> TokenStatus:
+        self.looked_at.append(name)
         default = TokenStatus(name=name, state=TokenState.FRESH, required=False, expires_in=299)
         return self.states.get(name, default)
 
@@ -143,6 +145,9 @@ class FakeTokens:
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.answers)
+
+    def required(self) -> tuple[str, ...]:
+        return tuple(name for name in self.answers if name in self.states and self.states[name].required)
 
 
 @dataclass(frozen=True)

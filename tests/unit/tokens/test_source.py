@@ -42,6 +42,10 @@ async def test_all_names_are_there_in_the_order_of_the_configuration():
         tokens.replace((SPEC,))
         assert list(tokens.names()) == ["person"]
         assert list(before) == ["people", PLAIN.name, "person"]
+        assert list(tokens.required()) == [one.name for one in (SPEC,) if one.required]
+        tokens.replace((replace(SPEC, required=True), replace(PLAIN, required=False)))
+        assert list(tokens.required()) == ["person"]
+        tokens.replace((SPEC,))
         with pytest.raises(KeyError):
             tokens.status("people")
 
