@@ -10,8 +10,9 @@ may fail are too many for that (``token_series``). ``docs/reference/metrics.md``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -28,6 +29,25 @@ OTHER = "other"
 
 REFRESH_OUTCOMES = frozenset({SUCCESS, *map(str, Reason)})
 """``outcome`` of a refresh."""
+
+Consent = (
+    events.AuthorizationStarted
+    | events.AuthorizationGranted
+    | events.AuthorizationFailed
+    | events.AuthorizationAbandoned
+    | events.AuthorizationExpired
+)
+
+CONSENT_OUTCOMES: Mapping[type[Event], str] = MappingProxyType(
+    {
+        events.AuthorizationStarted: "started",
+        events.AuthorizationGranted: "granted",
+        events.AuthorizationFailed: "failed",
+        events.AuthorizationAbandoned: "abandoned",
+        events.AuthorizationExpired: "expired",
+    }
+)
+"""``outcome`` of an authorization; each is ``started``, and then one of the others."""
 
 REQUEST_OUTCOMES = frozenset(
     {
@@ -101,6 +121,7 @@ class Metrics:
             events.GrantsSaved: lambda _event: self._note_unsaved("grants", False),
             events.ClientSuspected: self._client_suspected,
             events.ClientTrusted: self._client_trusted,
+            **dict.fromkeys(CONSENT_OUTCOMES, self._consent),
         }
 
     def _counters(self) -> None:
@@ -112,6 +133,12 @@ class Metrics:
             ("issuer",),
             registry=registry,
             buckets=REFRESH_BUCKETS,
+        )
+        self._consents = Counter(
+            "token_broker_authorizations_total",
+            "Consents that people were asked for, and what became of them.",
+            ("token", "outcome"),
+            registry=registry,
         )
         self._requests = Counter(
             "token_broker_requests_total",
@@ -221,6 +248,9 @@ class Metrics:
         self._replace("certificate", certificates, self._certificates)
         self._replace("key", keys, self._keys)
         self._consented = tuple(consented)
+        for token in self._consented:
+            for outcome in CONSENT_OUTCOMES.values():
+                self._consents.labels(token, outcome)
 
     def _announce(self, label: str, names: Iterable[str]) -> list[str]:
         new = list(names)
@@ -286,6 +316,9 @@ class Metrics:
         outcome = event.reason if event.reason in REFRESH_OUTCOMES - {SUCCESS} else OTHER
         self._refreshes.count(self._name("token", event.token), outcome)
         self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
+
+    def _consent(self, event: Consent) -> None:
+        self._consents.labels(self._name("token", event.token), CONSENT_OUTCOMES[type(event)]).inc()
 
     def _answered(self, event: events.RequestAnswered) -> None:
         route = self._name("route", event.route)

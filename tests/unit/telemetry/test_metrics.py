@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker import __version__, events
 from broker.events import Event
 from broker.oauth.reasons import Reason
-from broker.telemetry.metrics import OTHER, REFRESH_OUTCOMES, REQUEST_OUTCOMES, Metrics
+from broker.telemetry.metrics import CONSENT_OUTCOMES, OTHER, REFRESH_OUTCOMES, REQUEST_OUTCOMES, Metrics
 from tests.unit.telemetry.catalogue import KINDS, example
 
 ROUTES = ("/v1/tokens", "/v1/tokens/{name}", "unrouted")
@@ -68,6 +68,22 @@ def test_every_series_that_the_configuration_makes_possible_starts_at_zero():
     assert found["token_broker_audit_gaps_total", frozenset()] == 0
     assert found["token_broker_log_lines_lost_total", frozenset()] == 0
     assert found["token_broker_unexpected_failures_total", frozenset()] == 0
+
+
+def test_what_becomes_of_consents_is_counted():
+    """From 0 for tokens that people consent to, and for no others."""
+    metrics = Metrics()
+    metrics.expect(tokens=("directory", "person"), consented=("person",))
+
+    metrics.count(example(events.AuthorizationStarted, token="person"))
+    metrics.count(example(events.AuthorizationFailed, token="person"))
+
+    counted = {
+        outcome: value(metrics, "token_broker_authorizations_total", token="person", outcome=outcome)
+        for outcome in CONSENT_OUTCOMES.values()
+    }
+    assert counted == {"started": 1, "granted": 0, "failed": 1, "abandoned": 0, "expired": 0}
+    assert value(metrics, "token_broker_authorizations_total", token="directory", outcome="started") is None
 
 
 def test_every_reason_is_an_outcome_of_a_refresh():
@@ -329,7 +345,7 @@ def test_no_label_comes_from_anywhere_but_the_configuration_and_closed_sets(kind
 
     for name, labels in samples(metrics):
         for label, given_value in labels:
-            allowed = KNOWN | REFRESH_OUTCOMES | REQUEST_OUTCOMES
+            allowed = KNOWN | REFRESH_OUTCOMES | REQUEST_OUTCOMES | {*CONSENT_OUTCOMES.values()}
             assert given_value in allowed or label == "le", (name, label, given_value)
 
 
