@@ -112,6 +112,11 @@ def remarks(
 
 def asking_needs(server: AuthorizationServer, client: Client, issuer: Issuer) -> Iterator[Need]:
     """Give what has to hold where a person is asked."""
+    yield from _request_needs(server, client, issuer)
+    yield from _answer_needs(server, client, issuer)
+
+
+def _request_needs(server: AuthorizationServer, client: Client, issuer: Issuer) -> Iterator[Need]:
     section, at_issuer = f"[client.{client.name}]", f"[issuer.{issuer.name}]"
     yield (
         server.authorization_endpoint is not None,
@@ -124,28 +129,16 @@ def asking_needs(server: AuthorizationServer, client: Client, issuer: Issuer) ->
         "code_challenge_methods_supported",
         f'lacks "{pkce.METHOD}", without which no code is safe',
     )
-    needs_par = issuer.profile is Profile.FAPI2 or server.require_pushed_authorization_requests
+    pushes = server.pushed_authorization_request_endpoint is not None
     yield (
-        server.pushed_authorization_request_endpoint is not None or not needs_par,
+        pushes or not (issuer.profile is Profile.FAPI2 or server.require_pushed_authorization_requests),
         "pushed_authorization_request_endpoint",
         f'is absent, and profile = "{issuer.profile}" of {at_issuer} or the server itself needs it',
     )
-    modes = server.response_modes_supported
     yield (
-        modes is None or client.response_mode is ResponseMode.QUERY or bool(_names_of(client.response_mode) & {*modes}),
-        "response_modes_supported",
-        f'lacks the response_mode of {section}, "{client.response_mode}"',
-    )
-    algs, alg = server.authorization_signing_alg_values_supported, client.authorization_signed_response_alg
-    yield (
-        client.response_mode is not ResponseMode.JWT or algs is None or not alg_names(alg).isdisjoint(algs),
-        "authorization_signing_alg_values_supported",
-        f'lacks the authorization_signed_response_alg of {section}, "{alg}"',
-    )
-    yield (
-        client.response_mode is not ResponseMode.JWT or server.jwks_uri is not None,
-        "jwks_uri",
-        "is absent: no signed answer could be checked",
+        pushes or issuer.profile is not Profile.FAPI1_ADVANCED or client.response_mode is ResponseMode.JWT,
+        "pushed_authorization_request_endpoint",
+        f'is absent, and then profile = "{issuer.profile}" of {at_issuer} wants response_mode = "jwt" in {section}',
     )
     signs = client.signing_alg is not None and client.request_object is not RequestObjectUse.NEVER
     yield (
@@ -153,9 +146,31 @@ def asking_needs(server: AuthorizationServer, client: Client, issuer: Issuer) ->
         "require_signed_request_object",
         f"is true, and {section} signs none: see its signing_keys and request_object",
     )
-    named = server.authorization_response_iss_parameter_supported or client.response_mode is ResponseMode.JWT
+
+
+def _answer_needs(server: AuthorizationServer, client: Client, issuer: Issuer) -> Iterator[Need]:
+    section, mode = f"[client.{client.name}]", client.response_mode
+    modes = server.response_modes_supported
     yield (
-        named or issuer.profile is Profile.FAPI2 or not client.shares_redirect_uri,
+        modes is None or mode is ResponseMode.QUERY or bool(_names_of(mode) & {*modes}),
+        "response_modes_supported",
+        f'lacks the response_mode of {section}, "{mode}"',
+    )
+    is_signed = mode is ResponseMode.JWT
+    algs, alg = server.authorization_signing_alg_values_supported, client.authorization_signed_response_alg
+    yield (
+        not is_signed or algs is None or not alg_names(alg).isdisjoint(algs),
+        "authorization_signing_alg_values_supported",
+        f'lacks the authorization_signed_response_alg of {section}, "{alg}"',
+    )
+    yield (
+        not is_signed or server.jwks_uri is not None,
+        "jwks_uri",
+        "is absent: no signed answer could be checked",
+    )
+    names_itself = server.authorization_response_iss_parameter_supported or issuer.profile is Profile.FAPI2
+    yield (
+        is_signed or names_itself or not client.shares_redirect_uri,
         "authorization_response_iss_parameter_supported",
         f"is not true, and {section} shares a redirect URI with another issuer: nobody could say who answers",
     )

@@ -221,6 +221,19 @@ def test_a_redirect_uri_of_two_issuers_needs_to_know_who_answers(
     assert (found == ()) is is_good
 
 
+@pytest.mark.parametrize(("mode", "is_good"), [(ResponseMode.QUERY, False), (ResponseMode.JWT, True)])
+def test_fapi_1_protects_the_request_or_the_answer(mode: ResponseMode, is_good: bool) -> None:
+    """By PAR or by JARM; FAPI 1.0 part 2 section 5.2.2 knows the plain code flow with the latter only."""
+    server, issuer = (
+        an_asking_server(pushed_authorization_request_endpoint=None, require_pushed_authorization_requests=False),
+        an_issuer(profile=Profile.FAPI1_ADVANCED),
+    )
+
+    found = disagreements(server, a_client(response_mode=mode), issuer, grant_types=("authorization_code",))
+
+    assert (found == ()) is is_good
+
+
 @pytest.mark.parametrize(
     ("changes", "client", "member"),
     [
