@@ -180,6 +180,11 @@ class Metrics:
             ("key",),
             registry=registry,
         )
+        self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
+        self._trouble()
+
+    def _trouble(self) -> None:
+        registry = self._registry
         self._suspended = Gauge(
             "token_broker_client_suspended",
             "1 while requests of a client are held back, because the server seems to refuse its certificate.",
@@ -213,7 +218,6 @@ class Metrics:
             "1 while the store cannot be written, and what changes is kept in memory alone.",
             registry=registry,
         )
-        self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
 
     def expect(
         self,
