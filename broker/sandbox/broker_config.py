@@ -128,10 +128,11 @@ def broker_config(
         redirect_uris=_array(redirect_uris),
         tokens=_array(tokens),
         may=_array(may),
-        person_token=PERSON_TOKEN,
-        state=STATE,
-        store_key=STORE_KEY,
+        **_OF_CONSENTS,
     )
+
+
+_OF_CONSENTS = {"person_token": PERSON_TOKEN, "state": STATE, "store_key": STORE_KEY}
 
 
 def _array(values: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sandbox.clients import ClientRefusedError, RegisteredClient, UsedAssertions, authenticate
-from broker.sandbox.families import Approved, Families, GrantRefusedError
+from broker.sandbox.families import Approved, Families, Family, GrantRefusedError
 from broker.sandbox.faults import GRANT_TYPES, Fault
 from broker.sandbox.id_tokens import LIFETIME as ID_TOKEN_LIFETIME
 from broker.sandbox.id_tokens import at_hash, make_id_token
@@ -146,22 +146,7 @@ class TokenEndpoint:
     ) -> Answer:
         """Redeem a code or use a refresh token. Raises GrantRefusedError and RefusedError."""
         redeems = form["grant_type"] == "authorization_code"
-        if redeems:
-            family = self.families.redeem(
-                form.get("code", ""),
-                client_id=client.client_id,
-                redirect_uri=form.get("redirect_uri", ""),
-                verifier=form.get("code_verifier", ""),
-                now=now,
-            )
-        else:
-            family = self.families.refresh(
-                form.get("refresh_token", ""),
-                client_id=client.client_id,
-                scope=form.get("scope"),
-                audience=request.audience,
-                now=now,
-            )
+        family = (self._redeemed if redeems else self._refreshed)(request, form, client, now)
         approved = family.approved
         scope = approved.scope if redeems or form.get("scope") is None else tuple(form["scope"].split(" "))
         claims = self._claims(request, approved.subject, client, scope, now=now)
@@ -179,6 +164,28 @@ class TokenEndpoint:
             token = make_id_token(self.keyring, self.options.id_token_alg, said, fault)
             body |= {} if token is None else {"id_token": token}
         return Answer(status=200, body=body, outcome="issued", grant=family.name)
+
+    def _redeemed(
+        self, _request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, now: float
+    ) -> Family:
+        return self.families.redeem(
+            form.get("code", ""),
+            client_id=client.client_id,
+            redirect_uri=form.get("redirect_uri", ""),
+            verifier=form.get("code_verifier", ""),
+            now=now,
+        )
+
+    def _refreshed(
+        self, request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, now: float
+    ) -> Family:
+        return self.families.refresh(
+            form.get("refresh_token", ""),
+            client_id=client.client_id,
+            scope=form.get("scope"),
+            audience=request.audience,
+            now=now,
+        )
 
     def _claims(
         self,

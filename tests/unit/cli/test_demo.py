@@ -8,17 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urljoin
 
 import pytest
 
 from broker.cli import main
-from broker.sandbox.person import decide
 
 pytestmark = pytest.mark.real_time
 
@@ -101,49 +97,6 @@ def test_it_stays_up_until_a_signal_and_ends_what_it_started(temporary: Path, nu
     assert (process.returncode, err) == (0, "")
     assert processes_of(temporary) == []
     assert list(temporary.iterdir()) == []
-
-
-def test_a_consent_in_a_browser_is_shown_to_be_used(temporary: Path):
-    """Whoever opens the printed link ends with a token of their own; a script stands for the browser."""
-    with demo(temporary=temporary) as process:
-        assert process.stdout is not None
-        said = ""
-        while (link := re.search(r"http://127\.0\.0\.1:\d+/start/[\w-]{43}\n", said)) is None:
-            said += process.stdout.readline()
-        status = browse(link.group().strip(), next(temporary.glob("*/sandbox/ca.pem")), user="bob")
-        while "as bob's" not in said:
-            line = process.stdout.readline()
-            assert line, said
-            said += line
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-
-    assert status == 200
-    assert "Consent given." in said
-    assert process.returncode == 0
-    assert processes_of(temporary) == []
-
-
-def browse(link: str, ca_file: Path, *, user: str) -> int:
-    """Follow *link* to the sandbox, decide there, go back with the cookie, and give the status of the last page."""
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(), Unredirected())
-    with pytest.raises(urllib.error.HTTPError) as sent:
-        opener.open(link, timeout=10)
-    callback = decide(sent.value.headers["Location"], ca_file=ca_file, user=user)
-    sent.value.close()
-    with pytest.raises(urllib.error.HTTPError) as done:
-        opener.open(callback.url, timeout=60)
-    done.value.close()
-    end = urljoin(callback.url, done.value.headers["Location"])
-    with opener.open(end, timeout=10) as page:
-        return int(page.status)
-
-
-class Unredirected(urllib.request.HTTPRedirectHandler):
-    """Stops at redirects, so that each one can be looked at."""
-
-    def redirect_request(self, *_arguments: object) -> None:
-        return None
 
 
 def test_a_pass_that_is_interrupted_is_no_success(temporary: Path):
