@@ -45,6 +45,25 @@ async def test_it_can_do_all_that_the_control_listener_can(prepared: Path, tmp_p
         assert await asyncio.to_thread(control.count, "token") == 1
 
 
+async def test_it_sees_and_ends_grants_and_rotates_keys(prepared: Path, tmp_path: Path):
+    """What people do at the server without the client, and what operators do."""
+    async with talking(prepared, tmp_path) as talker:
+        control = ControlClient.from_directory(talker.sandbox.directory)
+        await asyncio.to_thread(control.set, rotation="never", request_lifetime_seconds=30)
+        granted = await talker.granted(user="bob")
+        kids = {key["kid"] for key in await talker.jwks()}
+
+        listed = await asyncio.to_thread(control.grants)
+        ended = await asyncio.to_thread(control.end_grants)
+        await asyncio.to_thread(control.rotate_keys, keep_published=False)
+
+        assert (await talker.push()).body["expires_in"] == 30
+        assert [(one["grant"], one["subject"], one["ended"]) for one in listed] == [("grant-1", "bob", None)]
+        assert ended == 1
+        assert (await talker.refresh(granted.body["refresh_token"])).body["error"] == "invalid_grant"
+        assert len(kids & {key["kid"] for key in await talker.jwks()}) == 1
+
+
 async def test_a_refused_command_says_why(prepared: Path, tmp_path: Path):
     """In the sandbox's words."""
     async with running(prepared, tmp_path) as sandbox:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +65,14 @@ def test_a_rotation_is_one_of_the_modes_afterwards():
     options.change({"rotation": "grace"})
 
     assert options.rotation is Rotation.GRACE
+
+
+def test_every_option_is_documented_with_its_default():
+    """And none that does not exist."""
+    page = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text()
+    table = page.partition("| setting | default | meaning |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+
+    documented = {row[1].strip(" `"): json.loads(row[2].strip(" `")) for row in rows}
+
+    assert documented == Options().as_json()
