@@ -17,7 +17,7 @@ from broker.api.bodies import BodyRules
 from broker.api.problems import ProblemError
 from broker.api.shapes import DETAIL, TEXT_OR_TEXTS
 from broker.api.table import Call
-from broker.api.world import World, permitted
+from broker.api.world import World, no_stranger, permitted
 from broker.consent.asking import Ask, AskError
 from broker.consent.authorizations import Authorizations, AuthorizationStatus, Begun, Owns
 from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NotRunningError
@@ -90,6 +90,14 @@ def begun_answer(begun: Begun) -> Answer:
         "expires_in": math.floor(begun.expires_in),
     }
     return Answer(status=201, body=json_body(members), headers=(("Location", f"/v1/authorizations/{begun.id}"),))
+
+
+def may_come_back(world: World, call: Call) -> None:
+    """Read no body of somebody who has no authorizations here. Raises ProblemError, as for an unknown one."""
+    try:
+        no_stranger(world, call)
+    except ProblemError:
+        raise ProblemError(consent_problems.AUTHORIZATION_NOT_VISIBLE) from None
 
 
 async def pass_callback(world: World, call: Call) -> Answer:

@@ -167,6 +167,8 @@ class Desk(Generic[W]):
             return route, call
         if not incoming.has_body:
             return route, replace(call, body=bodies.complete({}, route.body))
+        if route.enter is not None:
+            route.enter(self._world, call)  # who may not ask for it shall not hold a place by sending slowly
         return route, replace(call, body=await _members(incoming, route.body, read_body))
 
     def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:

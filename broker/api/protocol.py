@@ -27,6 +27,7 @@ from broker.api.answers import Answer, last_words
 from broker.api.desk import ReadBody
 from broker.api.guard import MAX_BODY, MAX_HEAD, Incoming
 from broker.api.limits import Admission, Limits, Stay
+from broker.api.messages import incoming_of, response_of
 from broker.api.metering import HeadMeter
 from broker.api.problems import Problem, ProblemError
 from broker.policy.peer import Peer
@@ -45,7 +46,6 @@ LINGERING = 2.0
 
 MAX_HEADERS = 4_096
 """More than 8 KiB can hold: the cap on the whole head decides, and it is checked before."""
-
 
 EXPECTATION = "100-continue"
 
@@ -195,18 +195,29 @@ class Connection(web.RequestHandler):
     async def _serve(self, request: web.BaseRequest) -> web.Response:
         if self._cut_off:
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
+        ends_at = self._body_ends_at()
         self._phase = Phase.ANSWERING
-        ends_at = self._loop.time() if self._alarm is None else self._alarm.when()
         self._stop_alarm()
         self._has_body = request.body_exists
         if self._stay.admission is Admission.ADMITTED:
             read = partial(self._read_body, request, ends_at)
-            answer = await self._desk.answer(_incoming(request, self.spoken), self.peer, read)
+            answer = await self._desk.answer(incoming_of(request, self.spoken), self.peer, read)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
         self._answered(last=close or not request.keep_alive)
-        return _response(answer, close=close)
+        return response_of(answer, close=close)
+
+    def _body_ends_at(self) -> float:
+        """
+        Give when a body has to be there, by the loop.
+
+        Its time began with the first byte of its head, or with its turn where the head was whole by then: the
+        alarm is that of an idle connection in that case, and no deadline of a request.
+        """
+        if self._phase is Phase.RECEIVING and self._alarm is not None:
+            return self._alarm.when()
+        return self._loop.time() + self._limits.request_deadline
 
     async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
         """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
@@ -242,7 +253,7 @@ class Connection(web.RequestHandler):
             problem = problems.HEADERS_TOO_LARGE
         else:
             problem = problems.MALFORMED
-        return _response(self._desk.refuse(problem, self.peer), close=True)
+        return response_of(self._desk.refuse(problem, self.peer), close=True)
 
     def log_debug(self, *_args: Any, **_kw: Any) -> None:
         """Say nothing: only telemetry logs, and aiohttp's arguments hold bytes of the request."""
@@ -370,24 +381,3 @@ def _request(
 
 async def _serve(request: web.BaseRequest) -> web.StreamResponse:
     return await cast("Connection", request.protocol).serve(request)
-
-
-def _incoming(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
-    line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
-    fields = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
-    return Incoming(
-        method=request.method,
-        target=request.raw_path,
-        version=(spoken.major, spoken.minor),
-        headers=tuple(request.headers.items()),
-        head_size=line + fields,
-        has_body=request.body_exists,
-        content_length=request.content_length,
-    )
-
-
-def _response(answer: Answer, *, close: bool) -> web.Response:
-    response = web.Response(status=answer.status, body=answer.body, headers=answer.all_headers())
-    if close:
-        response.force_close()
-    return response

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from broker.api import problems
 from broker.api.answers import JSON, PLAIN_TEXT, Answer, json_answer
 from broker.api.authorizations import (
     CAME_BACK,
@@ -12,6 +11,7 @@ from broker.api.authorizations import (
     abandon_authorization,
     begin_authorization,
     get_authorization,
+    may_come_back,
     pass_callback,
 )
 from broker.api.grants import (
@@ -27,12 +27,11 @@ from broker.api.grants import (
 )
 from broker.api.jwks import JWK_SET, get_jwks
 from broker.api.openapi import description_of
-from broker.api.problems import ProblemError
 from broker.api.readiness import one_answer, readiness, readiness_answer, states_of
 from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
 from broker.api.table import Call, Reply, Route
-from broker.api.world import World, hint_for, own_words, visible
-from broker.policy.rules import Action, Denial, may_read_states, workloads_of
+from broker.api.world import World, may_refresh, no_stranger, own_words, visible
+from broker.policy.rules import Action, may_read_states
 from broker.tokens.serving import TokenStatus
 
 
@@ -55,8 +54,7 @@ async def ready_one(world: World, call: Call) -> Answer:
 
 async def list_tokens(world: World, call: Call) -> Answer:
     """List the tokens that the caller may use or see, and how they stand."""
-    if not workloads_of(world.policy, call.peer) and not may_read_states(world.policy, call.peer):
-        raise ProblemError(problems.access_denied(Denial.NO_WORKLOAD, hint_for(world, call.peer)))
+    no_stranger(world, call)
     policy = world.policy
     states = await states_of(world.tokens, visible(world, call.peer))
     if world.policy is not policy:
@@ -128,6 +126,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A token that replaces a rejected one.",
         action=Action.REFRESH,
         body=REJECTED,
+        enter=may_refresh,
         replies=(TOKEN,),
         errors=(403, 409, 502, 503),
     ),
@@ -138,6 +137,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A person is asked to consent to a token.",
         action=Action.AUTHORIZE,
         body=WANTED,
+        enter=no_stranger,
         replies=(Reply(status=201, meaning="The URL for the person's browser.", shape="Begun", location=True),),
         errors=(403, 404, 502, 503),
     ),
@@ -148,6 +148,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="What came back with the person is redeemed.",
         action=Action.AUTHORIZE,
         body=CAME_BACK,
+        enter=may_come_back,
         replies=(Reply(meaning="The grant that came of it.", shape="Consented"),),
         errors=(404, 409, 410, 502, 503),
     ),
@@ -210,6 +211,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         handler=retry_grant,
         summary="A grant that has ended is tried again: for operators.",
         body=NOTHING,
+        enter=no_stranger,
         replies=(Reply(meaning="How it stands.", shape="Grant"),),
         errors=(403, 404),
     ),
@@ -219,6 +221,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         handler=reassign_grant,
         summary="A grant is given to another workload: for operators.",
         body=OWNER,
+        enter=no_stranger,
         replies=(Reply(meaning="How it stands.", shape="Grant"),),
         errors=(403, 404),
     ),

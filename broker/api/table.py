@@ -70,6 +70,7 @@ class Route(Generic[W]):
     *action* is what the policy is asked about, None where it is not; *parameters* are the names of the query
     with the numbers that each may have, *texts* those of its other parameters with their patterns; *body* says
     what it takes as a body, None: it takes none;
+    *enter* raises ProblemError for those from whom it takes none, before it is read.
     *conditional*: it looks at ``If-None-Match``. *replies* and *errors* describe its answers, the latter by
     their statuses; those that every route has are not repeated.
     """
@@ -82,6 +83,7 @@ class Route(Generic[W]):
     parameters: Mapping[str, range] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     body: BodyRules | None = None
+    enter: Callable[[W, Call], object] | None = None
     conditional: bool = False
     replies: tuple[Reply, ...] = ()
     errors: tuple[int, ...] = ()

@@ -19,7 +19,7 @@ from broker.consent.authorizations import Authorizations
 from broker.events import Emit
 from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
-from broker.policy.rules import Action, Denied, Policy, decide, may_read_states, tokens_of
+from broker.policy.rules import Action, Denial, Denied, Policy, decide, may_read_states, tokens_of, workloads_of
 from broker.tokens.ports import TokenSource
 from broker.tokens.source import GrantSource
 
@@ -102,6 +102,17 @@ def permitted(world: World, call: Call, action: Action, name: str | None = None)
         raise ProblemError(denied, token=configured, workload=",".join(decision.workloads) or None)
     assert configured is not None  # the policy allows nothing with a name that is not configured
     return Permission(token=configured, workloads=decision.workloads, grant=grant)
+
+
+def may_refresh(world: World, call: Call) -> None:
+    """Ask before a body is read what is asked again after it. Raises ProblemError."""
+    permitted(world, call, Action.REFRESH)
+
+
+def no_stranger(world: World, call: Call) -> None:
+    """Read no body of somebody who may have nothing here. Raises ProblemError."""
+    if not workloads_of(world.policy, call.peer) and not may_read_states(world.policy, call.peer):
+        raise ProblemError(problems.access_denied(Denial.NO_WORKLOAD, hint_for(world, call.peer)))
 
 
 def visible(world: World, peer: Peer) -> Collection[str]:

@@ -763,3 +763,26 @@ async def test_an_answer_that_was_begun_is_not_followed_by_another():
 async def test_cutting_a_connection_that_never_began_is_nothing():
     """There is no transport to cut."""
     connection_to(BrokenDesk(ValueError())).abort()
+
+
+async def test_a_body_behind_another_request_has_the_same_deadline(tmp_path: Path):
+    """From when its turn came, however long the connection might have been idle."""
+    limits = replace(QUICK, idle_timeout=30.0)
+    first = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with served(tmp_path, workloads=(MAY_REFRESH,), limits=limits) as api, api.connect() as client:
+        began = asyncio.get_running_loop().time()
+        client.send(first + post(REJECTED).removesuffix(REJECTED))
+        received = parse_all(await client.rest())
+        took = asyncio.get_running_loop().time() - began
+
+    assert [answer.status for answer in received] == [200, 408]
+    assert took < 5.0
+
+
+async def test_a_body_of_somebody_who_may_not_send_it_is_not_waited_for(tmp_path: Path):
+    """Who may not ask for what it is about holds no place by sending it slowly."""
+    async with served(tmp_path) as api, api.connect() as client:
+        client.send(post(REJECTED).removesuffix(REJECTED))
+        received = await client.one()
+
+    assert_one_shape(received, 403)

@@ -149,3 +149,16 @@ def test_no_method_and_path_is_there_twice():
 
 def names_in(answer: Answer) -> list[str]:
     return [token["name"] for token in json.loads(answer.body)["tokens"]]
+
+
+@pytest.mark.parametrize("peer", [STRANGER, UNKNOWN])
+def test_no_route_reads_a_body_of_a_stranger(peer: Peer):
+    """Each asks before, so that nobody holds a place by sending slowly what will be refused."""
+    taking = [route for route in API_ROUTES if route.body is not None]
+    assert taking
+    for route in taking:
+        assert route.enter is not None
+        with pytest.raises(ProblemError) as refused:
+            route.enter(world(), call(peer=peer, name="directory"))
+        hidden = route.template == "/v1/authorizations/{id}/callback"
+        assert refused.value.problem.status == (404 if hidden else 403)

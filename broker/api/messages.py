@@ -1,0 +1,36 @@
+"""
+aiohttp's requests in our form, and our answers in aiohttp's.
+
+Nothing is judged here: what a request must not be is in ``guard``.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.http import HttpVersion
+
+from broker.api.answers import Answer
+from broker.api.guard import Incoming
+
+
+def incoming_of(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
+    """Give a request as the desk takes it; *spoken* is the version that its sender said."""
+    line = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
+    fields = sum(len(name) + len(value) + len(": \r\n") for name, value in request.raw_headers)
+    return Incoming(
+        method=request.method,
+        target=request.raw_path,
+        version=(spoken.major, spoken.minor),
+        headers=tuple(request.headers.items()),
+        head_size=line + fields,
+        has_body=request.body_exists,
+        content_length=request.content_length,
+    )
+
+
+def response_of(answer: Answer, *, close: bool) -> web.Response:
+    """Give an answer as aiohttp writes it; *close*: the connection ends with it."""
+    response = web.Response(status=answer.status, body=answer.body, headers=answer.all_headers())
+    if close:
+        response.force_close()
+    return response
