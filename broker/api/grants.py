@@ -17,8 +17,7 @@ from broker.api.serving import get_or_poll, hand_out
 from broker.api.table import Call
 from broker.api.world import Permission, World, hint_for, own_words
 from broker.events import GrantGivenUp, GrantReassigned
-from broker.policy.peer import Peer
-from broker.policy.rules import Action, Allowed, Denial, decide, may_read_states, workloads_of
+from broker.policy.rules import Action, Allowed, Denial, decide, grants_of, may_read_states, workloads_of
 from broker.tokens.grant import Grant, GrantStatus
 from broker.tokens.serving import Serving
 from broker.tokens.source import GrantSource
@@ -48,19 +47,18 @@ async def list_grants(world: World, call: Call) -> Answer:
     sees_all = may_read_states(policy, peer)
     if not workloads_of(policy, peer) and not sees_all:
         raise ProblemError(problems.access_denied(Denial.NO_WORKLOAD, hint_for(world, peer, Action.LIST)))
-    token = call.texts.get("token")
-
-    def visible(grant: Grant) -> bool:
-        return token in (None, grant.token) and (sees_all or _may(world, peer, Action.LIST, grant))
-
+    visible = dict.fromkeys(world.tokens.names()) if sees_all else grants_of(policy, peer, Action.LIST)
+    wanted = call.texts.get("token")
     if world.grants is None:
         return json_answer({"grants": []})
-    page = world.grants.page(
-        visible,
+    page = await world.grants.page(
+        visible if wanted is None else {name: owners for name, owners in visible.items() if name == wanted},
         subject=call.texts.get("subject"),
         limit=call.query.get("limit", DEFAULT_LIMIT),
         cursor=call.texts.get("cursor"),
     )
+    if world.policy is not policy:
+        return await list_grants(world, call)
     return json_answer({"grants": [described(status) for status in page.grants], "cursor": page.cursor})
 
 
@@ -156,10 +154,6 @@ def _grants(world: World) -> GrantSource:
     if world.grants is None:
         raise ProblemError(consent_problems.GRANT_NOT_VISIBLE)
     return world.grants
-
-
-def _may(world: World, peer: Peer, action: Action, grant: Grant) -> bool:
-    return isinstance(decide(world.policy, peer, action, grant.token, owner=grant.owner), Allowed)
 
 
 def _permitted(world: World, call: Call, action: Action) -> Permission:

@@ -7,6 +7,7 @@ configured is ``None``, so that no reason, hint or record can repeat what a call
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -152,6 +153,23 @@ def tokens_of(policy: Policy, peer: Peer, action: Action | None = None) -> froze
             if (action in workload.may if action else workload.may)
         )
     )
+
+
+def grants_of(policy: Policy, peer: Peer, action: Action) -> Mapping[str, frozenset[str] | None]:
+    """
+    Give the tokens with whose grants *peer* may do *action*, as ``decide`` would say of each.
+
+    With each the workloads that have to have started the grant, or None, where that does not matter.
+    """
+    found: dict[str, frozenset[str] | None] = {}
+    for workload in workloads_of(policy, peer):
+        for token in workload.tokens if action in workload.may else ():
+            if workload.grants is GrantsOf.ALL:
+                found[token] = None
+            else:
+                before = found.get(token, frozenset())
+                found[token] = None if before is None else before | {workload.name}
+    return found
 
 
 def may_read_states(policy: Policy, peer: Peer) -> bool:

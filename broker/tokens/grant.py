@@ -172,6 +172,14 @@ class GrantStatus:
     retry_in: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some grants, and where the next ones begin, None after the last."""
+
+    grants: tuple[GrantStatus, ...]
+    cursor: str | None
+
+
 def _plain(grant: Grant) -> dict[str, Any]:
     access = grant.access
     return {

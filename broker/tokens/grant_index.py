@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 from collections.abc import Iterator, Mapping
 
 from broker.tokens.grant_keeper import GrantKeeper
+
+AT_ONCE = 500
+"""Grants to look at, for a list, before others have their turn: a fraction of a millisecond."""
 
 
 class GrantIndex(Mapping[str, GrantKeeper]):
@@ -36,3 +41,21 @@ class GrantIndex(Mapping[str, GrantKeeper]):
     def of(self, token: str) -> Mapping[str, GrantKeeper]:
         """Give those of *token*, by id and in the order in which they came."""
         return self._by_token.get(token, {})
+
+    async def first(
+        self, most: int, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, after: str | None
+    ) -> list[str]:
+        """Give the *most* lowest ids that there are in a list, as ``Grants.page`` says; some may be gone by then."""
+        found: list[str] = []
+        for token, owners in visible.items():
+            for number, (grant_id, keeper) in enumerate(tuple(self.of(token).items()), 1):
+                grant = keeper.grant
+                if (
+                    (after is None or grant_id > after)
+                    and (owners is None or grant.owner in owners)
+                    and (subject is None or grant.subject == subject)
+                ):
+                    found.append(grant_id)
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        return heapq.nsmallest(most, found)

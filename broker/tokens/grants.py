@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ from broker.events import Emit, GrantRevived, GrantUnreadable
 from broker.tokens import grant_state as table
 from broker.tokens.acquire import Registration
 from broker.tokens.alarms import Alarms
-from broker.tokens.grant import Grant, GrantStatus, Phase
+from broker.tokens.grant import Grant, GrantStatus, Page, Phase
 from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
@@ -34,14 +34,6 @@ from broker.tokens.warnings import Warnings
 
 STOP_GRACE = 15.0
 """Seconds that an orderly stop waits for attempts that were begun: longer than a request may take to be answered."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Some grants, and where the next ones begin, None after the last."""
-
-    grants: tuple[GrantStatus, ...]
-    cursor: str | None
 
 
 class Grants:
@@ -149,19 +141,18 @@ class Grants:
         """Say how a grant stands. Raises KeyError."""
         return self._keepers[grant_id].status()
 
-    def page(self, visible: Callable[[Grant], bool], *, subject: str | None, limit: int, cursor: str | None) -> Page:
-        """Give the grants that are *visible*, sorted by id, after *cursor*; of one *subject* where given."""
-        chosen: list[GrantStatus] = []
-        for grant_id in sorted(self._keepers):
-            keeper = self._keepers[grant_id]
-            if cursor is not None and grant_id <= cursor:
-                continue
-            if (subject is not None and keeper.grant.subject != subject) or not visible(keeper.grant):
-                continue
-            if len(chosen) == limit:
-                return Page(grants=tuple(chosen), cursor=chosen[-1].id)
-            chosen.append(keeper.status())
-        return Page(grants=tuple(chosen), cursor=None)
+    async def page(
+        self, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """
+        Give grants sorted by id, after *cursor*; of one *subject* where given. Others have their turn meanwhile.
+
+        *visible* has the tokens whose grants are looked at, with the owners that count, None for all of them.
+        """
+        first = await self._keepers.first(limit + 1, visible, subject=subject, after=cursor)
+        present = (self._keepers.get(grant_id) for grant_id in first[:limit])
+        statuses = tuple(keeper.status() for keeper in present if keeper is not None)
+        return Page(grants=statuses, cursor=first[limit - 1] if len(first) > limit else None)
 
     def survey(self) -> Iterator[tuple[str, str, float | None, float | None]]:
         """

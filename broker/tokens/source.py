@@ -7,12 +7,11 @@ asked for by the grant. This module keeps nothing; it knows which of the two has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from broker.tokens.grant import Grant, GrantStatus
-from broker.tokens.grants import Page
+from broker.tokens.grant import Grant, GrantStatus, Page
 from broker.tokens.ports import TokenSource, Watch
 from broker.tokens.revoking import Outcome
 from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving, TokenState, TokenStatus
@@ -51,8 +50,10 @@ class GrantSource(Protocol):
     def watch(self, name: str, /) -> AbstractContextManager[Watch]:
         """Let a caller wait for news: as ``ports.TokenSource.watch``."""
 
-    def page(self, visible: Callable[[Grant], bool], *, subject: str | None, limit: int, cursor: str | None) -> Page:
-        """Give the grants that are *visible*, sorted by id, after *cursor*; of one *subject* where given."""
+    async def page(
+        self, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """Give grants sorted by id, after *cursor*: of tokens that are *visible*, and of their owners, None for all."""
 
     async def revoke(self, grant_id: str) -> Outcome:
         """Stop serving a grant at once, and revoke it."""

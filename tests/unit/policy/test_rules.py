@@ -19,6 +19,7 @@ from broker.policy.rules import (
     Policy,
     Workload,
     decide,
+    grants_of,
     may_read_states,
     tokens_of,
     workloads_of,
@@ -293,3 +294,26 @@ def test_the_right_to_a_grant_is_not_put_together_from_halves():
     decision = decide(policy(owning, getting), PEER, Action.GET, "directory", owner="owning")
 
     assert decision == Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=("owning", "getting"))
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda name, token, grants, may: app(name=name, tokens=frozenset(token), grants=grants, may=frozenset(may)),
+            st.sampled_from(["a", "b", "c"]),
+            st.sets(st.sampled_from(["x", "y"])),
+            st.sampled_from(GrantsOf),
+            st.sets(st.sampled_from([Action.LIST, Action.GET])),
+        ),
+        max_size=4,
+        unique_by=lambda workload: workload.name,
+    )
+)
+def test_a_list_of_grants_has_what_would_be_allowed_one_by_one(workloads: list[Workload]):
+    """For every token and every owner."""
+    visible = grants_of(policy(*workloads), PEER, Action.LIST)
+
+    for token, owner in itertools.product(["x", "y"], ["a", "b", "c", "d"]):
+        allowed = isinstance(decide(policy(*workloads), PEER, Action.LIST, token, owner=owner), Allowed)
+        owners = visible.get(token, frozenset())
+        assert allowed == (owners is None or owner in owners), (token, owner)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from broker.tokens.grant_index import GrantIndex
+from broker.tokens.grant import Grant
+from broker.tokens.grant_index import AT_ONCE, GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper
 from tests.fakes import Dice, HandClock
 from tests.unit.tokens.grant_world import ISSUER, SPEC
@@ -38,3 +40,28 @@ def test_a_grant_that_is_gone_is_gone_from_both():
     assert index.of("person") == {}
     with pytest.raises(KeyError):
         index.pop("a")
+
+
+async def test_a_long_list_lets_others_have_their_turn():
+    """However many grants there are; the lowest ids are the answer."""
+    index, keeper = GrantIndex(), keeper_of("person")
+    keeper.begin_with(Grant(id="x", token="person", owner="app", issuer="i", client_id="c", created_at=1.0), None)
+    for number in range(4 * AT_ONCE):
+        index.add(f"{number:05}", keeper)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        other = group.create_task(others())
+        found = await index.first(3, {"person": None, "other": None}, subject=None, after="00009")
+        nobody = await index.first(3, {"person": frozenset({"another"})}, subject=None, after=None)
+        other.cancel()
+
+    assert found == ["00010", "00011", "00012"]
+    assert nobody == []
+    assert turns >= 8
