@@ -186,7 +186,9 @@ def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Ite
         openid=any("openid" in token.scope for token in asking),
         userinfo=any(token.consent.userinfo for token in asking if token.consent is not None),
     )
-    for wrong, texts in ((True, wrongs), (False, remarks(server, client, grant_types=kinds))):
+    named = {text.partition(" ")[0] for text in wrongs}
+    others = [text for text in remarks(server, client, grant_types=kinds) if text.partition(" ")[0] not in named]
+    for wrong, texts in ((True, wrongs), (False, others)):
         for text in texts:
             advised = remedies.of_disagreement(text, server, client, issuer)
             yield Finding(place=f"client.{name}", text=advised, wrong=wrong)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 from broker.errors import BrokerError, RemoteError
-from broker.oauth.client import Client, ClientAuthMethod, Issuer, Profile
+from broker.oauth.client import Client, ClientAuthMethod, Issuer, Profile, ResponseMode
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
 
@@ -105,11 +105,64 @@ def _of_aliases(_server: AuthorizationServer, _client: Client, _issuer: Issuer) 
     )
 
 
+def _of_keys(_server: AuthorizationServer, client: Client, _issuer: Issuer) -> str:
+    return f"have the server's operator publish them, or remove openid from the tokens of [client.{client.name}]"
+
+
+def _of_userinfo(_server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    return "remove userinfo from the token"
+
+
+def _of_answer_algs(offered: tuple[str, ...] | None, key: str) -> str:
+    known = [alg for alg in SIGNING_ALGS if alg in (offered or ())]
+    words = ", ".join(f'"{word}"' for word in known)
+    return f"the server has {words or 'none that is safe'}: have one registered for the client, and write it as {key}"
+
+
+def _of_id_token_algs(server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    return _of_answer_algs(server.id_token_signing_alg_values_supported, "id_token_signed_response_alg")
+
+
+def _of_jarm_algs(server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    return _of_answer_algs(server.authorization_signing_alg_values_supported, "authorization_signed_response_alg")
+
+
+def _of_operator(_server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    return "the server's operator has to change that"
+
+
+def _of_par(server: AuthorizationServer, _client: Client, issuer: Issuer) -> str:
+    if issuer.profile is Profile.FAPI2 or server.require_pushed_authorization_requests:
+        return "have the server's operator turn pushed authorization requests on (RFC 9126)"
+    return ""
+
+
+def _of_modes(server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    offered = server.response_modes_supported or ()
+    words = ", ".join(f'"{mode.value}"' for mode in ResponseMode if mode.value in offered)
+    return (
+        f"the server has {words}: set response_mode to one of them" if words else _of_operator(server, _client, _issuer)
+    )
+
+
+def _of_sharing(_server: AuthorizationServer, client: Client, _issuer: Issuer) -> str:
+    return f'give [client.{client.name}] a redirect URI of its own, or response_mode = "jwt"'
+
+
 _REMEDIES: Mapping[str, Remedy] = {
     "token_endpoint_auth_methods_supported": _of_methods,
     "token_endpoint_auth_signing_alg_values_supported": _of_algs,
     "grant_types_supported": _of_grants,
     "tls_client_certificate_bound_access_tokens": _of_binding,
     "mtls_endpoint_aliases": _of_aliases,
+    "jwks_uri": _of_keys,
+    "userinfo_endpoint": _of_userinfo,
+    "id_token_signing_alg_values_supported": _of_id_token_algs,
+    "authorization_signing_alg_values_supported": _of_jarm_algs,
+    "authorization_endpoint": _of_operator,
+    "code_challenge_methods_supported": _of_operator,
+    "pushed_authorization_request_endpoint": _of_par,
+    "response_modes_supported": _of_modes,
+    "authorization_response_iss_parameter_supported": _of_sharing,
 }
 """By the member of the metadata that a sentence begins with."""

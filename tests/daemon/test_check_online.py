@@ -152,6 +152,37 @@ def test_what_concerns_consents_alone_is_told_and_refuses_nothing(sandbox: Sandb
     assert [member for member in required if f"{member} is true: no matter" not in done.stdout] == []
 
 
+def test_where_people_are_asked_all_that_it_takes_is_compared(sandbox: SandboxProcess):
+    """Before anybody has gone through a login for nothing."""
+    good = check(sandbox, sandbox.home / "consents.toml")
+    members = {
+        "require_signed_request_object": True,
+        "code_challenge_methods_supported": ["plain"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "grant_types_supported": ["client_credentials", "authorization_code"],
+    }
+    removed = ["jwks_uri", "userinfo_endpoint", "pushed_authorization_request_endpoint", "revocation_endpoint"]
+    sandbox.control.fault("metadata", "alter", set=members, remove=removed)
+    bad = check(sandbox, sandbox.home / "consents.toml")
+    sandbox.control.clear_faults()
+
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "no matter to client_credentials" not in good.stdout + bad.stdout
+    assert bad.returncode == 2
+    for member in (
+        "code_challenge_methods_supported",
+        "id_token_signing_alg_values_supported",
+        "grant_types_supported",
+        "jwks_uri",
+        "userinfo_endpoint",
+        "pushed_authorization_request_endpoint",
+    ):
+        (told,) = (line for line in bad.stderr.splitlines() if f" {member} " in line)
+        assert "; " in told, "something to do"
+    assert "revocation_endpoint is absent" in bad.stdout
+    assert "authorization requests are signed" in bad.stdout
+
+
 def test_a_certificate_that_ends_in_days_is_told_with_its_date(sandbox: SandboxProcess):
     """There is time left to renew it, so that nothing is refused."""
     pair = issue("client", end=NOW + 3 * DAY, usages=CLIENT_AUTH)

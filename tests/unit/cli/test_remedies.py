@@ -10,12 +10,14 @@ from broker.cli.remedies import OF_THE_DOCUMENT, SIGNING_ALGS, of_disagreement, 
 from broker.config.schema import SigningAlg
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import disagreements, remarks
-from broker.oauth.client import Profile, SenderConstraint
+from broker.oauth.client import Profile, ResponseMode, SenderConstraint
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import a_client, an_issuer
-from tests.unit.oauth.test_capabilities import a_server
+from tests.unit.oauth.test_capabilities import a_server, an_asking_server
 
 CANARY = "canary-4711"
+
+ALIAS = {"token_endpoint": "https://as.example/mtls"}
 
 
 def advice(profile: Profile = Profile.FAPI2, **changes: Any) -> list[str]:
@@ -52,6 +54,42 @@ def test_each_disagreement_has_something_to_do(changes: dict[str, Any], profile:
     assert len(texts) == 1
     assert said in texts[0]
     assert CANARY not in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "profile", "said"),
+    [
+        ({"jwks_uri": None}, Profile.OIDC, "remove openid from the tokens of [client."),
+        ({"userinfo_endpoint": None}, Profile.OIDC, "remove userinfo"),
+        ({"id_token_signing_alg_values_supported": ("ES256", CANARY)}, Profile.OIDC, 'has "ES256": have one'),
+        ({"id_token_signing_alg_values_supported": (CANARY,)}, Profile.OIDC, "none that is safe"),
+        ({"authorization_signing_alg_values_supported": ("RS256",)}, Profile.OIDC, "write it as authorization_signed"),
+        ({"authorization_endpoint": None}, Profile.OIDC, "operator has to change"),
+        ({"code_challenge_methods_supported": ("plain",)}, Profile.OIDC, "operator has to change"),
+        ({"response_modes_supported": ("form_post", CANARY)}, Profile.OIDC, 'has "form_post": set response_mode'),
+        ({"response_modes_supported": (CANARY,)}, Profile.OIDC, "operator has to change"),
+        ({"pushed_authorization_request_endpoint": None}, Profile.FAPI2, "turn pushed authorization requests on"),
+        ({"pushed_authorization_request_endpoint": None}, Profile.OIDC, "go through the browser"),
+        ({"authorization_response_iss_parameter_supported": False}, Profile.OIDC, "a redirect URI of its own"),
+    ],
+)
+def test_what_people_need_has_something_to_do(changes: dict[str, Any], profile: Profile, said: str):
+    """In our words again."""
+    mode = ResponseMode.QUERY if "authorization_response_iss_parameter_supported" in changes else ResponseMode.JWT
+    complete = {"userinfo_endpoint": "https://as.example/me", "authorization_response_iss_parameter_supported": True}
+    server = an_asking_server(
+        **{"mtls_endpoint_aliases": ALIAS, "require_signed_request_object": False, **complete, **changes},
+        require_pushed_authorization_requests=False,
+    )
+    client, issuer = a_client(response_mode=mode, shares_redirect_uri=True), an_issuer(profile=profile)
+    kinds = ("authorization_code", "refresh_token")
+    texts = disagreements(server, client, issuer, grant_types=kinds, openid=True, userinfo=True)
+    texts += remarks(server, client, grant_types=kinds)
+
+    told = [of_disagreement(text, server, client, issuer) for text in texts]
+
+    assert any(said in text for text in told)
+    assert not any(CANARY in text for text in told)
 
 
 def test_a_strict_profile_is_not_led_to_bearer_tokens():
