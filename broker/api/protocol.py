@@ -29,6 +29,7 @@ from broker.api.guard import MAX_BODY, MAX_HEAD, Incoming
 from broker.api.limits import Admission, Limits, Stay
 from broker.api.messages import incoming_of, response_of
 from broker.api.metering import HeadMeter
+from broker.api.peers import has_left
 from broker.api.problems import Problem, ProblemError
 from broker.policy.peer import Peer
 
@@ -40,6 +41,9 @@ IDLE_ENOUGH = 0.5
 
 DRAIN_GRACE = 1.0
 """Seconds: when the broker stops, a new connection's first request may be on its way; it is still answered."""
+
+LOOK_EVERY = 1.0
+"""Seconds after which a caller that is being answered is looked after: reading stops where it sends too much."""
 
 LINGERING = 2.0
 """Seconds to read on after a refused request, so that its sender sees the answer and not a reset."""
@@ -197,7 +201,7 @@ class Connection(web.RequestHandler):
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
         ends_at = self._body_ends_at()
         self._phase = Phase.ANSWERING
-        self._stop_alarm()
+        self._set_alarm(LOOK_EVERY, self._look)
         self._has_body = request.body_exists
         if self._stay.admission is Admission.ADMITTED:
             read = partial(self._read_body, request, ends_at)
@@ -326,6 +330,13 @@ class Connection(web.RequestHandler):
         """Note that a request has begun to arrive."""
         self._phase, self.since = Phase.RECEIVING, self._loop.time()
         self._set_alarm(self._limits.request_deadline, self._too_slow)
+
+    def _look(self) -> None:
+        """See whether the caller is still there, also where nothing is read that would tell."""
+        if self._line is not None and has_left(self._line.get_extra_info("socket")):
+            self.abort()
+        else:
+            self._set_alarm(LOOK_EVERY, self._look)
 
     def _too_slow(self) -> None:
         self._cut(problems.TOO_SLOW)

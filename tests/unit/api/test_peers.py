@@ -14,6 +14,7 @@ from broker.api.peers import (
     NO_ID,
     OVERFLOW_ID,
     Unknowns,
+    has_left,
     is_whole_map,
     parse_peer,
     peer_of,
@@ -172,3 +173,16 @@ def test_a_peer_of_another_user_is_found_out(tmp_path: Path):
             peer = peer_of(ours, "app", read_unknowns())
 
     assert (peer.uid, peer.gid, peer.groups) == (1000, 1001, frozenset({44, 27}))
+
+
+@pytest.mark.real_time
+def test_who_has_ended_a_connection_has_left_it():
+    """Also where what it sent before has not been read, and where the connection is closed already."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"unread")
+        stays = has_left(ours)
+        theirs.shutdown(socket.SHUT_WR)
+        left = has_left(ours)
+
+    assert (stays, left, has_left(ours)) == (False, True, True)

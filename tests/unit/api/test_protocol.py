@@ -786,3 +786,29 @@ async def test_a_body_of_somebody_who_may_not_send_it_is_not_waited_for(tmp_path
         received = await client.one()
 
     assert_one_shape(received, 403)
+
+
+@pytest.mark.parametrize("behind", [0, 1, 32, 100])
+async def test_a_client_that_goes_away_frees_its_place_whatever_it_sent_behind(tmp_path: Path, behind: int):
+    """The library reads no further with so many requests in hand, and so does not see the end by itself."""
+    tokens = FakeTokens(held=asyncio.Event())
+    async with served(tmp_path, tokens, limits=Limits(max_waiting=1, max_connections=1)) as api:
+        async with api.connect() as client:
+            client.send((b"GET /v1/tokens/directory HTTP/1.1\r\n" + HOST + b"\r\n") * (1 + behind))
+            await until(lambda: tokens.asked)
+        await until(lambda: tokens.cancelled)
+
+        tokens.held = None
+        await asyncio.sleep(0.01)
+        assert (await api.get()).status == 200
+
+
+async def test_a_client_that_goes_away_with_a_large_body_behind_frees_its_place(tmp_path: Path):
+    """Nor does it read a body that nobody takes yet."""
+    tokens = FakeTokens(held=asyncio.Event())
+    async with served(tmp_path, tokens) as api:
+        async with api.connect() as client:
+            client.send(b"GET /v1/tokens/directory HTTP/1.1\r\n" + HOST + b"\r\n" + post(b"x" * 1_000_000))
+            await until(lambda: tokens.asked)
+            await asyncio.sleep(0.05)
+        await until(lambda: tokens.cancelled)
