@@ -30,6 +30,7 @@ from broker.tokens.refreshing import Refresher, with_access
 from broker.tokens.revoking import Outcome, Revocations
 from broker.tokens.serving import Serving
 from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
+from broker.tokens.vault import RETRY_INTERVAL
 from broker.tokens.warnings import Warnings
 
 STOP_GRACE = 15.0
@@ -333,10 +334,12 @@ class Grants:
         return not running or keeper.is_running() or (isinstance(state, table.Resting) and state.failure is None)
 
     async def _stop(self, *helpers: asyncio.Task[NoReturn]) -> None:
-        """Wait for what was begun, write down what is waiting, and only then let go."""
+        """Wait for what was begun, write down what is waiting as long as there is hope, and only then let go."""
+        deadline = self._clock.boot() + STOP_GRACE
         if self._running:
             await asyncio.wait(tuple(self._running), timeout=STOP_GRACE)
-        await self._vault.flush()
+        while not await self._vault.flush() and self._clock.boot() < deadline:  # noqa: ASYNC110 - disks give no notice
+            await asyncio.sleep(RETRY_INTERVAL)
         for helper in helpers:
             helper.cancel()
 

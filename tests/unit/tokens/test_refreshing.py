@@ -21,6 +21,7 @@ from broker.oauth.client import RefreshRotation
 from broker.oauth.messages import Response
 from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Phase, Rotation
+from broker.tokens.grants import STOP_GRACE
 from broker.tokens.serving import ConsentRequiredError, TokenUnavailableError
 from broker.tokens.spec import Consent, OnGrantLost
 from broker.tokens.storing import Change
@@ -279,6 +280,28 @@ async def test_a_store_that_fails_after_the_answer_loses_nothing():
     assert after is not None
     assert after.refresh_token is not None
     assert after.refresh_token.reveal() == world.server.alive("g")
+
+
+@pytest.mark.parametrize(("room_after", "is_kept"), [(5.0, True), (60.0, False)])
+async def test_a_stop_gives_a_full_disk_time(room_after: float, is_kept: bool):
+    """The only copy of a refresh token is not given up at the first refusal; but nothing stops for ever."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+
+    def fill(_: dict[str, str]) -> None:
+        world.store.error = unavailable()
+
+    world.server.after = fill
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        asyncio.get_running_loop().call_later(room_after, setattr, world.store, "error", None)
+        stopped_at = loop_time()
+
+    grant = world.store.grant("g")
+    assert grant is not None
+    assert grant.refresh_token is not None
+    assert (grant.refresh_token.reveal() == world.server.alive("g")) is is_kept
+    assert loop_time() - stopped_at < STOP_GRACE + 2.0
 
 
 async def test_a_bug_in_an_attempt_costs_that_attempt_only():
