@@ -90,6 +90,7 @@ async def run(parts: Parts, load: Load) -> int:
         async with AsyncExitStack() as stack:
             stack.callback(parts.telemetry.close)
             stack.push_async_callback(parts.store.close)
+            stack.push_async_callback(parts.life.close)
             try:
                 await _serve(parts, stack, load)
             except BaseExceptionGroup as group:

@@ -31,6 +31,7 @@ class Lifecycle:
     registry: Registry
     grants: Grants
     authorizations: Authorizations
+    vault: Vault
 
     def restore(self) -> None:
         """Take up what the store has; sends nothing and spends nothing."""
@@ -55,6 +56,10 @@ class Lifecycle:
         """Look at everything again at once, after a clock was set or the machine slept."""
         self.registry.reconsider()
         self.grants.reconsider()
+
+    async def close(self) -> None:
+        """Write down what is still waiting, when nothing runs any more: a redemption may have been the last to end."""
+        await self.vault.flush()
 
     def expiries(self) -> Iterator[tuple[str, float | None]]:
         """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
@@ -83,10 +88,11 @@ def lifecycle_of(
         emit=emit,
         passage=passage,
     )
+    vault = Vault(store, emit=emit)
     grants = Grants(
         specs,
         registrations,
-        refresher=Refresher(acquirer=acquirer, vault=Vault(store, emit=emit), passage=passage),
+        refresher=Refresher(acquirer=acquirer, vault=vault, passage=passage),
         randomness=randomness,
         emit=emit,
     )
@@ -94,7 +100,11 @@ def lifecycle_of(
         specs, registrations, grants=grants, acquirer=acquirer, passage=passage, store=store, emit=emit
     )
     return Lifecycle(
-        tokens=Tokens(registry, grants, specs), registry=registry, grants=grants, authorizations=authorizations
+        tokens=Tokens(registry, grants, specs),
+        registry=registry,
+        grants=grants,
+        authorizations=authorizations,
+        vault=vault,
     )
 
 

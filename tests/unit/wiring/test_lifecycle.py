@@ -90,6 +90,19 @@ async def test_what_the_store_has_is_taken_up_and_put_away_with_its_token(tmp_pa
     assert names == {"t", "person"}
 
 
+async def test_what_waits_for_the_disk_is_written_at_the_end(tmp_path: Path):
+    """Whatever ended last."""
+    parts = built(tmp_path)
+    parts.life.vault.keep_soon(GRANT)
+    before = set(parts.store.records())
+
+    await parts.life.close()
+    after = set(parts.store.records())
+    await closed(parts)
+
+    assert (before, after) == (set(), {"grant/g"})
+
+
 async def test_all_that_has_to_run_is_named(tmp_path: Path):
     """Each is a root task of the daemon, and its name is in what is said when it fails."""
     parts = built(tmp_path)
