@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from broker.api import problems
 from broker.api.problems import ErrorCode, Problem, RefusalReason, invalid
@@ -22,6 +23,7 @@ from broker.consent.errors import (
     NotRunningError,
     SubjectMismatchError,
     TooManyPendingError,
+    WrongBindingError,
 )
 from broker.errors import BrokerError, RemoteError
 from broker.oauth.checks import CheckFailedError
@@ -54,6 +56,8 @@ AUTHORIZATION_NOT_VISIBLE = Problem(
     reason=RefusalReason.AUTHORIZATION_NOT_VISIBLE,
 )
 """Also for a foreign one, and for a wrong binding: all alike (rules.md R4)."""
+
+BINDING_WRONG = replace(AUTHORIZATION_NOT_VISIBLE, reason=RefusalReason.BINDING_WRONG)
 
 NOT_CONSENTED_TO = invalid(
     400,
@@ -112,6 +116,7 @@ def choice_refused(description: str, hint: str | None) -> Problem:
 CONSTANT: Mapping[type[BrokerError], Problem] = {
     NotConsentedToError: NOT_CONSENTED_TO,
     NoSuchAuthorizationError: AUTHORIZATION_NOT_VISIBLE,
+    WrongBindingError: BINDING_WRONG,
     NoSuchGrantError: GRANT_NOT_VISIBLE,
     TooManyPendingError: TOO_MANY_PENDING,
     NotRunningError: problems.DRAINING,

@@ -22,6 +22,7 @@ from broker.consent.errors import (
     NoSuchGrantError,
     NotConsentedToError,
     NotRunningError,
+    WrongBindingError,
 )
 from broker.consent.pending import (
     INTERRUPTED,
@@ -169,7 +170,7 @@ class Authorizations:
         """
         entry = self._entry(authorization_id, owns)
         if not entry.pending.is_bound_to(binding):
-            raise NoSuchAuthorizationError
+            raise WrongBindingError
         if not isinstance(entry.pending.phase, Waiting):
             raise FinishedError(entry.pending.phase)
         callback = read_callback(callback_url, form)

@@ -14,10 +14,14 @@ class NotConsentedToError(BrokerError):
 
 
 class NoSuchAuthorizationError(BrokerError):
-    """There is none, it is somebody else's, or the binding is wrong: nobody learns which (rules.md R4)."""
+    """There is none, it is somebody else's, or the binding is wrong: no caller learns which (rules.md R4)."""
 
     def __init__(self) -> None:
         super().__init__("not_found", "there is no such authorization")
+
+
+class WrongBindingError(NoSuchAuthorizationError):
+    """To the caller the same; to the audit log a person who came back to what another one had started."""
 
 
 class NoSuchGrantError(BrokerError):

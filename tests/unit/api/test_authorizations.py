@@ -149,7 +149,9 @@ async def test_whoever_is_not_the_one_who_started_is_answered_as_for_an_unknown_
         foreign = await through.come_back(begun, peer=peer, **changes)
         unknown = await through.come_back({"id": "unknown", "binding": "b"}, peer=peer, **changes)
         answer = await through.come_back(begun)
+        told = [event.reason for event in through.consents.events.of(RequestRefused)]
 
+    assert told == ["binding_wrong" if changes else "authorization_not_visible", "authorization_not_visible"]
     assert refusal(foreign) == (404, "not_found")
     assert foreign == unknown
     assert answer.status == 200
