@@ -21,7 +21,8 @@ OK = "ok"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """
-    An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it.
+    An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it;
+    *linger*: what its sender still sends is read for a moment, so that it sees the answer.
 
     Without a *content_type* there is no body (RFC 9110 section 15.4.5).
     """
@@ -32,6 +33,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     outcome: str = OK
     close: bool = False
+    linger: bool = True
 
     def all_headers(self) -> dict[str, str]:
         """Give the headers of the answer, but for those of the connection."""
@@ -77,6 +79,7 @@ def problem_answer(problem: Problem, more: Mapping[str, Any] | None = None) -> A
         headers=problem.headers,
         outcome=problem.error.value,
         close=problem.close,
+        linger=problem.linger,
     )
 
 

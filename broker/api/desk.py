@@ -18,7 +18,7 @@ from broker.api.bodies import BodyRules
 from broker.api.conditions import read_if_none_match
 from broker.api.gate import Gate
 from broker.api.guard import Incoming
-from broker.api.limits import Rates
+from broker.api.limits import Rates, account_of
 from broker.api.negotiation import prefers_plain_text
 from broker.api.problems import ErrorCode, Problem, ProblemError
 from broker.api.table import Call, Route, route_for, routes_at
@@ -128,7 +128,7 @@ class Desk(Generic[W]):
         What is refused as it stands is counted apart: over TCP callers have no uid, and who does not have the
         secret shall not use up what is left for those who have it.
         """
-        return self._rates is None or self._rates.take((peer.uid, understood), self._clock.boot())
+        return self._rates is None or self._rates.take((account_of(peer), understood), self._clock.boot())
 
     def _find(self, incoming: Incoming, peer: Peer) -> tuple[tuple[tuple[Route[W], str], ...], str]:
         try:

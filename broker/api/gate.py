@@ -22,7 +22,10 @@ BEARER = re.compile(r"Bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 """RFC 6750 section 2.1."""
 
 HOST_REFUSED = replace(
-    problems.HOST_REFUSED, hint="over TCP, call the listener by its address and port, and not by a name"
+    problems.HOST_REFUSED,
+    hint="over TCP, call the listener by its address and port, and not by a name",
+    close=True,
+    linger=False,
 )
 
 

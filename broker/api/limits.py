@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from broker.policy.peer import Peer
+
 REFUSAL_PLACES = 32
 """Connections above the cap that are kept a moment, to tell the caller why; beyond them they are closed unheard."""
 
@@ -65,26 +67,35 @@ class Limits:
         return replace(self, max_connections=min(self.max_connections, most))
 
 
+def account_of(peer: Peer) -> Hashable:
+    """
+    Give whose the places and the requests of *peer* are: its uid's, on whatever listener.
+
+    Callers without a known uid share those of their listener: what comes over TCP takes nothing from a Unix socket.
+    """
+    return (peer.listener, None) if peer.uid is None else peer.uid
+
+
 class Places:
-    """Counts places that are taken, in all and by uid; the unknown uid is one of them."""
+    """Counts places that are taken, in all and by caller (``account_of``)."""
 
     def __init__(self, total: int, per_uid: int) -> None:
         self._total = total
         self._per_uid = per_uid
-        self._taken: Counter[int | None] = Counter()
+        self._taken: Counter[Hashable] = Counter()
 
-    def take(self, uid: int | None) -> bool:
+    def take(self, who: Hashable) -> bool:
         """Take a place, if there is one."""
-        if self._taken.total() >= self._total or self._taken[uid] >= self._per_uid:
+        if self._taken.total() >= self._total or self._taken[who] >= self._per_uid:
             return False
-        self._taken[uid] += 1
+        self._taken[who] += 1
         return True
 
-    def give_back(self, uid: int | None) -> None:
+    def give_back(self, who: Hashable) -> None:
         """Free a place that was taken."""
-        self._taken[uid] -= 1
-        if not self._taken[uid]:
-            del self._taken[uid]
+        self._taken[who] -= 1
+        if not self._taken[who]:
+            del self._taken[who]
 
     @property
     def taken(self) -> int:
@@ -133,17 +144,26 @@ class Admission(Enum):
 
 
 class Stay:
-    """One connection's place in the ledger, from its admission to its end."""
+    """
+    One connection's place in the ledger, from its admission to its end.
 
-    def __init__(self, admission: Admission, places: Places | None, uid: int | None) -> None:
+    *wanted* are the places among which it wanted one, *places* those among which it has one.
+    """
+
+    def __init__(self, admission: Admission, who: Hashable, *, wanted: Places, places: Places | None) -> None:
         self.admission = admission
+        self._who = who
+        self._wanted = wanted
         self._places = places
-        self._uid = uid
+
+    def holds_what_is_wanted_by(self, other: Stay) -> bool:
+        """Say whether *other* would have a place if this one ended: that of the same caller, of the same kind."""
+        return self._places is other._wanted and self._who == other._who
 
     def end(self) -> None:
         """Give the place back; once is enough, twice does no harm."""
         if self._places is not None:
-            self._places.give_back(self._uid)
+            self._places.give_back(self._who)
             self._places = None
 
 
@@ -157,14 +177,14 @@ class ConnectionLedger:
         )
         self._refused = Places(REFUSAL_PLACES, REFUSAL_PLACES_PER_UID)
 
-    def admit(self, uid: int | None, *, stranger: bool = False) -> Stay:
+    def admit(self, who: Hashable, *, stranger: bool = False) -> Stay:
         """Judge a new connection and note it; *stranger*: of a caller that no workload is."""
         places = self._strangers if stranger else self._admitted
-        if places.take(uid):
-            return Stay(Admission.ADMITTED, places, uid)
-        if self._refused.take(uid):
-            return Stay(Admission.REFUSED, self._refused, uid)
-        return Stay(Admission.DROPPED, None, uid)
+        if places.take(who):
+            return Stay(Admission.ADMITTED, who, wanted=places, places=places)
+        if self._refused.take(who):
+            return Stay(Admission.REFUSED, who, wanted=places, places=self._refused)
+        return Stay(Admission.DROPPED, who, wanted=places, places=None)
 
 
 class WaitingRoom:
@@ -181,14 +201,14 @@ class WaitingRoom:
         return self._closed
 
     @contextmanager
-    def place(self, uid: int | None) -> Iterator[bool]:
+    def place(self, who: Hashable) -> Iterator[bool]:
         """Take a place for as long as the block runs; gives whether there was one."""
-        taken = not self._closed and self._places.take(uid)
+        taken = not self._closed and self._places.take(who)
         try:
             yield taken
         finally:
             if taken:
-                self._places.give_back(uid)
+                self._places.give_back(who)
 
     @asynccontextmanager
     async def until_closed(self) -> AsyncIterator[None]:

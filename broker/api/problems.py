@@ -117,7 +117,8 @@ class Problem:
     What is answered instead of what was asked for.
 
     *reason* goes to the audit log only; *headers* are added to the answer, *more* to its members; *close* ends
-    the connection with it, because what follows on it cannot be trusted or is not wanted.
+    the connection with it, because what follows on it cannot be trusted or is not wanted; without *linger* at once,
+    for who is not known shall hold no place.
     """
 
     status: int
@@ -129,6 +130,7 @@ class Problem:
     headers: tuple[tuple[str, str], ...] = ()
     more: tuple[tuple[str, str], ...] = ()
     close: bool = False
+    linger: bool = True
 
 
 class ProblemError(BrokerError):
@@ -194,6 +196,7 @@ SECRET_MISSING = Problem(
     hint="send 'Authorization: Bearer' with the content of the listener's secret_file",
     headers=(("WWW-Authenticate", 'Bearer realm="token-broker"'),),
     close=True,
+    linger=False,
 )
 """Without an error in the header: nothing was tried (RFC 6750 section 3.1)."""
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -23,9 +23,9 @@ from aiohttp.streams import StreamReader
 
 from broker.api import problems
 from broker.api.activity import Activity
-from broker.api.answers import Answer, last_words
-from broker.api.desk import ReadBody
-from broker.api.guard import MAX_BODY, MAX_HEAD, Incoming
+from broker.api.answers import last_words
+from broker.api.front import Front
+from broker.api.guard import MAX_BODY, MAX_HEAD
 from broker.api.limits import Admission, Limits, Stay
 from broker.api.messages import incoming_of, response_of
 from broker.api.metering import HeadMeter
@@ -55,19 +55,6 @@ EXPECTATION = "100-continue"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What a sender may wait for before it sends a body that is wanted (RFC 9110 section 10.1.1)."""
-
-
-class Front(Protocol):
-    """What a connection needs of a desk, whatever world the desk works with."""
-
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
-        """Answer a request; never raises."""
-
-    def refuse(self, problem: Problem, peer: Peer) -> Answer:
-        """Answer a connection on which no request was understood."""
-
-    def report_bug(self, where: str, error: BaseException) -> str:
-        """Report an exception that nobody expected."""
 
 
 class Phase(Enum):
@@ -100,17 +87,18 @@ class Engine(web.Server):
         for connection in self.connections:
             cast("Connection", connection).drain()
 
-    def make_room(self) -> bool:
+    def make_room(self, stay: Stay) -> bool:
         """
-        Close the connection that has been idle longest, of callers without a uid; gives whether there was one.
+        Close a connection in whose place *stay*, of a caller without a uid, could be; gives whether there was one.
 
-        They share their places, so that whoever holds one without using it would keep out all the others.
+        Such callers share their places, so that whoever holds one without using it would keep out all the others.
+        First go those that have their last answer, then those that have been idle longest.
         """
         connections = [cast("Connection", connection) for connection in self.connections]
-        idle = [connection for connection in connections if connection.is_idle()]
+        idle = [connection for connection in connections if connection.may_leave_for(stay)]
         if not idle:
             return False
-        min(idle, key=lambda connection: connection.since).leave()
+        min(idle, key=lambda connection: (not connection.lingers, connection.since)).leave()
         return True
 
     def abort(self) -> None:
@@ -145,7 +133,7 @@ class Connection(web.RequestHandler):
         self._answers = 0
         self._has_body = False
         self._overrun = False
-        self._cut_off = False
+        self._cut_off = self.lingers = False
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -210,7 +198,15 @@ class Connection(web.RequestHandler):
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
         self._answered(last=close or not request.keep_alive)
+        if not answer.linger:
+            self._lingering_time = 0.0
         return response_of(answer, close=close)
+
+    async def finish_response(self, *args: Any) -> tuple[web.StreamResponse, bool]:
+        """Note when the last answer is given: what is left is to see it taken."""
+        given = await super().finish_response(*args)
+        self.lingers = self._phase is Phase.CLOSING
+        return given
 
     def _body_ends_at(self) -> float:
         """
@@ -282,10 +278,12 @@ class Connection(web.RequestHandler):
         if self._line is not None:
             self._line.abort()
 
-    def is_idle(self) -> bool:
-        """Say whether this may give its place to another caller without a uid: it has asked for nothing lately."""
-        is_waiting = self._phase in (Phase.IDLE, Phase.RECEIVING) and self._stay.admission is Admission.ADMITTED
-        return is_waiting and self.peer.uid is None and self._loop.time() - self.since > IDLE_ENOUGH
+    def may_leave_for(self, stay: Stay) -> bool:
+        """Say whether this may give its place to *stay*: it has its last answer, or has asked for nothing lately."""
+        if not self._stay.holds_what_is_wanted_by(stay):
+            return False
+        is_waiting = self._phase in (Phase.IDLE, Phase.RECEIVING)
+        return self.lingers or (is_waiting and self._loop.time() - self.since > IDLE_ENOUGH)
 
     def leave(self) -> None:
         """Give the place back at once, and close."""
@@ -348,7 +346,7 @@ class Connection(web.RequestHandler):
         answer = self._desk.refuse(problem, self.peer)
         if self._line is None or self._line.is_closing():
             return
-        self._cut_off = True
+        self._cut_off = self.lingers = True
         self._line.write(last_words(answer))
         self._line.write_eof()
         self._set_alarm(0.0 if self._engine.draining else LINGERING, self.force_close)

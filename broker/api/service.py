@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from broker.api import problems
 from broker.api.activity import Activity
-from broker.api.limits import Admission, ConnectionLedger, Limits, Stay
-from broker.api.protocol import Engine, Front
+from broker.api.front import Front
+from broker.api.limits import Admission, ConnectionLedger, Limits, Stay, account_of
+from broker.api.protocol import Engine
 from broker.events import AcceptFailed, Emit
 from broker.policy.peer import Peer
 
@@ -169,10 +170,10 @@ class Service:
         """Let a new connection in, or close it."""
         peer = listening.identify(connection)
         stranger = listening.is_stranger(peer)
-        stay = self._ledger.admit(peer.uid, stranger=stranger)
-        if stay.admission is not Admission.ADMITTED and peer.uid is None and self._engine.make_room():
+        stay = self._ledger.admit(account_of(peer), stranger=stranger)
+        if stay.admission is not Admission.ADMITTED and peer.uid is None and self._engine.make_room(stay):
             stay.end()
-            stay = self._ledger.admit(peer.uid, stranger=stranger)
+            stay = self._ledger.admit(account_of(peer), stranger=stranger)
         if stay.admission is Admission.DROPPED:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from broker.api import problems
+from broker.api.limits import account_of
 from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
 from broker.api.table import Call
 from broker.api.world import World, own_words
@@ -65,7 +66,7 @@ def seat(world: World, call: Call, seconds: float, source: Source | None = None)
     It waits for a token of *source*, by default one that is asked for by its name.
     """
     ends_at = asyncio.get_running_loop().time() + seconds
-    with world.waiting.place(call.peer.uid) as has_place:
+    with world.waiting.place(account_of(call.peer)) as has_place:
         yield Seat(world=world, source=source or world.tokens, has_place=has_place, ends_at=ends_at)
 
 

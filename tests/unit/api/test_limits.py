@@ -17,7 +17,9 @@ from broker.api.limits import (
     Places,
     Rates,
     WaitingRoom,
+    account_of,
 )
+from broker.policy.peer import Peer
 
 
 def test_one_uid_cannot_take_all_places():
@@ -226,3 +228,27 @@ def test_a_rate_is_kept_over_a_long_time():
     passed = sum(rates.take(1, moment / 10) for moment in range(36_000))
 
     assert passed == 3 * 3_600 + 3 - 1
+
+
+def test_callers_without_a_uid_share_with_those_of_their_listener_only():
+    """What comes over TCP takes no place, no rate and no turn from a Unix socket; a uid is one on all listeners."""
+    tcp, unix = (account_of(Peer(listener=listener)) for listener in ("tcp", "app"))
+    ledger = ConnectionLedger(Limits(max_connections_per_uid=1))
+
+    first, second, unlucky = (ledger.admit(who) for who in (tcp, unix, unix))
+
+    assert [stay.admission for stay in (first, second, unlucky)] == [Admission.ADMITTED] * 2 + [Admission.REFUSED]
+    assert account_of(Peer(listener="tcp", uid=1)) == account_of(Peer(listener="app", uid=1)) == 1
+
+
+def test_a_place_is_made_only_where_one_is_wanted():
+    """Neither that of another listener's caller nor that of a stranger would help, nor one that was given back."""
+    ledger = ConnectionLedger(Limits(max_connections_per_uid=1))
+    good, other, stranger = ledger.admit("a"), ledger.admit("b"), ledger.admit("a", stranger=True)
+    unlucky = ledger.admit("a")
+
+    helping = [stay.holds_what_is_wanted_by(unlucky) for stay in (good, other, stranger, unlucky)]
+    good.end()
+
+    assert helping == [True, False, False, False]
+    assert not good.holds_what_is_wanted_by(unlucky)

@@ -424,3 +424,20 @@ async def test_a_caller_without_a_uid_that_has_just_come_is_not_turned_out(tmp_p
         assert parse(await exchange(path)).status == 429
         first.send(request())
         assert parse(await first.rest()).status == 200
+
+
+async def test_callers_without_a_uid_that_have_their_last_answer_leave_first(tmp_path: Path):
+    """At once: what is still read of them is only read so that they see it."""
+    path, owing = tmp_path / "s", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    async with (
+        running(path, limits=Limits(max_connections=2), who=unknown) as bench,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(2):
+            lingering = await stack.enter_async_context(connected(path))
+            lingering.send(owing)
+            assert (await lingering.one()).status == 200
+        received = [parse(await exchange(path)).status for _ in range(2)]
+
+    assert received == [200, 200]
+    assert bench.desk.refused == []

@@ -1,0 +1,24 @@
+"""What a connection needs of a desk, whatever world the desk works with; a desk knows nothing of connections."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from broker.api.answers import Answer
+from broker.api.desk import ReadBody
+from broker.api.guard import Incoming
+from broker.api.problems import Problem
+from broker.policy.peer import Peer
+
+
+class Front(Protocol):
+    """What a connection needs of a desk, whatever world the desk works with."""
+
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+        """Answer a request; never raises."""
+
+    def refuse(self, problem: Problem, peer: Peer) -> Answer:
+        """Answer a connection on which no request was understood."""
+
+    def report_bug(self, where: str, error: BaseException) -> str:
+        """Report an exception that nobody expected."""
