@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ mode = "0600"
 [workload.app]
 listener = ["app"]
 tokens = ["person", "nobody"]
-may = ["get", "refresh"]
+may = ["get", "refresh", "authorize"]
 """
 
 GRANT = "grant-1"
@@ -325,6 +326,37 @@ def test_a_damaged_store_is_moved_aside_and_its_grants_are_missed(home: Path, da
         broker.stop()
 
 
+def test_an_older_copy_of_the_store_spends_nothing_until_it_is_accepted(home: Path):
+    """The anchor on another volume knows better, and somebody has to decide."""
+    with rotating_server("grace", lifetime=3) as server, broker_of(home, server) as broker:
+        (home / "elsewhere").mkdir(mode=0o700)
+        key = 'key = { file = "store.key" }'
+        broker.config.write_text(broker.config.read_text().replace(key, f'{key}\nanchor = "elsewhere/anchor"'))
+        broker.up()
+        assert broker.token("person", "?wait=20").status == 200
+        broker.stop()
+        shutil.copytree(home / "state", home / "copy")
+        broker.up()
+        wait_until(lambda: len(server.requests) == 2, "another refresh")
+        broker.stop()
+        shutil.rmtree(home / "state")
+        shutil.move(home / "copy", home / "state")
+
+        broker.up()
+        broker.wait_for("store_rolled_back")
+        wait_until(lambda: broker.token("person", "?wait=0").status == 503, "the access token of the copy has ended")
+        (why,) = (one for one in get(broker.socket, "/v1/tokens").json()["tokens"] if one["name"] == "person")
+        assert why["reason"] == "store_rolled_back"
+        assert "store accept" in why["hint"]
+        assert len(server.requests) == 2
+        broker.stop()
+
+        assert command("store", "accept", "--config", str(broker.config)).returncode == 0
+        broker.up()
+        assert broker.token("person", "?wait=20").status == 200
+        broker.stop()
+
+
 def test_another_key_does_not_touch_the_grants(home: Path):
     """The broker does not start, and says why; with the right key it goes on where it was."""
     with rotating_server("strict") as server, broker_of(home, server) as broker:
@@ -354,8 +386,12 @@ def test_one_store_has_one_broker(home: Path):
 
 
 def run(broker: BrokerProcess) -> subprocess.CompletedProcess[str]:
+    return command("run", "--config", str(broker.config))
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "broker", "run", "--config", str(broker.config)],
+        [sys.executable, "-m", "broker", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
