@@ -12,6 +12,7 @@ from broker.api import (
     authorizations,
     consent_problems,
     directories,
+    grants,
     listeners,
     ops,
     problems,
@@ -34,6 +35,7 @@ from broker.api.world import World
 from broker.consent.authorizations import Begun
 from broker.consent.errors import FinishedError
 from broker.consent.pending import Abandoned, Binding, Failed, Granted
+from broker.consent.shelf import MAX_OPEN, MAX_OPEN_PER_OWNER
 from broker.errors import Outcome, RemoteError
 from broker.oauth.checks import Check, CheckFailedError, response_invalid
 from broker.oauth.reasons import Reason
@@ -239,5 +241,7 @@ def test_the_limits_on_the_page_are_those_of_the_code():
         "time for the caller to take an answer": f"{limits.write_deadline:.0f} s",
         "age of a connection": f"{limits.max_connection_age / 3_600:.0f} hour",
     }
+    assert f"429 means that {MAX_OPEN_PER_OWNER} of this workload, or {MAX_OPEN:,} in all, wait for a person." in API
+    assert f"by default {grants.DEFAULT_LIMIT}" in API
     assert str(MAX_HEAD) in problems.HEADERS_TOO_LARGE.description
     assert str(MAX_BODY) in problems.BODY_TOO_LARGE.description

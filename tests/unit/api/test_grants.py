@@ -334,6 +334,29 @@ async def test_the_right_to_a_grant_may_go_while_somebody_waits():
     assert refusal(held.result()) == (404, "not_found")
 
 
+async def test_a_list_is_made_by_the_policy_in_force():
+    """Also when it was replaced while others had their turn."""
+    async with api() as through:
+        grant = await through.consent(token="people")
+        policy, page = through.world.policy, through.consents.grants.page
+
+        class Slow:
+            """Grants, and a reload while they are looked at."""
+
+            async def page(self, *arguments: Any, **options: Any) -> Any:
+                found = await page(*arguments, **options)
+                through.world.grants = through.consents.grants
+                through.world.replace_policy(Policy(workloads=policy.workloads[1:], own_uid=900))
+                return found
+
+        through.world.grants = Slow()  # type: ignore[assignment]
+        answer = await through.send("GET", "/v1/grants")
+        through.world.replace_policy(policy)
+
+        assert refusal(answer) == (403, "access_denied")
+        assert await ids(through) == [grant]
+
+
 async def test_where_nobody_consents_there_are_no_grants():
     """An empty list, and 404 for whatever is named."""
     async with api(without_people=True) as through:
