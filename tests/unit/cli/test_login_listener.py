@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -147,13 +148,16 @@ def test_so_many_are_answered_at_a_time_and_no_more():
         resume.wait(10)
         return Answer(status=HTTPStatus.OK)
 
+    def busy_with(count: int) -> bool:
+        return not listener._silent and len(listener._threads) == count
+
     with closing(listener), ExitStack() as stack:
         listener.serve(answer)
         waiting = []
         for number in range(1, MAX_THREADS + 1):
             waiting.append(stack.enter_context(connect(listener)))
             waiting[-1].sendall(request(listener))
-            wait_until(lambda count=number: not listener._silent and len(listener._threads) == count)
+            wait_until(partial(busy_with, number))
         turned_away = ask(listener)
         resume.set()
         answers = [connection.recv(8) for connection in waiting]
