@@ -29,6 +29,9 @@ FORBIDDEN_HEADERS = frozenset({"origin", "referer", "forwarded", "via"})
 
 FORBIDDEN_PREFIXES = ("sec-fetch-", "x-forwarded-")
 
+EXPECTATION = "100-continue"
+"""The one value of ``Expect`` that there is; its case does not matter."""
+
 HTTP_VERSIONS = frozenset({(1, 0), (1, 1)})
 
 FORBIDDEN_IN_PATH = ("..", "//", "\\", ";", "#", "%2e", "%2f", "%5c", "%25", "%3b")
@@ -108,7 +111,17 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def check_body(incoming: Incoming, *, takes_body: bool) -> None:
-    """Refuse a body that is too long, or that the route does not take; one of length 0 is none."""
+    """
+    Refuse a body that is too long, or that the route does not take; one of length 0 is none.
+
+    Also one that readers could cut in two ways: chunked is the only transfer coding, and HTTP/1.0 has none
+    (RFC 9112 section 6.1). And what is expected but cannot be fulfilled (RFC 9110 section 10.1.1).
+    """
+    codings = tuple(value.lower() for value in incoming.values("transfer-encoding"))
+    if codings and (codings != ("chunked",) or incoming.version == (1, 0)):
+        raise ProblemError(problems.MALFORMED)
+    if any(value.lower() != EXPECTATION for value in incoming.values("expect")):
+        raise ProblemError(problems.EXPECTATION_REFUSED)
     if incoming.content_length is not None and incoming.content_length > MAX_BODY:
         raise ProblemError(problems.BODY_TOO_LARGE)
     if not takes_body and (incoming.has_body or incoming.values("transfer-encoding")):

@@ -65,6 +65,8 @@ class RefusalReason(StrEnum):
     """The body is not the JSON object that the route takes."""
     MEDIA_TYPE_REFUSED = "media_type_refused"
     """The body does not say to be JSON, or is encoded."""
+    EXPECTATION_REFUSED = "expectation_refused"
+    """``Expect`` is something else than 100-continue."""
     CONDITION_REFUSED = "condition_refused"
     """``If-None-Match`` is not a list of entity tags."""
     CLIENT_NOT_VISIBLE = "client_not_visible"
@@ -232,6 +234,10 @@ CONDITION_REFUSED = invalid(
     "If-None-Match is not a list of entity tags",
     hint="send the ETag of an earlier answer as it was, with its W/ and its quotes",
     close=False,
+)
+
+EXPECTATION_REFUSED = invalid(
+    400, RefusalReason.EXPECTATION_REFUSED, "Expect may be 100-continue and nothing else", close=True
 )
 
 BODY_NOT_ALLOWED = invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)

@@ -51,8 +51,6 @@ LINGERING = 2.0
 MAX_HEADERS = 4_096
 """More than 8 KiB can hold: the cap on the whole head decides, and it is checked before."""
 
-EXPECTATION = "100-continue"
-
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What a sender may wait for before it sends a body that is wanted (RFC 9110 section 10.1.1)."""
 
@@ -221,7 +219,7 @@ class Connection(web.RequestHandler):
 
     async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
         """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
-        if self._line is not None and self.spoken == HttpVersion11 and request.headers.get("Expect", "") == EXPECTATION:
+        if self._line is not None and self.spoken == HttpVersion11 and "Expect" in request.headers:
             self._line.write(CONTINUE)
         body = bytearray()
         try:

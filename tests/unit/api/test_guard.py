@@ -336,3 +336,41 @@ def test_a_text_that_does_not_fit_is_refused(query: str):
         read_query(query, RANGES, TEXTS)
 
     assert refused.value.problem.hint == "each once: min_valid (0 to 86400), wait (0 to 60), subject, token"
+
+
+@pytest.mark.parametrize("takes_body", [True, False])
+@pytest.mark.parametrize(
+    ("version", "codings"),
+    [((1, 1), ("gzip, chunked",)), ((1, 1), ("chunked", "chunked")), ((1, 1), ("",)), ((1, 0), ("chunked",))],
+)
+def test_a_body_that_two_readers_could_cut_in_two_ways_is_refused(
+    version: tuple[int, int], codings: tuple[str, ...], takes_body: bool
+):
+    """RFC 9112 section 6.1: a coding that is not understood, or one that HTTP/1.0 does not have."""
+    headers = tuple(("Transfer-Encoding", coding) for coding in codings)
+
+    with pytest.raises(ProblemError) as refused:
+        check_body(incoming(version=version, headers=headers, has_body=True), takes_body=takes_body)
+
+    assert refused.value.problem.reason is RefusalReason.MALFORMED
+    assert refused.value.problem.close
+
+
+def test_chunked_is_the_one_transfer_coding():
+    """In whatever case."""
+    check_body(incoming(headers=(("Transfer-Encoding", "Chunked"),), has_body=True), takes_body=True)
+
+
+@pytest.mark.parametrize("expected", ["100-continue", "100-Continue", "100-CONTINUE"])
+def test_to_be_asked_for_the_body_may_be_expected(expected: str):
+    """In whatever case."""
+    check_body(incoming(headers=(("Expect", expected),), has_body=True), takes_body=True)
+
+
+@pytest.mark.parametrize("expected", ["", "200-ok", "100-continue, 100-continue"])
+def test_nothing_else_may_be_expected(expected: str):
+    """It would not be fulfilled."""
+    with pytest.raises(ProblemError) as refused:
+        check_body(incoming(headers=(("Expect", expected),)), takes_body=True)
+
+    assert refused.value.problem.reason is RefusalReason.EXPECTATION_REFUSED

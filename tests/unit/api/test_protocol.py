@@ -334,9 +334,10 @@ async def test_a_request_without_a_body_needs_none(tmp_path: Path):
     assert [rejected for _, rejected, _ in api.tokens.forced] == [None, None]
 
 
-async def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: Path):
+@pytest.mark.parametrize("expected", ["100-continue", "100-Continue"])
+async def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: Path, expected: str):
     """And one that is refused by its announcement is not."""
-    raw = post(REJECTED, "Expect: 100-continue")
+    raw = post(REJECTED, f"Expect: {expected}")
     async with served(tmp_path, workloads=(MAY_REFRESH,)) as api, api.connect() as client:
         client.send(raw.removesuffix(REJECTED))
         asked = await client.reader.readuntil(b"\r\n\r\n")
@@ -355,6 +356,9 @@ async def test_a_sender_that_waits_to_be_asked_for_its_body_is_asked(tmp_path: P
         (post(b'{"rejected":"%b","rejected":"b"}' % C), 400),
         (post(C).replace(b"application/json", b"text/plain"), 415),
         (post(b"x" * 65_537), 413),
+        (post(REJECTED, "Expect: 200-ok"), 400),
+        (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"0\r\n\r\n", 400),
+        (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n", 400),
         (CHUNKED + b"10001\r\n" + b"x" * 65_537 + b"\r\n0\r\n\r\n", 413),
         (CHUNKED + b"%b\r\n\r\n" % C, 400),
         (CHUNKED + b"2\r\n{}%b\r\n0\r\n\r\n" % C, 400),
