@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import ERROR
 
 from broker.api import problems
 from broker.api.activity import Activity
@@ -378,10 +379,10 @@ def _request(
     Make aiohttp's request.
 
     aiohttp answers in the version that it was asked in, whatever that is; a foreign one is answered in ours
-    (RFC 9110 section 2.5).
+    (RFC 9110 section 2.5), and so is what was not understood, which aiohttp takes for HTTP/1.0.
     """
     cast("Connection", protocol).spoken = message.version
-    if message.version != HttpVersion10:
+    if message is ERROR or message.version != HttpVersion10:
         message = message._replace(version=HttpVersion11)
     return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 

@@ -816,3 +816,14 @@ async def test_a_client_that_goes_away_with_a_large_body_behind_frees_its_place(
             await until(lambda: tokens.asked)
             await asyncio.sleep(0.05)
         await until(lambda: tokens.cancelled)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "no version", "two lengths", "TLS", "NUL in a header"])
+async def test_what_was_not_understood_is_answered_in_our_version(tmp_path: Path, name: str):
+    """And the connection ends."""
+    async with served(tmp_path) as api, api.connect() as client:
+        client.send(MALFORMED[name])
+        raw = await client.rest()
+
+    assert raw.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nConnection: close\r\n" in raw
