@@ -136,6 +136,7 @@ class Connection(web.RequestHandler):
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Timeout | None = None
         self._write_alarm: asyncio.TimerHandle | None = None
 
     # --- the transport's side ---
@@ -216,7 +217,7 @@ class Connection(web.RequestHandler):
         """
         if self._phase is Phase.RECEIVING and self._alarm is not None:
             return self._alarm.when()
-        return self._loop.time() + self._limits.request_deadline
+        return self._loop.time() + (DRAIN_GRACE if self._engine.draining else self._limits.request_deadline)
 
     async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
         """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
@@ -224,15 +225,17 @@ class Connection(web.RequestHandler):
             self._line.write(CONTINUE)
         body = bytearray()
         try:
-            async with asyncio.timeout_at(ends_at):
+            async with asyncio.timeout_at(ends_at) as self._reading:
                 while piece := await request.content.readany():
                     body += piece
                     if len(body) > MAX_BODY:
                         raise ProblemError(problems.BODY_TOO_LARGE)
         except TimeoutError:
-            raise ProblemError(problems.TOO_SLOW) from None
+            raise ProblemError(problems.DRAINING if self._engine.draining else problems.TOO_SLOW) from None
         except (HttpProcessingError, web.RequestPayloadError):
             raise ProblemError(problems.MALFORMED) from None
+        finally:
+            self._reading = None
         return bytes(body)
 
     def handle_error(
@@ -264,7 +267,11 @@ class Connection(web.RequestHandler):
         self._desk.report_bug("http", error or RuntimeError())
 
     def drain(self) -> None:
-        """Close if idle; a connection that never asked yet gets a moment."""
+        """Close if idle; a connection that never asked yet, or is about to, gets a moment; a body gets none."""
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(self._loop.time())
+        if self._phase is Phase.RECEIVING and self._alarm is not None:
+            self._set_alarm(min(DRAIN_GRACE, self._alarm.when() - self._loop.time()), self._too_slow)
         if self._phase is not Phase.IDLE and not self._cut_off:
             return
         if self._answers or self._cut_off:
@@ -326,7 +333,7 @@ class Connection(web.RequestHandler):
     def _receive(self) -> None:
         """Note that a request has begun to arrive."""
         self._phase, self.since = Phase.RECEIVING, self._loop.time()
-        self._set_alarm(self._limits.request_deadline, self._too_slow)
+        self._set_alarm(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
 
     def _look(self) -> None:
         """See whether the caller is still there, also where nothing is read that would tell."""

@@ -827,3 +827,21 @@ async def test_what_was_not_understood_is_answered_in_our_version(tmp_path: Path
 
     assert raw.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"\r\nConnection: close\r\n" in raw
+
+
+@pytest.mark.parametrize(("whole", "status"), [(False, 408), (True, 503)])
+async def test_a_request_that_has_not_come_whole_does_not_delay_the_end(tmp_path: Path, whole: bool, status: int):
+    """Neither a slow head nor a slow body keeps the broker running for its deadline."""
+    loop = asyncio.get_running_loop()
+    head = post(REJECTED).removesuffix(REJECTED)
+    limits = Limits(request_deadline=60.0)
+    async with served(tmp_path, workloads=(MAY_REFRESH,), limits=limits) as api, api.connect() as client:
+        client.send(head if whole else head[:-4])
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        await api.server.drain(30.0)
+        took = loop.time() - began
+        received = parse(await client.rest())
+
+    assert_one_shape(received, status)
+    assert took < 5.0
