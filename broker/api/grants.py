@@ -94,7 +94,9 @@ async def revoke_grant(world: World, call: Call) -> Answer:
             grant=call.name,
         )
     )
-    return json_answer({"revoked": REVOKED[await grants.revoke(call.name)]})
+    grant = grants.grant(call.name)
+    outcome = await grants.revoke(call.name)
+    return json_answer({"revoked": REVOKED[outcome], "end_session_url": await grants.end_session_url(grant)})
 
 
 async def retry_grant(world: World, call: Call) -> Answer:

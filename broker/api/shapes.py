@@ -152,7 +152,9 @@ SHAPES: Mapping[str, Schema] = {
     "OneNotReady": object_of({**ERROR, **READINESS_OF_ONE, **NOT}, {"hint": TEXT, "reason": REASON}),
     "OneReady": object_of({"status": READY["status"], **READINESS_OF_ONE}, {"reason": REASON}),
     "Ready": object_of(READY, READY_MORE),
-    "Revoked": object_of({"revoked": {"enum": [True, False, "pending"]}}),
+    "Revoked": object_of(
+        {"revoked": {"enum": [True, False, "pending"]}}, {"end_session_url": {"type": "string", "format": "uri"}}
+    ),
     "Token": TOKEN,
     "TokenList": object_of({"tokens": array_of(TOKEN_STATE)}),
 }

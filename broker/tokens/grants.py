@@ -174,7 +174,11 @@ class Grants:
         await self._vault.keep(replace(grant, phase=Phase.UNVERIFIED))
 
     async def adopt(self, grant: Grant, token: IssuedToken, *, held: str) -> None:
-        """Take a verified grant into use, new or under the id of an older one; *held* is the id it was held by."""
+        """
+        Take a verified grant into use, new or under the id of an older one; *held* is the id it was held by.
+
+        Raises LocalError ``grant_given_up`` when the older one was, meanwhile.
+        """
         grant = replace(
             with_access(grant, token, wall=self._clock.wall(), boot=self._clock.boot()),
             phase=Phase.SETTLED,
@@ -185,10 +189,14 @@ class Grants:
         else:
             await self._vault.keep_instead(grant, held)
         self._vault.trust(grant.id)
+        if grant.id in self._revocations:
+            raise LocalError("grant_given_up", "the grant was given up while it was renewed")
         keeper = self._keepers.get(grant.id)
         if keeper is None:
-            spec = self._specs[grant.token]
-            keeper = self._keeper(spec)
+            if not self._is_of(grant):
+                self._strangers[grant.id] = grant  # a reload took its token away: kept for when it is there again
+                return
+            keeper = self._keeper(self._specs[grant.token])
             self._keepers.add(grant.id, keeper)
         keeper.begin_with(grant, token)
         self._set_alarm(keeper)
@@ -203,6 +211,10 @@ class Grants:
         keeper.revoking = True
         keeper.announce()
         return await self._revocations.begin(keeper.grant)
+
+    async def end_session_url(self, grant: Grant) -> str | None:
+        """Give the URL at which the person logs out at the server: as ``Revocations.end_session_url``."""
+        return await self._revocations.end_session_url(grant)
 
     def retry(self, grant_id: str) -> None:
         """Have an ended grant tried again (R2.8). Raises KeyError."""

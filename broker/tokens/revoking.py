@@ -14,6 +14,7 @@ from typing import Literal, NoReturn
 
 from broker.errors import BrokerError
 from broker.events import Emit, GrantRevoked
+from broker.oauth.end_session import end_session_url
 from broker.oauth.messages import Draft
 from broker.oauth.revocation import read_revocation_response, revocation_draft
 from broker.tokens.acquire import Acquirer, Registration
@@ -28,6 +29,9 @@ FIRST_TRY = 5.0
 FIRST_WAIT = 5.0
 LONGEST_WAIT = 3_600.0
 """Seconds between two tries: soon at first, and then as often as it matters for a month."""
+
+METADATA_PATIENCE = 1.0
+"""Seconds: where to log out is worth no long wait."""
 
 GIVEN_UP_AFTER = 30 * 86_400.0
 """Seconds (R2.12): no refresh token that we know of lives longer unused, and some record has to be the last."""
@@ -84,6 +88,20 @@ class Revocations:
         self._grants[grant.id] = buried = replace(grant, since=since)
         self._later(grant.id)
         return buried
+
+    async def end_session_url(self, grant: Grant) -> str | None:
+        """
+        Give the URL at which the person's browser ends the session at the server, where there is one.
+
+        A revoked grant does not log anybody out: who comes back may be asked for nothing but the consent. None
+        also where the server's metadata is not at hand.
+        """
+        try:
+            registration = self._registration_of(grant)
+            async with asyncio.timeout(METADATA_PATIENCE):
+                return end_session_url(await registration.metadata.get(), registration.client)
+        except (BrokerError, TimeoutError):
+            return None
 
     async def run(self) -> NoReturn:
         """Go on with what is left, until cancelled."""

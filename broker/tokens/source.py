@@ -58,6 +58,9 @@ class GrantSource(Protocol):
     async def revoke(self, grant_id: str) -> Outcome:
         """Stop serving a grant at once, and revoke it."""
 
+    async def end_session_url(self, grant: Grant) -> str | None:
+        """Give the URL at which the person logs out at the server, None where there is none."""
+
     def retry(self, grant_id: str) -> None:
         """Have an ended grant tried again."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from broker.errors import Outcome, RemoteError
 from broker.events import AuditUnavailableError, Event, GrantGivenUp, GrantReassigned, GrantRevived, TokenServed
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy
@@ -367,3 +368,16 @@ async def test_where_nobody_consents_there_are_no_grants():
             ("POST", "/v1/grants/g/retry"),
         ):
             assert refusal(await through.send(method, target, peer=ROOT)) == (404, "not_found")
+
+
+async def test_whoever_gives_a_grant_up_hears_where_the_person_can_log_out():
+    """A revoked grant ends no session at the server; where that is, its metadata say, if they are at hand."""
+    async with api() as through:
+        first, second = await through.consent(token="people"), await through.consent(token="people")
+        through.consents.metadata.changes = {"end_session_endpoint": "https://as.example/end"}
+        told = await through.send("DELETE", f"/v1/grants/{first}")
+        through.consents.metadata.error = RemoteError("connect_failed", "down", outcome=Outcome.NOT_SENT)
+        untold = await through.send("DELETE", f"/v1/grants/{second}")
+
+    assert members(told)["end_session_url"].startswith("https://as.example/end?client_id=")
+    assert members(untold) == {"revoked": "pending"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from broker.errors import LocalError
 from broker.events import (
     GrantUnreadable,
 )
@@ -211,3 +212,46 @@ async def test_a_record_that_cannot_be_understood_is_told_and_left():
 
     assert world.events.of(GrantUnreadable) == [GrantUnreadable(record="grant/x")]
     assert world.store.values == {"grant/x": b"{}"}
+
+
+async def test_a_grant_that_is_given_up_while_it_is_renewed_is_not_brought_back():
+    """Whoever renews it gets an error, and what it got is for its caller to discard."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        new = replace(grants.grant("g"), refresh_token=RefreshToken(world.server.issue("new")))
+        token = await issued_elsewhere(world.clock)
+        await grants.hold(replace(new, id="held"))
+        world.store.delay = 1.0
+        renewing = asyncio.create_task(grants.adopt(new, token, held="held"))
+        await asyncio.sleep(0.5)
+        revoking = asyncio.create_task(grants.revoke("g"))
+
+        with pytest.raises(LocalError):
+            await renewing
+        await revoking
+        assert grants.one("person") is None
+        assert world.store.grant("g") is None
+
+
+async def test_a_consent_to_a_token_that_a_reload_took_away_is_kept():
+    """For when it is configured again."""
+    world = GrantWorld(RotatingServer("strict"))
+    async with world.running() as grants:
+        token = await issued_elsewhere(world.clock)
+        grant = Grant(
+            id="n",
+            token="person",
+            owner="app",
+            issuer="https://as.example",
+            client_id="app-1",
+            created_at=1.0,
+            refresh_token=RefreshToken(world.server.issue("n")),
+        )
+        grants.replace([], {})
+        await grants.adopt(grant, token, held="n")
+        assert grants.one("person") is None
+
+        grants.replace([SPEC], {"app": world.registration()})
+        assert grants.one("person") == "n"
