@@ -139,7 +139,8 @@ async def _last_resort(source: Source, token: str) -> Serving:
     """Get what is in hand when the broker stops: a token that is good is served, also then."""
     try:
         return replace(await source.get(token, min_valid=0.0, wait=0.0), enough=False)
-    except TokenUnavailableError as error:
+    except (KeyError, TokenUnavailableError) as error:
+        # One that a reload has dropped meanwhile is unknown to whoever asks the policy again, as all callers do.
         raise ProblemError(problems.DRAINING) from error
 
 

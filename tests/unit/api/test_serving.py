@@ -274,6 +274,22 @@ async def test_when_the_broker_stops_a_waiting_caller_gets_the_token_in_hand():
     assert tokens.asked == [("directory", 250.0, 60.0), ("directory", 0.0, 0.0)]
 
 
+async def test_a_token_that_is_dropped_in_the_moment_when_the_broker_stops_is_unknown():
+    """Who waited for it is told as if it had never been there, and it is no bug."""
+    tokens = FakeTokens({"directory": unavailable()}, held=asyncio.Event())
+    of = world(tokens)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(refused(of, call(wait=60)))
+        await asyncio.sleep(5)
+        of.waiting.close()
+        tokens.answers.clear()
+        of.replace_policy(replace(of.policy))
+        error = await waiting
+
+    assert (error.problem.status, error.problem.reason) == (403, "unknown_token")
+
+
 async def test_host_names_that_a_server_chose_stay_in_the_log():
     """Callers learn the reason; the line to add to the configuration is not for them."""
     failure = unavailable(reason="endpoint_refused", hint='endpoint_hosts = ["evil.example"]')
