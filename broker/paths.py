@@ -19,6 +19,9 @@ from pathlib import Path
 ROOT = 0
 """The user and the group that may do everything anyway."""
 
+HANDED_ON = stat.S_ISGID | stat.S_IWGRP
+"""Of a directory whose group can write it, and is that of whatever is made in it: the mark of ``fsGroup``."""
+
 MAX_LINKS = 40
 """Symlinks on one path, as the kernel's own limit (path_resolution(7))."""
 
@@ -67,9 +70,9 @@ def weakness_above(
     Judged are the directories in which its components stand, and the symlinks among them; *path* itself is
     the caller's to judge. With *links_only* directories count only where a symlink stands in them. What does
     not exist ends the way. A sticky directory is good: entries of others are judged as what they are. So is
-    one that others can write if it is the root of a volume (*is_volume*) other than the system's, or mounted
-    read-only: volumes of Kubernetes are made so (emptyDir 2777, ConfigMap 1777), and who else has them
-    mounted for writing is decided there. Raises OSError where the way cannot be walked.
+    one that is mounted read-only (a ConfigMap), and the root of a volume (*is_volume*) other than the system's
+    that hands its group on: Kubernetes makes volumes so for the ``fsGroup`` of a pod (emptyDir 2777), and who
+    else has them mounted for writing is decided there. Raises OSError where the way cannot be walked.
     """
     trusted = trusted or process_trusts()
     for directory, entry, found in _walk(path):
@@ -131,11 +134,15 @@ def _judge(directory: str, trusted: Trusted, is_volume: Callable[[str], bool]) -
     by_a_group = bool(found.st_mode & stat.S_IWGRP) and found.st_gid not in (ROOT, trusted.gid)
     if not (by_everybody or by_a_group) or found.st_mode & stat.S_ISVTX:
         return None
-    if directory != "/" and (is_volume(directory) or os.statvfs(directory).f_flag & os.ST_RDONLY):
+    if directory != "/" and os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return None
+    is_open_volume = directory != "/" and is_volume(directory)
+    if is_open_volume and found.st_mode & HANDED_ON == HANDED_ON:
         return None
     who = "everybody" if by_everybody else f"the group {found.st_gid}"
     return Weakness(
         path=Path(directory),
         what=f"is writable for {who} (mode {stat.S_IMODE(found.st_mode):04o}), who could replace what is in it",
-        fix=f"chmod {'o' if by_everybody else 'g'}-w {directory}, or chmod +t",
+        fix=f"chmod {'o' if by_everybody else 'g'}-w {directory}, or chmod +t"
+        + (" (in Kubernetes, give the pod an fsGroup)" if is_open_volume else ""),
     )

@@ -95,6 +95,23 @@ def test_the_root_of_a_volume_may_be_open(deep: Path):
     assert above(deep, volumes=frozenset({volume})) == below.name
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o2757])
+def test_the_root_of_a_volume_that_hands_no_group_on_is_as_any_directory(deep: Path, mode: int):
+    """A disk that everybody can write is no volume of a pod; who runs one is told how to mend it."""
+    volume = deep.parents[1]
+    volume.chmod(mode)
+
+    found = weakness_above(
+        deep,
+        trusted=Trusted(uid=US, gid=os.getegid()),
+        is_volume=lambda directory: Path(directory) == volume,
+    )
+
+    assert found is not None
+    assert found.path == volume
+    assert found.fix == f"chmod o-w {volume}, or chmod +t (in Kubernetes, give the pod an fsGroup)"
+
+
 def test_the_root_of_the_system_is_no_such_volume():
     """Everything is below it."""
     found = weakness_above(Path("/file"), trusted=Trusted(uid=US, gid=STRANGER), is_volume=lambda _: True)
@@ -130,7 +147,7 @@ def test_a_file_that_is_a_link_counts_as_its_target(tmp_path: Path, deep: Path):
     (deep.parent / "..data").symlink_to("..2026")
     (deep.parent / "config.toml").symlink_to("..data/config.toml")
     volume = deep.parent
-    volume.chmod(0o777)
+    volume.chmod(0o2777)
 
     assert above(volume / "config.toml", volumes=frozenset({volume})) is None
     assert above(volume / "config.toml") == "c"
