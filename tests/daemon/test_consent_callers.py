@@ -67,5 +67,5 @@ def test_an_application_gets_its_own_grants_and_learns_of_no_others(tmp_path: Pa
     assert elsewhere.status == 404
     assert seen_by_root == sorted([grant, one])
     assert got_by_root.status == 404
-    assert given_up_by_root.json() == {"revoked": True}
+    assert given_up_by_root.json()["revoked"] is True
     assert gone.status == 404
