@@ -36,7 +36,7 @@ from broker.transport.failures import (
     watch,
 )
 from broker.transport.proxy import Proxy
-from broker.transport.reading import Answer, read_piece
+from broker.transport.reading import Answer, Connector, read_piece
 from broker.transport.resolver import Lookup, Resolver, look_up
 from broker.transport.sockets import Sockets, is_left, turns_until
 
@@ -283,7 +283,7 @@ class Session:
         if self._client is None:
             self._opened_at = asleep
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=Connector(
                     ssl=self._ssl_context,
                     resolver=self._resolver,
                     keepalive_timeout=KEEPALIVE,

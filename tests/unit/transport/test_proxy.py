@@ -180,6 +180,13 @@ async def never_ends_its_head(connection: Connection) -> None:
         await connection.say(b"A: b\r\n" * 1_000)
 
 
+async def floods(connection: Connection) -> None:
+    """Say one interim answer after the other, for ever and without a turn of the loop."""
+    await connection.hear()
+    while True:
+        await connection.say(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)
+
+
 FAULTS: dict[str, tuple[Handler, Reason, str]] = {
     "407": (
         answers(b"407 Proxy Authentication Required", b'Proxy-Authenticate: Basic realm="canary-4711"\r\n'),
@@ -198,6 +205,7 @@ FAULTS: dict[str, tuple[Handler, Reason, str]] = {
     "resets": (resets, Reason.PROXY_FAILED, "its log"),
     "is no proxy": (speaks_something_else, Reason.PROXY_FAILED, ""),
     "half an answer": (says_half, Reason.PROXY_FAILED, ""),
+    "no end of interim answers": (floods, Reason.PROXY_FAILED, ""),
     "an endless head": (never_ends_its_head, Reason.PROXY_FAILED, ""),
 }
 
