@@ -198,7 +198,7 @@ class Connection(web.RequestHandler):
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
         self._answered(last=close or not request.keep_alive)
-        if not answer.linger:
+        if not answer.linger or self._engine.draining:
             self._lingering_time = 0.0
         return response_of(answer, close=close)
 

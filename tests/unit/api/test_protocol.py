@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from broker.api import problems
 from broker.api.answers import Answer, problem_answer
 from broker.api.desk import ReadBody
 from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.limits import ConnectionLedger, Limits
 from broker.api.problems import Problem
-from broker.api.protocol import Connection, Engine
+from broker.api.protocol import LINGERING, Connection, Engine
 from broker.events import RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
@@ -845,3 +846,24 @@ async def test_a_request_that_has_not_come_whole_does_not_delay_the_end(tmp_path
 
     assert_one_shape(received, status)
     assert took < 5.0
+
+
+class Guarded(BrokenDesk):
+    """A desk that wants a secret."""
+
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+        return problem_answer(problems.SECRET_WRONG)
+
+
+async def test_who_does_not_have_the_secret_is_not_read_on():
+    """Its place is wanted: it goes with the answer, whatever it has announced."""
+    loop = asyncio.get_running_loop()
+    async with wired(Guarded(ValueError())) as (_, theirs):
+        began = loop.time()
+        await loop.sock_sendall(theirs, request("/livez", "Content-Length: 1000"))
+        received = parse(await loop.sock_recv(theirs, 65_536))
+        end = await loop.sock_recv(theirs, 65_536)
+
+    assert_one_shape(received, 401)
+    assert end == b""
+    assert loop.time() - began < LINGERING / 2
