@@ -25,7 +25,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -42,6 +42,9 @@ bench: .venv/run.stamp  ## measure a broker with 10,000 tokens, in two minutes; 
 test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure
 
 check: format lint types imports unit  ## run the fast half of the tests: style, types, imports, unit tests
+
+test-crash: .venv/dev.stamp  ## kill a broker, and fail its disk, at every moment of a refresh: 15 minutes
+	ALL_MOMENTS=1 $(BIN)/pytest -n 2 --dist load -p tests.no_skips tests/crash tests/unit/storage/test_crashes.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff format --check --quiet

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,22 +34,26 @@ class RotatingServer:
     Rotates refresh tokens: *mode* ``never``, ``grace`` (the previous one goes on working) or ``strict`` (it kills).
 
     While *held* is set, requests are processed at once and answered when it is cleared, or never if the other
-    side is gone by then.
+    side is gone by then. ``hold_description`` does that with the metadata, so that an attempt gets no further.
     """
 
     mode: str = "strict"
     lifetime: int = 600
     requests: list[dict[str, str]] = field(default_factory=list)
+    heard_at: list[float] = field(default_factory=list)
     answered: int = 0
     access_tokens: list[str] = field(default_factory=list)
     families: list[Family] = field(default_factory=list)
     processed: threading.Event = field(default_factory=threading.Event)
     port: int = 0
+    described: threading.Event = field(default_factory=threading.Event)
     _gate: threading.Event = field(default_factory=threading.Event)
+    _description: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._gate.set()
+        self._description.set()
 
     @property
     def issuer(self) -> str:
@@ -61,6 +66,15 @@ class RotatingServer:
 
     def release(self) -> None:
         self._gate.set()
+        self._description.set()
+
+    def hold_description(self) -> None:
+        """Keep the metadata back until ``release``, or ``release_description``."""
+        self.described.clear()
+        self._description.clear()
+
+    def release_description(self) -> None:
+        self._description.set()
 
     def grant(self) -> str:
         """Begin a family, and give its refresh token."""
@@ -105,6 +119,10 @@ class RotatingServer:
     def wait_until_answerable(self) -> bool:
         return self._gate.wait(PATIENCE)
 
+    def wait_until_describable(self) -> bool:
+        self.described.set()
+        return self._description.wait(PATIENCE)
+
 
 @contextmanager
 def rotating_server(mode: str, *, lifetime: int = 600) -> Iterator[RotatingServer]:
@@ -113,10 +131,15 @@ def rotating_server(mode: str, *, lifetime: int = 600) -> Iterator[RotatingServe
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(200, state.metadata()) if "/.well-known/" in self.path else self._answer(404, {})
+            state.wait_until_describable()
+            try:
+                self._answer(200, state.metadata()) if "/.well-known/" in self.path else self._answer(404, {})
+            except OSError:
+                return
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            state.heard_at.append(time.monotonic())
             state.requests.append({name: values[0] for name, values in form.items()})
             status, members = state.refresh(form["refresh_token"][0])
             state.processed.set()
