@@ -84,7 +84,9 @@ class Grant:
     A grant; all times are Unix seconds.
 
     *token* is the name of the ``[token.NAME]`` section, *owner* the workload that asked for it. *subject* is
-    the ``sub`` of a checked ID token, or what is said without one (*subject_verified* false), or None.
+    the ``sub`` of a checked ID token, or what is said without one (*subject_verified* false), or None;
+    *auth_time* when that person logged in. *scope* is what was granted last, of *asked_scope*, which no refresh
+    may exceed.
     *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
     newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
     *key_id* are those of the certificate and the signing key that last succeeded. *reason* says more about
@@ -99,9 +101,11 @@ class Grant:
     client_id: str
     created_at: float
     scope: tuple[str, ...] = ()
+    asked_scope: tuple[str, ...] = ()
     authorization_details: tuple[Mapping[str, Any], ...] = ()
     subject: str | None = None
     subject_verified: bool = False
+    auth_time: float | None = None
     label: str | None = None
     consent_expires_at: float | None = None
     idle_lifetime: float | None = None
@@ -191,9 +195,11 @@ def _plain(grant: Grant) -> dict[str, Any]:
         "client_id": grant.client_id,
         "created_at": grant.created_at,
         "scope": list(grant.scope),
+        "asked_scope": list(grant.asked_scope),
         "authorization_details": [dict(detail) for detail in grant.authorization_details],
         "subject": grant.subject,
         "subject_verified": grant.subject_verified,
+        "auth_time": grant.auth_time,
         "label": grant.label,
         "consent_expires_at": grant.consent_expires_at,
         "idle_lifetime": grant.idle_lifetime,
@@ -235,9 +241,11 @@ def _grant(members: dict[str, Any]) -> Grant:
         client_id=_text(members.pop("client_id")),
         created_at=_number(members.pop("created_at")),
         scope=_texts(members.pop("scope")),
+        asked_scope=_texts(members.pop("asked_scope")),
         authorization_details=tuple(dict(detail) for detail in members.pop("authorization_details")),
         subject=_optional_text(members.pop("subject")),
         subject_verified=_flag(members.pop("subject_verified")),
+        auth_time=_optional_number(members.pop("auth_time")),
         label=_optional_text(members.pop("label")),
         consent_expires_at=_optional_number(members.pop("consent_expires_at")),
         idle_lifetime=_optional_number(members.pop("idle_lifetime")),

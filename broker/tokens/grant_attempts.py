@@ -57,13 +57,17 @@ class GrantAttempts:
         emit: Emit,
         settle: Callable[[GrantKeeper, table.Event], None],
         bury: Callable[[Grant], Grant],
+        count: Callable[[str], int],
     ) -> None:
         """
         *settle* takes an event through a keeper; *keepers* is looked at whenever it matters.
 
-        *bury* takes in what an attempt brought for a grant that is being revoked, and gives what to write down.
+        *bury* takes in what an attempt brought for a grant that is being revoked, and gives what to write down;
+        *count* says how many grants a client has.
         """
+        self.is_stopping = False
         self._bury = bury
+        self._count = count
         self._refresher = refresher
         self._keepers = keepers
         self._clock = refresher.acquirer.clock
@@ -73,6 +77,7 @@ class GrantAttempts:
         self._suspicions: dict[str, suspicions.Suspicion] = {}
         # Grants that were refused when their client was suspect, in the order in which they are tried again.
         self._refused: dict[str, dict[str, None]] = {}
+        self._lost: dict[str, list[tuple[str, float]]] = {}
 
     async def make(self, keeper: GrantKeeper, begin: table.Begin, registration: Registration) -> None:
         """Make the attempt *begin*; whatever happens in it ends here."""
@@ -124,7 +129,8 @@ class GrantAttempts:
         those that were refused come so far apart that they do not make it suspect again.
         """
         before, now = self._of(client), self._clock.boot()
-        refused, grants = self._refused.get(client, {}), self._count(client)
+        refused = self._refused.get(client, {})
+        grants = self._count(client) if refused else 0
         wait: float | None = None
         if grant_id in refused and before.is_suspect and len(refused) < grants:
             wait = suspicions.PROBE_INTERVAL
@@ -147,7 +153,9 @@ class GrantAttempts:
 
     def _still_wanted(self, keeper: GrantKeeper, attempt: int) -> None:
         state = keeper.state
-        if keeper.revoking or not isinstance(state, table.Refreshing) or state.attempt != attempt:
+        if self.is_stopping or keeper.revoking or keeper.renewing:
+            raise OvertakenError
+        if not isinstance(state, table.Refreshing) or state.attempt != attempt:
             raise OvertakenError
 
     def _revise(self, keeper: GrantKeeper, attempt: int, grant: Grant) -> Grant | None:
@@ -156,15 +164,19 @@ class GrantAttempts:
             # Its owner gave it up while the request was under way: what came of it is revoked as well (R2.12).
             return self._bury(replace(grant, phase=Phase.REVOKING, access=None))
         state = keeper.state
-        if not isinstance(state, table.Refreshing) or state.attempt != attempt:
+        if keeper.renewing or not isinstance(state, table.Refreshing) or state.attempt != attempt:
             return None
         return replace(grant, owner=state.grant.owner, label=state.grant.label)
 
     def _end(self, keeper: GrantKeeper, registration: Registration, ending: Ending) -> None:
         client = keeper.spec.client
         match ending.event:
-            case table.Succeeded() as succeeded:
-                self._settle(keeper, succeeded)
+            case table.Succeeded(grant=written) as succeeded:
+                # It may have changed hands while this was written down.
+                now = replace(written, owner=keeper.grant.owner, label=keeper.grant.label)
+                self._settle(keeper, replace(succeeded, grant=now))
+                if now != written and keeper.grant == now:
+                    self._refresher.vault.keep_soon(now)
                 self._trust(client, keeper.grant.id)
                 self._report_success(keeper, registration, succeeded, ending)
             case table.Failed() as failed:
@@ -178,7 +190,12 @@ class GrantAttempts:
         client, now, state = keeper.spec.client, self._clock.boot(), keeper.state
         before = self._of(client)
         lost_answer = not isinstance(state, table.Over) and state.doubt is table.Doubt.UNKNOWN
-        if failed.trouble is table.Trouble.INVALID_GRANT and not lost_answer:
+        if failed.trouble is table.Trouble.INVALID_GRANT and lost_answer:
+            # It does not make a client suspect, but where the client is, this is no definite word either.
+            after = before
+            if not before.is_suspect:
+                self._lost_lately(client, now).append((keeper.grant.id, now))
+        elif failed.trouble is table.Trouble.INVALID_GRANT:
             after = suspicions.after_refusal(before, keeper.grant.id, now=now, grants=self._count(client))
         elif failed.failure.server_error in CLIENT_SIDE_ERRORS and failed.trouble is table.Trouble.REFUSED:
             after = suspicions.after_client_error(before, now=now)
@@ -196,14 +213,25 @@ class GrantAttempts:
 
     def _suspect(self, client: str, suspicion: suspicions.Suspicion) -> None:
         """Say so, and take the verdicts of that minute back."""
-        refused = suspicion.lately(self._clock.boot())
+        now = self._clock.boot()
+        refused = suspicion.lately(now)
         self._emit(ClientSuspected(client=client, grants=len(refused), probe_in=suspicions.PROBE_INTERVAL))
-        for grant_id in refused:
+        for grant_id in dict.fromkeys((*refused, *(lost for lost, _ in self._lost_lately(client, now)))):
             keeper = self._keepers.get(grant_id)
-            if keeper is None or keeper.grant.reason != EndReason.INVALID_GRANT:
+            if keeper is None:
+                continue
+            was_over = isinstance(keeper.state, table.Over)
+            if was_over and keeper.grant.reason == EndReason.NO_REFRESH_TOKEN:
                 continue
             self._settle(keeper, table.Reprieved(wait=self._turn_of(client, grant_id)))
-            self._emit(GrantRevived(token=keeper.spec.name, grant=grant_id, client=client, reason=CLIENT_SUSPECT))
+            if was_over:
+                self._emit(GrantRevived(token=keeper.spec.name, grant=grant_id, client=client, reason=CLIENT_SUSPECT))
+
+    def _lost_lately(self, client: str, now: float) -> list[tuple[str, float]]:
+        """Give the grants whose end within the window was a lost answer, to be added to."""
+        lately = [(lost, at) for lost, at in self._lost.get(client, ()) if now - at < suspicions.WINDOW]
+        self._lost[client] = lately
+        return lately
 
     def _turn_of(self, client: str, grant_id: str) -> float:
         """Give the seconds after which a refused grant is tried again at the latest: one after the other."""
@@ -234,9 +262,6 @@ class GrantAttempts:
 
     def _of(self, client: str) -> suspicions.Suspicion:
         return self._suspicions.get(client, suspicions.Suspicion())
-
-    def _count(self, client: str) -> int:
-        return sum(keeper.spec.client == client for keeper in self._keepers.values())
 
     def _bug(self, keeper: GrantKeeper, attempt: int, error: Exception) -> None:
         """Report a bug; how far the request got is not known."""

@@ -54,6 +54,7 @@ class GrantKeeper:
         self.attempts = 0
         self.watchers = 0
         self.revoking = False
+        self.renewing = False  # a newer consent is being written down: nothing older is, from then on
         self._clock = clock
         self._randomness = randomness
         self._emit = emit

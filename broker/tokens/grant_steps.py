@@ -112,7 +112,7 @@ def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance
             return after, (*effects, *more)
         case _, Consented(grant=grant, token=token):
             return _consented(grant, token, terms, now, chance)
-        case Over(), _:
+        case Over() | Resting(), Reprieved() | Retried():
             return _revived(state, event, now, effects)
         case _:
             return state, effects
@@ -190,14 +190,25 @@ def _succeeded(event: Succeeded, terms: Terms, now: float, chance: Chance, effec
     return Resting(grant=event.grant, token=token, refresh_at=refresh_at, due_at=due_at), effects
 
 
-def _revived(state: Over, event: Event, now: float, effects: tuple[Effect, ...]) -> Step:
-    """Let an ended grant live again where somebody says so; its refresh token was kept for that (R2.8)."""
+def _revived(state: Over | Resting, event: Reprieved | Retried, now: float, effects: tuple[Effect, ...]) -> Step:
+    """Take a verdict, or what might have become one, back; the refresh token was kept for that (R2.8)."""
     lives = replace(state.grant, phase=Phase.SETTLED, reason=None)
-    match event:
-        case Reprieved(wait=wait):
+    match state, event:
+        case Resting(), Reprieved(wait=wait):
             held = Failure(code=CLIENT_SUSPECT, pace=Pace.HELD, retry_after=wait)
-            return Resting(grant=lives, token=state.token, due_at=now + wait, failure=held), (*effects, Keep())
-        case Retried() if lives.refresh_token is not None:
+            return replace(state, doubt=_innocent(state.doubt), failure=held, due_at=now + wait), effects
+        case Over(), Reprieved(wait=wait):
+            held = Failure(code=CLIENT_SUSPECT, pace=Pace.HELD, retry_after=wait)
+            was_lost = state.grant.reason == EndReason.LOST_ANSWER
+            after = Resting(
+                grant=replace(lives, phase=Phase.OPEN) if was_lost else lives,
+                token=state.token,
+                due_at=now + wait,
+                doubt=Doubt.UNKNOWN if was_lost else Doubt.NONE,
+                failure=held,
+            )
+            return after, (*effects, Keep())
+        case Over(), Retried() if lives.refresh_token is not None:
             return Resting(grant=lives, token=state.token, due_at=now), (*effects, Keep())
         case _:
             return state, effects
@@ -224,15 +235,18 @@ def _failed(state: Refreshing, event: Failed, terms: Terms, now: float, chance: 
     failure = _counted(event.failure, state.failure)
     match event.trouble:
         case Trouble.INVALID_GRANT if event.suspect:
-            # Not this grant's fault as far as anybody can tell: nothing about it changes.
+            # Not this grant's fault as far as anybody can tell: it is no worse off than if it had not been asked.
+            state = replace(state, doubt=_innocent(state.doubt))
             due_at = now + _delay(failure, state.token, now, chance)
+            if state.doubt is Doubt.UNKNOWN:
+                return _rest(state, failure, due_at), ()
             return _rest(replace(state, grant=_settled(state.grant)), failure, due_at), (Keep(),)
         case Trouble.INVALID_GRANT:
             return _refused(state, failure, terms, now, chance)
         case Trouble.UNKNOWN:
-            doubt = Doubt.UNKNOWN if state.doubt is Doubt.NONE else state.doubt
+            # Also over an earlier refusal: whatever is said next may be about the answer that was lost.
             due_at = now + _after_unknown(terms, state.token, failure.in_a_row - 1, chance, now)
-            return _rest(replace(state, doubt=doubt), failure, due_at), ()
+            return _rest(replace(state, doubt=Doubt.UNKNOWN), failure, due_at), ()
         case Trouble.CHECK_FAILED:
             kept = replace(state.grant, phase=Phase.QUARANTINED, reason=failure.code)
             state = replace(state, grant=kept, doubt=Doubt.NONE)
@@ -262,6 +276,11 @@ def _refused(state: Refreshing, failure: Failure, terms: Terms, now: float, chan
             return _end(settled, state.token if terms.serve_to_expiry else None, EndReason.INVALID_GRANT)
         case unknown:
             assert_never(unknown)
+
+
+def _innocent(doubt: Doubt) -> Doubt:
+    """Give what is left of a doubt when refusals do not count."""
+    return Doubt.UNKNOWN if doubt is Doubt.UNKNOWN else Doubt.NONE
 
 
 def _settled(grant: Grant) -> Grant:

@@ -10,8 +10,7 @@ compared with what became of the grant meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -25,20 +24,23 @@ from broker.tokens.grant import Grant, GrantStatus, Page, Phase
 from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
-from broker.tokens.ports import Clock, Fingerprint, Randomness, Watch
+from broker.tokens.grant_serving import GrantServing
+from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.refreshing import Refresher, with_access
 from broker.tokens.revoking import Outcome, Revocations
-from broker.tokens.serving import Serving
-from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
+from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.vault import RETRY_INTERVAL
 from broker.tokens.warnings import Warnings
+
+AT_ONCE = 50
+"""Grants that are looked at before others have their turn: some milliseconds, attempts that begin among them."""
 
 STOP_GRACE = 15.0
 """Seconds that an orderly stop waits for attempts that were begun: longer than a request may take to be answered."""
 
 
-class Grants:
-    """Implements ``ports.GrantSource``."""
+class Grants(GrantServing):
+    """Implements ``source.GrantSource``."""
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Grants:
         self._randomness = randomness
         self._emit = emit
         self._keepers = GrantIndex()
+        super().__init__(self._keepers, clock=self._clock, passage=refresher.passage)
         # Grants whose token is not configured, or with another client: kept for when it is again. A keeper where
         # there was one: an attempt that it began may still bring the newest refresh token.
         self._strangers: dict[str, GrantKeeper | Grant] = {}
         self._alarms = Alarms(self._clock)
         self._warnings = Warnings(clock=self._clock, emit=emit)
         self._running: set[asyncio.Task[None]] = set()
+        self._unblocked: set[str] = set()
         self._revocations = Revocations(
             vault=self._vault, acquirer=refresher.acquirer, registration_of=self._registration_of, emit=emit
         )
@@ -75,6 +79,7 @@ class Grants:
             emit=emit,
             settle=self.handle,
             bury=self._revocations.bury,
+            count=self._count_of,
         )
         self._group: asyncio.TaskGroup | None = None
         refresher.passage.on_resumed(self._attempts.unblock)
@@ -100,43 +105,6 @@ class Grants:
     def grant(self, grant_id: str) -> Grant:
         """Give what is known of a grant. Raises KeyError."""
         return self._keepers[grant_id].grant
-
-    async def get(self, grant_id: str, *, min_valid: float | None, wait: float) -> Serving:
-        """Give an access token. Raises KeyError, ConsentRequiredError and TokenUnavailableError."""
-        keeper = self._keepers[grant_id]
-        deadline = self._clock.boot() + wait
-        self.handle(keeper, table.Tick())
-        if keeper.spec.refresh is Refresh.ON_DEMAND and keeper.wants_refresh():
-            self.handle(keeper, table.Wanted())
-        while (serving := keeper.servable(min_valid)) is None:
-            self.handle(keeper, table.Wanted())
-            if not await self._next(keeper, deadline):
-                return keeper.last_resort()
-        return serving
-
-    async def refresh(self, grant_id: str, *, rejected: str | None, wait: float, begun: Callable[[], None]) -> Serving:
-        """Give another access token than the one in hand, as far as there is one: as ``ports.TokenSource.refresh``."""
-        keeper = self._keepers[grant_id]
-        deadline = self._clock.boot() + wait
-        self.handle(keeper, table.Tick())
-        if rejected is None or not keeper.has_other_than(rejected):
-            before, attempts = keeper.standing().etag, keeper.attempts
-            self.handle(keeper, table.Forced())
-            if keeper.attempts != attempts:
-                begun()
-            while not keeper.has_other_than(before) and await self._next(keeper, deadline):
-                self.handle(keeper, table.Forced())  # whatever overtook the attempt that was waited for
-        return keeper.last_resort()
-
-    @contextmanager
-    def watch(self, grant_id: str) -> Iterator[Watch]:
-        """Let a caller wait for news of a grant: as ``ports.TokenSource.watch``."""
-        keeper = self._keepers[grant_id]
-        keeper.watchers += 1
-        try:
-            yield Watch(news=keeper.news(), standing=keeper.standing)
-        finally:
-            keeper.watchers -= 1
 
     def status(self, grant_id: str) -> GrantStatus:
         """Say how a grant stands. Raises KeyError."""
@@ -186,20 +154,32 @@ class Grants:
         )
         if held == grant.id:
             await self._vault.keep(grant)
-        else:
-            await self._vault.keep_instead(grant, held)
-        self._vault.trust(grant.id)
-        if grant.id in self._revocations:
-            raise LocalError("grant_given_up", "the grant was given up while it was renewed")
+            self._take_over(grant, token, None)
+            return
         keeper = self._keepers.get(grant.id)
+        if keeper is None or keeper.renewing:
+            raise _given_up()
+        keeper.renewing = True
+        try:
+            await self._vault.keep_instead(grant, held)
+        finally:
+            keeper.renewing = False
+        if keeper.revoking:
+            raise _given_up()
+        self._take_over(replace(grant, owner=keeper.grant.owner), token, keeper)
+
+    def _take_over(self, grant: Grant, token: IssuedToken, keeper: GrantKeeper | None) -> None:
+        """Serve what is durable; of a token that a reload took away, keep it for when it is there again."""
+        self._vault.trust(grant.id)
         if keeper is None:
             if not self._is_of(grant):
-                self._strangers[grant.id] = grant  # a reload took its token away: kept for when it is there again
+                self._strangers[grant.id] = grant
                 return
             keeper = self._keeper(self._specs[grant.token])
             self._keepers.add(grant.id, keeper)
         keeper.begin_with(grant, token)
-        self._set_alarm(keeper)
+        if self._keepers.get(grant.id) is keeper:
+            self._set_alarm(keeper)
 
     async def discard(self, grant: Grant) -> None:
         """Give up a grant that failed a check: revoked at the issuer and erased (R4)."""
@@ -231,7 +211,8 @@ class Grants:
         """Give a grant to another workload. Raises KeyError."""
         keeper = self._keepers[grant_id]
         keeper.revise(replace(keeper.grant, owner=owner))
-        await self._vault.keep(keeper.grant)
+        if not keeper.renewing:
+            await self._vault.keep(keeper.grant)
 
     # --- its life ---
 
@@ -255,14 +236,13 @@ class Grants:
                 group.create_task(self._revocations.run(), name="revocations"),
             )
             try:
-                for keeper in tuple(self._keepers.values()):
-                    self.handle(keeper, table.Tick())
-                    self._set_alarm(keeper)
+                for grant_id in self._keepers:
+                    self._alarms.set(grant_id, self._clock.boot())
                 while True:
+                    await self._ring()
                     await self._alarms.wait()
-                    self._ring()
             finally:
-                self._group = None
+                self._group, self._attempts.is_stopping = None, True
                 # Within the group: leaving it would cancel what runs, and an attempt must be answered.
                 await self._stop(*helpers)
         raise AssertionError("the loop above never ends")
@@ -292,18 +272,19 @@ class Grants:
         return under_way
 
     def reconsider(self) -> None:
-        """Look at every grant again at once, after a clock was set or the machine slept."""
-        for keeper in tuple(self._keepers.values()):
-            self.handle(keeper, table.Unblocked())
-            self.handle(keeper, table.Tick())
+        """Look at every grant again, after a clock was set or the machine slept; not at all in one moment."""
+        now = self._clock.boot()
+        for grant_id in self._keepers:
+            self._unblocked.add(grant_id)
+            self._alarms.set(grant_id, now)
 
     def handle(self, keeper: GrantKeeper, event: table.Event) -> None:
         """Take an event through the keeper, and do what it asks for."""
-        if self._group is None and isinstance(event, table.Tick | table.Wanted | table.Forced):
-            return  # not running yet, or stopping: a caller gets what is in hand
+        if (self._group is None or keeper.renewing) and isinstance(event, table.Tick | table.Wanted | table.Forced):
+            return  # not running yet, stopping, or about to be another's: a caller gets what is in hand
         before = keeper.state
         begin, keep = keeper.handle(event)
-        if keep and not keeper.revoking:
+        if keep and not keeper.revoking and not keeper.renewing:
             self._vault.keep_soon(keeper.grant)
         if begin is not None:
             self._begin(keeper, begin)
@@ -327,24 +308,6 @@ class Grants:
         keeper.announce()
         self._set_alarm(keeper)
 
-    async def _next(self, keeper: GrantKeeper, deadline: float) -> bool:
-        """Wait for the attempt that runs or comes in time; gives whether that may have helped."""
-        if self._keepers.get(keeper.grant.id) is not keeper:
-            return False
-        running = keeper.is_running()
-        if running:
-            self._refresher.passage.hasten((keeper.grant.id, keeper.attempts))
-        left = keeper.patience(deadline - self._clock.boot())
-        if left <= 0:
-            return False
-        try:
-            async with asyncio.timeout(left):
-                await keeper.change()
-        except TimeoutError:
-            return False
-        state = keeper.state
-        return not running or keeper.is_running() or (isinstance(state, table.Resting) and state.failure is None)
-
     async def _stop(self, *helpers: asyncio.Task[NoReturn]) -> None:
         """Wait for what was begun, write down what is waiting as long as there is hope, and only then let go."""
         deadline = self._clock.boot() + STOP_GRACE
@@ -355,12 +318,18 @@ class Grants:
         for helper in helpers:
             helper.cancel()
 
-    def _ring(self) -> None:
-        for grant_id in self._alarms.ring():
+    async def _ring(self) -> None:
+        """Look at what is due; where that is much, others have their turn in between."""
+        for number, grant_id in enumerate(self._alarms.ring(), 1):
             keeper = self._keepers.get(grant_id)
             if keeper is not None:
+                if grant_id in self._unblocked:
+                    self.handle(keeper, table.Unblocked())
                 self.handle(keeper, table.Tick())
                 self._set_alarm(keeper)
+            self._unblocked.discard(grant_id)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _set_alarm(self, keeper: GrantKeeper) -> None:
         for at in (keeper.wake_at(), self._warnings.look(keeper)):
@@ -381,6 +350,10 @@ class Grants:
         make = partial(GrantKeeper, clock=self._clock, randomness=self._randomness, emit=self._emit)
         return make(spec, self._registrations[spec.client].issuer)
 
+    def _count_of(self, client: str) -> int:
+        """Count the grants of a client."""
+        return sum(self.count(name) for name, spec in self._specs.items() if spec.client == client)
+
     def _is_of(self, grant: Grant) -> bool:
         """Say whether the configuration has the token, with the client that the grant was given to."""
         spec = self._specs.get(grant.token)
@@ -397,6 +370,10 @@ class Grants:
             if registration.issuer.issuer == grant.issuer and registration.client.client_id == grant.client_id:
                 return registration
         raise LocalError("client_unknown", "the client of a grant is not configured any more")
+
+
+def _given_up() -> LocalError:
+    return LocalError("grant_given_up", "the grant was given up, or renewed by another, while it was renewed")
 
 
 def _consented(specs: Iterable[TokenSpec]) -> dict[str, TokenSpec]:

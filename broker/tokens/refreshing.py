@@ -20,7 +20,7 @@ from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import IdToken
+from broker.oauth.secret import AccessToken, IdToken
 from broker.oauth.token_response import read_token_response, refresh_token_of
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
@@ -96,7 +96,8 @@ class Refresher:
         clock = self.acquirer.clock
         attempt = Attempt(
             number=order.number,
-            spec=order.spec,
+            # What an answer does not say about the scope means: as it was (RT-05).
+            spec=replace(order.spec, scope=order.grant.scope or order.spec.scope),
             registration=order.registration,
             transmission=order.registration.exchange.prepare(),
             started_at=clock.boot(),
@@ -140,7 +141,7 @@ class _Run:
                 still_wanted=still_wanted,
             )
             async with turn:
-                await self._intend()
+                await self._intend(still_wanted)
                 sent = await self._passage.guarded(order.spec.client, lambda: self._send(draft))
             await self._store_refresh_token(sent)
             return await self._finish(sent), None
@@ -166,7 +167,7 @@ class _Run:
             resource=spec.resource,
         )
 
-    async def _intend(self) -> None:
+    async def _intend(self, still_wanted: Callable[[], None]) -> None:
         """Make the intent durable; a server that never rotates can be asked without a store (R2.1)."""
         if self._order.replay is not Replay.NEVER and self._vault.is_doubtful(self._order.grant.id):
             raise LocalError(
@@ -175,6 +176,8 @@ class _Run:
                 hint="restore the newest copy, or stop the broker and use token-broker store accept",
             )
         try:
+            await self._vault.prove_writable()
+            still_wanted()  # whatever was written meanwhile is newer than this intent
             await self._vault.intend(self._order.grant)
         except LocalError:
             if self._order.replay is not Replay.NEVER:
@@ -189,26 +192,30 @@ class _Run:
         if new is None:
             return
         stored = replace(self._order.grant.with_refresh_token(new), phase=Phase.SETTLED, reason=None)
+        self._stored = revised = self._revise(stored) or stored
+        # In memory first: whoever writes the grant down from now on writes this refresh token.
+        self._settle(Stored(attempt=self._order.number, grant=replace(revised, phase=Phase.OPEN)))
         await self._keep(stored)
-        self._stored = stored
-        self._settle(Stored(attempt=self._order.number, grant=replace(stored, phase=Phase.OPEN)))
 
-    async def _keep(self, grant: Grant) -> None:
+    async def _keep(self, grant: Grant) -> Grant:
+        """Write *grant* down, as far as nothing newer has taken its place; gives what was written, or would be."""
         revised = self._revise(grant)
-        if revised is not None:
-            await self._vault.keep(revised)
+        if revised is None:
+            return grant
+        await self._vault.keep(revised)
+        return revised
 
     async def _finish(self, sent: Sent) -> Succeeded:
         registration, acquirer = self._order.registration, self._acquirer
         answer = read_token_response(
             sent.response,
             client=registration.client,
-            asked_scope=self._order.spec.scope,
+            asked_scope=self._order.grant.asked_scope or self._order.spec.scope,
             certificate_thumbprint=registration.exchange.session.thumbprint,
             wall_now=acquirer.clock.wall(),
         )
         if answer.id_token is not None and registration.keys is not None:
-            await self._check_person(answer.id_token)
+            await self._check_person(answer.id_token, answer.access_token)
         token = acquirer.issued(self._attempt, sent, answer)
         grant = self._stored or self._order.grant.with_refresh_token(None)
         grant = replace(
@@ -219,17 +226,18 @@ class _Run:
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
             thumbprint=registration.exchange.session.thumbprint,
         )
-        await self._keep(grant)
-        return Succeeded(attempt=self._order.number, grant=grant, token=token)
+        return Succeeded(attempt=self._order.number, grant=await self._keep(grant), token=token)
 
-    async def _check_person(self, id_token: IdToken) -> None:
+    async def _check_person(self, id_token: IdToken, access_token: AccessToken) -> None:
         """See that a refresh is about the same person (RT-06)."""
         registration = self._order.registration
         expected = IdTokenExpected(
             issuer=registration.issuer.issuer,
             client_id=registration.client.client_id,
             alg=registration.client.id_token_signed_response_alg,
+            access_token=access_token,
             subject=self._order.grant.subject if self._order.grant.subject_verified else None,
+            auth_time=self._order.grant.auth_time,
         )
         await verified_id_token(id_token, registration, expected, wall=self._acquirer.clock.wall)
 

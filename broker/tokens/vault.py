@@ -76,10 +76,14 @@ class Vault:
         """
         Make it durable that a request is about to be sent which may spend the refresh token (R2.1).
 
-        Raises LocalError ``store_unavailable``; the request is not to be sent then.
+        Raises LocalError ``store_unavailable``; the request is not to be sent then. The place of this write among
+        others is that of the call.
         """
-        await self._store.prove_writable()
         await self._direct([Put(name=KIND + grant.id, value=grant.to_bytes())], next(self._versions))
+
+    async def prove_writable(self) -> None:
+        """Show that a write would succeed now. Raises LocalError ``store_unavailable``."""
+        await self._store.prove_writable()
 
     async def keep(self, grant: Grant) -> bool:
         """Make *grant* durable; gives False when that failed, and it is in memory until it succeeds."""

@@ -51,12 +51,14 @@ class RotatingServer:
     An authorization server with the families of refresh tokens that it issued.
 
     *mode* is never, grace or strict. *before* and *after* processing a request they are asked what to raise or to
-    answer instead; None lets it pass.
+    answer instead; None lets it pass. *delay* passes before a request is processed, *answer_after* before it is
+    answered.
     """
 
     mode: str = "strict"
     expires_in: int = 300
     delay: float = 0.01
+    answer_after: float = 0.0
     thumbprint: str | None = THUMBPRINT
     not_after: float | None = None
     before: Callable[[dict[str, str]], Response | BrokerError | None] = lambda _: None
@@ -83,6 +85,7 @@ class RotatingServer:
         instead = self.before(fields)
         if instead is None:
             answer = self._revoke(fields) if "token" in fields else self._refresh(fields)
+            await asyncio.sleep(self.answer_after)
             instead = self.after(fields) or answer
         if isinstance(instead, BrokerError):
             raise instead

@@ -8,6 +8,7 @@ from broker.events import (
     GrantEnded,
     GrantRevived,
 )
+from broker.oauth.client import RefreshRotation
 from broker.oauth.messages import Response
 from broker.tokens.grant import Phase
 from tests.jumping import loop_time
@@ -59,3 +60,20 @@ async def test_a_suspect_client_asks_once_in_three_minutes():
 
     assert at_first <= 60
     assert len(asked) - at_first <= 11
+
+
+async def test_a_suspect_clients_lost_answers_end_no_grant_either():
+    """R2.7: change no grant; whatever such a server says of one that is in doubt is no definite word."""
+    world = GrantWorld(RotatingServer("strict"), rotation=RefreshRotation.STRICT)
+    doubtful = [f"d{number:02}" for number in range(20)]
+    world.stored(*doubtful, phase=Phase.OPEN)
+    world.stored(*(f"g{number:02}" for number in range(5)))
+    world.server.before = lambda _: json_response({"error": "invalid_grant"}, status=400)
+    async with world.running() as grants:
+        await asyncio.sleep(3600.0)
+        assert len(world.events.of(ClientSuspected)) == 1
+        assert {grants.grant(name).phase for name in doubtful} == {Phase.OPEN}
+
+        world.server.before = lambda _: None
+        await asyncio.sleep(1800.0)
+        assert all(grants.status(name).expires_in for name in doubtful)

@@ -301,9 +301,12 @@ def test_the_previous_refresh_token_is_tried_before_the_end():
 
 
 @pytest.mark.parametrize("doubt", [Doubt.REFUSED, Doubt.PREVIOUS])
-def test_a_confirmation_that_was_not_answered_confirms_nothing(doubt: Doubt):
-    """It is asked again, and is still a confirmation."""
-    assert rested(take(running(doubt), failed(Trouble.UNKNOWN))).doubt is doubt
+def test_a_confirmation_that_was_not_answered_may_have_been_processed(doubt: Doubt):
+    """What is said next may be about the answer that was lost: then the access token is served on."""
+    state = rested(take(running(doubt), failed(Trouble.UNKNOWN)))
+
+    assert state.doubt is Doubt.UNKNOWN
+    assert state.grant.phase is Phase.OPEN
 
 
 @pytest.mark.parametrize("doubt", list(Doubt))
@@ -313,7 +316,8 @@ def test_a_suspect_client_costs_no_grant(doubt: Doubt):
 
     state = rested(take(running(doubt), failed(Trouble.INVALID_GRANT, held, suspect=True)))
 
-    assert state.doubt is doubt
+    assert state.doubt is (Doubt.UNKNOWN if doubt is Doubt.UNKNOWN else Doubt.NONE)
+    assert state.grant.phase is (Phase.OPEN if doubt is Doubt.UNKNOWN else Phase.SETTLED)
     assert state.due_at == NOW + 120.0
     assert state.failure
     assert state.failure.in_a_row == 0
@@ -328,6 +332,21 @@ def test_a_verdict_is_taken_back():
     assert state.grant == GRANT
     assert rested((state, effects)).due_at == NOW + 120.0
     assert effects == (Keep(),)
+    lost = Over(grant=replace(GRANT, phase=Phase.ENDED, reason="lost_answer"), token=TOKEN)
+    assert take(lost, Reprieved(wait=120.0))[0].grant == OPEN
+    assert rested(take(lost, Reprieved(wait=120.0))).doubt is Doubt.UNKNOWN
+
+
+@pytest.mark.parametrize("doubt", list(Doubt))
+def test_what_was_refused_once_is_innocent_again_when_the_client_is_suspect(doubt: Doubt):
+    """One more refusal, when the client is believed again, is the first one."""
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW, doubt=doubt, failure=REFUSED)
+
+    after = rested(take(state, Reprieved(wait=120.0)))
+
+    assert after.doubt is (Doubt.UNKNOWN if doubt is Doubt.UNKNOWN else Doubt.NONE)
+    assert after.due_at == NOW + 120.0
+    assert take(state, Retried())[0] == state
 
 
 def test_an_operator_can_have_an_ended_grant_tried_again():

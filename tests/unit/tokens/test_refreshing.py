@@ -25,9 +25,9 @@ from broker.tokens.grants import STOP_GRACE
 from broker.tokens.serving import ConsentRequiredError, TokenUnavailableError
 from broker.tokens.spec import Consent, OnGrantLost
 from broker.tokens.storing import Change
-from tests.jumping import loop_time
+from tests.jumping import advance, loop_time
 from tests.unit.oauth.keys import published, server_key
-from tests.unit.tokens.grant_world import SPEC, GrantWorld, Keys, RotatingServer, lost, not_sent
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, Keys, RotatingServer, issued_elsewhere, lost, not_sent
 from tests.unit.tokens.stores import FakeStore, unavailable
 from tests.unit.tokens.world import OTHER_THUMBPRINT, bound_jwt, json_response
 
@@ -356,7 +356,7 @@ async def test_no_grant_is_lost_to_crashes_and_bad_networks(mode: str, rotation:
     world.server.before = world.server.after = lambda _: None
     async with world.running() as grants:
         await asyncio.sleep(600.0)
-        alive = {name for name in names if grants.status(name).state == "fresh"}
+        alive = {name for name in names if grants.status(name).state in {"fresh", "stale"}}
         reasons = {grants.status(name).reason for name in names if name not in alive}
 
     assert set(names) - alive <= (lost_answers if mode == "strict" else set())
@@ -423,3 +423,90 @@ async def test_a_server_without_metadata_is_not_asked():
         world.metadata.error = None
         assert (await grants.get("g", min_valid=None, wait=60.0)).expires_in > 0
     assert world.events.of(GrantEnded) == []
+
+
+async def test_a_stop_lets_what_is_queued_go_and_what_was_sent_be_answered():
+    """Three hundred are due and the server is slow: no answer is thrown away, and nothing more is sent."""
+    world = GrantWorld(RotatingServer("strict", answer_after=2.0))
+    world.stored(*(f"g{number:03}" for number in range(300)))
+    async with world.running():
+        await asyncio.sleep(10.0)
+        at_the_stop = len(world.server.asked)
+    assert len(world.server.asked) == at_the_stop
+
+    world.server.answer_after = 0.05
+    async with world.running():
+        await asyncio.sleep(400.0)
+    assert world.events.of(GrantEnded) == []
+    assert world.server.dead == set()
+
+
+@pytest.mark.parametrize("answered", [1.9, 2.0, 2.05, 2.1, 2.15, 2.4])
+async def test_a_renewal_is_not_overwritten_by_an_answer_that_comes_while_it_is_written(answered: float):
+    """Whichever is first: on the disk is what a person consented to last."""
+    world = GrantWorld(RotatingServer("strict", delay=answered))
+    world.store.delay = 0.2
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0 + 2.0)
+        new = replace(grants.grant("g"), refresh_token=RefreshToken(world.server.issue("new")))
+        await grants.hold(replace(new, id="held"))
+        await grants.adopt(new, await issued_elsewhere(world.clock), held="held")
+        await asyncio.sleep(5.0)
+        stored = world.store.grant("g")
+
+        assert stored is not None
+        assert stored.refresh_token == new.refresh_token == grants.grant("g").refresh_token
+
+
+@pytest.mark.parametrize("after", [0.05, 0.2, 0.9, 1.05, 1.15, 1.25, 1.4, 1.6, 2.0])
+async def test_a_grant_that_changes_hands_in_the_middle_of_a_refresh_stays_where_it_was_put(after: float):
+    """And in the end the disk has what the server has."""
+    world = GrantWorld(RotatingServer("strict", answer_after=1.0))
+    world.store.delay = 0.1
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.0 + after)
+        await grants.reassign("g", "other")
+        stored = world.store.grant("g")
+        assert stored is not None
+        assert stored.owner == "other"
+        await asyncio.sleep(10.0)
+        last = world.store.grant("g")
+
+        assert last is not None
+        assert (last.owner, grants.grant("g").owner) == ("other", "other")
+        assert (last.refresh_token, last.phase) == (RefreshToken("rt-g-2"), Phase.SETTLED)
+
+
+async def test_a_scope_that_the_answer_does_not_name_is_as_it_was():
+    """RT-05: a consent to less than the configuration's ceiling does not widen itself."""
+    spec = replace(SPEC, scope=("openid", "accounts", "payments"))
+    world = GrantWorld(RotatingServer("strict"), specs=(spec,))
+    world.stored("g", scope=("accounts",), asked_scope=("openid", "accounts"))
+    answers = iter([{}, {"scope": "openid accounts"}, {"scope": "accounts payments"}, {}])
+    world.server.members = lambda _: next(answers, {})
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        assert first.token.scope == ("accounts",)
+        await asyncio.sleep(240.0)
+        assert grants.grant("g").scope == ("openid", "accounts")
+        await asyncio.sleep(230.0)
+        assert [event.reason for event in world.events.of(GrantQuarantined)] == ["wider_scope"]
+
+
+async def test_ten_thousand_grants_that_are_due_at_once_leave_the_loop_to_others():
+    """After a night's sleep of the machine: nobody waits for all of them to have begun."""
+    world = GrantWorld(RotatingServer("never"), rotation=RefreshRotation.NEVER)
+    world.stored(*(f"g{number:04}" for number in range(2000)))
+    longest = 0
+    async with world.running() as grants:
+        advance(2.0)
+        grants.reconsider()
+        loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        for _ in range(50):
+            before = len(asyncio.all_tasks(loop))
+            await asyncio.sleep(0)
+            longest = max(longest, len(asyncio.all_tasks(loop)) - before)
+
+    assert 0 < longest <= 60

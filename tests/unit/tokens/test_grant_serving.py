@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.tokens.serving import TokenUnavailableError
+from tests.jumping import loop_time
+from tests.unit.tokens.grant_world import GrantWorld, RotatingServer, not_sent
+
+
+async def test_a_caller_waits_for_the_attempt_that_is_under_way_and_no_longer_than_it_says():
+    """With nothing in hand; who has no time is told when to come back."""
+    world = GrantWorld(RotatingServer("strict", delay=3.0))
+    world.stored("g")
+    async with world.running() as grants:
+        for wait in (0.0, 1.0):
+            start = loop_time()
+            with pytest.raises(TokenUnavailableError) as raised:
+                await grants.get("g", min_valid=None, wait=wait)
+            assert raised.value.retry_after >= 1
+            assert loop_time() - start <= wait + 0.1
+        assert (await grants.get("g", min_valid=None, wait=10.0)).expires_in > 0
+        assert len(world.server.asked) == 1
+
+
+async def test_two_hundred_callers_share_one_attempt():
+    """A rotating refresh token is good for one."""
+    world = GrantWorld(RotatingServer("strict", delay=1.0))
+    world.stored("g")
+    async with world.running() as grants:
+        served = await asyncio.gather(*(grants.get("g", min_valid=None, wait=10.0) for _ in range(200)))
+
+    assert len({serving.token.etag for serving in served}) == 1
+    assert len(world.server.asked) == 1
+
+
+async def test_who_waited_for_an_attempt_that_failed_is_not_kept_for_the_next():
+    """It may have other things to do."""
+    world = GrantWorld(RotatingServer("strict", delay=1.0))
+    world.server.before = lambda _: not_sent()
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.5)
+        start = loop_time()
+        with pytest.raises(TokenUnavailableError):
+            await grants.get("g", min_valid=None, wait=60.0)
+
+        assert loop_time() - start < 5.0
+
+
+async def test_whoever_waits_when_a_grant_is_given_up_is_told_at_once():
+    """Nothing is coming any more."""
+    world = GrantWorld(RotatingServer("strict", delay=30.0))
+    world.stored("g")
+    async with world.running() as grants:
+        await asyncio.sleep(1.5)
+        waiting = asyncio.create_task(grants.get("g", min_valid=None, wait=60.0))
+        await asyncio.sleep(0.1)
+        start = loop_time()
+        revoking = asyncio.create_task(grants.revoke("g"))
+        with pytest.raises(TokenUnavailableError):
+            await waiting
+        assert loop_time() - start < 1.0
+        await revoking
