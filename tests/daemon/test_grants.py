@@ -337,8 +337,9 @@ def test_an_older_copy_of_the_store_spends_nothing_until_it_is_accepted(home: Pa
         broker.stop()
         shutil.copytree(home / "state", home / "copy")
         broker.up()
-        wait_until(lambda: len(server.requests) == 2, "another refresh")
+        wait_until(lambda: len(server.requests) >= 2, "another refresh")
         broker.stop()
+        asked = len(server.requests)
         shutil.rmtree(home / "state")
         shutil.move(home / "copy", home / "state")
 
@@ -348,7 +349,7 @@ def test_an_older_copy_of_the_store_spends_nothing_until_it_is_accepted(home: Pa
         (why,) = (one for one in get(broker.socket, "/v1/tokens").json()["tokens"] if one["name"] == "person")
         assert why["reason"] == "store_rolled_back"
         assert "store accept" in why["hint"]
-        assert len(server.requests) == 2
+        assert len(server.requests) == asked
         broker.stop()
 
         assert command("store", "accept", "--config", str(broker.config)).returncode == 0
