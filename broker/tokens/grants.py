@@ -70,7 +70,11 @@ class Grants(GrantServing):
         self._running: set[asyncio.Task[None]] = set()
         self._unblocked: set[str] = set()
         self._revocations = Revocations(
-            vault=self._vault, acquirer=refresher.acquirer, registration_of=self._registration_of, emit=emit
+            vault=self._vault,
+            acquirer=refresher.acquirer,
+            passage=refresher.passage,
+            registration_of=self._registration_of,
+            emit=emit,
         )
         self._attempts = GrantAttempts(
             refresher=refresher,
@@ -195,6 +199,10 @@ class Grants(GrantServing):
     async def end_session_url(self, grant: Grant) -> str | None:
         """Give the URL at which the person logs out at the server: as ``Revocations.end_session_url``."""
         return await self._revocations.end_session_url(grant)
+
+    def is_saved(self, grant_id: str) -> bool:
+        """Say whether everything about a grant, also that it is gone, is on the disk."""
+        return not self._vault.is_waiting(grant_id)
 
     def retry(self, grant_id: str) -> None:
         """Have an ended grant tried again (R2.8). Raises KeyError."""

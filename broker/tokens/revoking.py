@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
-from broker.errors import BrokerError
-from broker.events import Emit, GrantRevoked
+from broker.errors import BrokerError, RemoteError, frames_of
+from broker.events import Emit, GrantRevoked, UnexpectedFailure
 from broker.oauth.end_session import end_session_url
 from broker.oauth.messages import Draft
 from broker.oauth.revocation import read_revocation_response, revocation_draft
 from broker.tokens.acquire import Acquirer, Registration
+from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
+from broker.tokens.limiter import HASTE
+from broker.tokens.passage import Passage
 from broker.tokens.vault import Vault
 
 Outcome = Literal["revoked", "pending", "not_revocable", "given_up"]
@@ -37,6 +40,23 @@ GIVEN_UP_AFTER = 30 * 86_400.0
 """Seconds (R2.12): no refresh token that we know of lives longer unused, and some record has to be the last."""
 
 
+LAST = float("inf")
+"""The rank of a revocation that nobody waits for: whoever is to be served comes before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Term:
+    """
+    When a grant may be left unrevoked, by the boot clock.
+
+    A wall clock that is wrong may say that the time is long over: past *over_at* there has to be a try that the
+    server has answered, unless it was tried until *at_last*, the whole time within one life of the process.
+    """
+
+    over_at: float
+    at_last: float
+
+
 class Revocations:
     """Revokes grants in the background."""
 
@@ -45,15 +65,18 @@ class Revocations:
         *,
         vault: Vault,
         acquirer: Acquirer,
+        passage: Passage,
         registration_of: Callable[[Grant], Registration],
         emit: Emit,
     ) -> None:
         """*registration_of* gives a client that a grant was given to, or raises LocalError."""
         self._vault = vault
         self._acquirer = acquirer
+        self._passage = passage
         self._registration_of = registration_of
         self._emit = emit
         self._grants: dict[str, Grant] = {}
+        self._terms: dict[str, _Term] = {}
         self._insisting: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
 
@@ -63,29 +86,31 @@ class Revocations:
 
     async def begin(self, grant: Grant) -> Outcome:
         """Begin to revoke *grant*, durably; gives how far that got within a few seconds."""
-        clock = self._acquirer.clock
-        tombstone = replace(grant, phase=Phase.REVOKING, access=None, reason=None, since=clock.wall())
-        self._grants[grant.id] = tombstone
-        await self._vault.keep(tombstone)
+        tombstone = replace(grant, phase=Phase.REVOKING, access=None, reason=None, since=self._acquirer.clock.wall())
+        self._take_up(tombstone)
         try:
+            await self._vault.keep(tombstone)
             async with asyncio.timeout(FIRST_TRY):
-                outcome = await self._revoke(tombstone)
+                outcome = await self._revoke(tombstone, rank=HASTE)
         except (BrokerError, TimeoutError):
             self._later(tombstone.id)
-            outcome = "pending"
-            return self._reported(tombstone, outcome)
+            return self._reported(tombstone, "pending")
+        except BaseException:
+            self._later(tombstone.id)  # whoever asked for it hung up: it is to be revoked all the same
+            raise
         return await self._finish(tombstone, outcome)
 
     def resume(self, grant: Grant) -> None:
         """Go on with a grant from the store; nothing is sent before ``run``."""
         since = grant.since if grant.phase is Phase.REVOKING else self._acquirer.clock.wall()
-        self._grants[grant.id] = replace(grant, phase=Phase.REVOKING, since=since)
+        self._take_up(replace(grant, phase=Phase.REVOKING, since=since))
 
     def bury(self, grant: Grant) -> Grant:
         """Take in what a refresh brought that was under way: it is to be revoked now. Gives what to write down."""
         before = self._grants.get(grant.id)
         since = self._acquirer.clock.wall() if before is None else before.since
-        self._grants[grant.id] = buried = replace(grant, since=since)
+        buried = replace(grant, since=since)
+        self._take_up(buried)
         self._later(grant.id)
         return buried
 
@@ -115,38 +140,72 @@ class Revocations:
                 self._group = None
         raise AssertionError("the future above never ends")
 
+    def _take_up(self, grant: Grant) -> None:
+        """Begin to count the time of a grant; what it was given before, by the wall clock, counts."""
+        boot = self._acquirer.clock.boot()
+        spent = min(max(0.0, self._acquirer.clock.wall() - grant.since), GIVEN_UP_AFTER)
+        term = _Term(over_at=boot + GIVEN_UP_AFTER - spent, at_last=boot + GIVEN_UP_AFTER)
+        self._terms[grant.id] = self._terms.get(grant.id, term)
+        self._grants[grant.id] = grant
+
     def _later(self, grant_id: str, *, at_once: bool = False) -> None:
         if self._group is not None and grant_id not in self._insisting:
             self._insisting.add(grant_id)
             wait = 0.0 if at_once else FIRST_WAIT
-            task = self._group.create_task(self._insist(grant_id, wait), name=f"revoke {grant_id}")
-            task.add_done_callback(lambda _: self._insisting.discard(grant_id))
+            self._group.create_task(self._insist(grant_id, wait), name=f"revoke {grant_id}")
 
     async def _insist(self, grant_id: str, wait: float) -> None:
-        while grant_id in self._grants:
-            await asyncio.sleep(wait)
-            grant = self._grants[grant_id]
-            if self._acquirer.clock.wall() - grant.since > GIVEN_UP_AFTER:
-                await self._finish(grant, "given_up")
-                return
-            try:
-                outcome = await self._revoke(grant)
-            except BrokerError:
-                wait = min(max(FIRST_WAIT, wait * 2.0), LONGEST_WAIT)
-            else:
-                await self._finish(grant, outcome)
-                wait = 0.0
+        """Try until it is done. Nothing that goes wrong with one grant keeps others from being revoked."""
+        try:
+            while grant_id in self._grants:
+                await asyncio.sleep(wait)
+                try:
+                    wait = await self._try(grant_id, wait)
+                except Exception as error:  # noqa: BLE001 - told, and tried again: it would end the broker
+                    self._emit(
+                        UnexpectedFailure(
+                            where="revocation", incident="", error=type(error).__name__, frames=frames_of(error)
+                        )
+                    )
+                    wait = _longer(wait)
+        finally:
+            self._insisting.discard(grant_id)
+
+    async def _try(self, grant_id: str, wait: float) -> float:
+        """Try once, after *wait* seconds; gives for how long to wait before the next try, if there is to be one."""
+        grant = self._grants.get(grant_id)
+        if grant is None:
+            return 0.0
+        try:
+            outcome = await self._revoke(grant, rank=LAST)
+        except BrokerError as error:
+            if not self._is_over(grant_id, error):
+                return _longer(wait)
+            outcome = "given_up"
+        await self._finish(grant, outcome)
+        return 0.0
+
+    def _is_over(self, grant_id: str, error: BrokerError) -> bool:
+        """Say whether a grant may be left unrevoked now that a try has ended in *error*."""
+        term, boot = self._terms.get(grant_id), self._acquirer.clock.boot()
+        was_answered = isinstance(error, RemoteError) and error.status is not None
+        return term is not None and boot >= (term.over_at if was_answered else term.at_last)
 
     async def _finish(self, grant: Grant, outcome: Outcome) -> Outcome:
         """Forget a grant, unless a refresh that was under way has brought another refresh token meanwhile."""
-        if self._grants[grant.id].refresh_token != grant.refresh_token:
+        now = self._grants.get(grant.id)
+        if now is None:
+            return outcome  # another try was answered first, and has told it
+        if now.refresh_token != grant.refresh_token:
             self._later(grant.id, at_once=True)
             return self._reported(grant, "pending")
         del self._grants[grant.id]
+        self._terms.pop(grant.id, None)
+        self._reported(grant, outcome)
         await self._vault.forget(grant.id)
-        return self._reported(grant, outcome)
+        return outcome
 
-    async def _revoke(self, grant: Grant) -> Outcome:
+    async def _revoke(self, grant: Grant, *, rank: float) -> Outcome:
         """Revoke once. Raises BrokerError when it is not known to be revoked."""
         if grant.refresh_token is None:
             return "not_revocable"
@@ -155,8 +214,14 @@ class Revocations:
         draft: Draft | None = revocation_draft(server, registration.issuer, registration.client, grant.refresh_token)
         if draft is None:
             return "not_revocable"
-        sent = await registration.exchange.send(draft, registration.exchange.prepare())
+        sent = await self._sent(draft, registration, rank=rank)
         return read_revocation_response(sent.response, wall_now=self._acquirer.clock.wall())
+
+    async def _sent(self, draft: Draft, registration: Registration, *, rank: float) -> Sent:
+        """Send it in its turn. Raises RemoteError, also where the client's requests are held back."""
+        client, exchange = registration.client.name, registration.exchange
+        async with self._passage.turn(object(), client, registration.issuer, rank=rank, still_wanted=lambda: None):
+            return await self._passage.guarded(client, lambda: exchange.send(draft, exchange.prepare()))
 
     def _reported(self, grant: Grant, outcome: Outcome) -> Outcome:
         try:
@@ -165,3 +230,7 @@ class Revocations:
             client = ""
         self._emit(GrantRevoked(token=grant.token, grant=grant.id, client=client, outcome=outcome))
         return outcome
+
+
+def _longer(wait: float) -> float:
+    return min(max(FIRST_WAIT, wait * 2.0), LONGEST_WAIT)

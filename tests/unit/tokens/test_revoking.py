@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
-from broker.events import (
-    GrantRevoked,
-)
+from broker.errors import Outcome, RemoteError
+from broker.events import ClientSuspended, GrantRevoked, UnexpectedFailure
+from broker.oauth.messages import Request, Response
+from broker.oauth.reasons import Reason
 from broker.oauth.secret import RefreshToken
+from broker.tokens.acquire import Acquirer
 from broker.tokens.grant import Phase
-from tests.unit.tokens.grant_world import GrantWorld, RotatingServer, not_sent
+from broker.tokens.passage import Passage
+from broker.tokens.revoking import GIVEN_UP_AFTER, LONGEST_WAIT, Revocations
+from broker.tokens.vault import Vault
+from tests.unit.tokens.grant_world import ISSUER, GrantWorld, RotatingServer, lost, not_sent
+from tests.unit.tokens.world import json_response
+
+DAY = 86_400.0
 
 
 async def test_a_grant_that_is_given_up_is_not_served_and_revoked():
@@ -99,3 +109,189 @@ async def test_a_grant_that_fails_a_check_is_discarded():
 
         assert world.server.revoked == ["rt-bad-2"]
         assert world.store.grant("bad") is None
+
+
+async def test_a_grant_that_a_refresh_and_a_caller_both_give_up_is_revoked_once():
+    """The one finds that the other has done it: the broker goes on."""
+    world = GrantWorld(RotatingServer("never", delay=2.0))
+    world.server.members = lambda fields: {"refresh_token": fields["refresh_token"]}
+    world.stored("g", "h")
+    async with world.running() as grants:
+        await asyncio.sleep(0.5)
+        assert await grants.revoke("g") == "revoked"
+        await asyncio.sleep(20.0)
+
+        assert grants.status("h").state == "fresh"
+        assert world.store.grant("g") is None
+
+
+async def test_who_hangs_up_does_not_stop_a_revocation():
+    """The handler of the request is cancelled; the grant was given up all the same."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        world.server.delay = 3.0
+        asking = asyncio.create_task(grants.revoke("g"))
+        await asyncio.sleep(0.5)
+        asking.cancel()
+        await asyncio.sleep(30.0)
+
+        assert world.server.revoked == ["rt-g-2"]
+        assert world.store.grant("g") is None
+        assert [event.outcome for event in world.events.of(GrantRevoked)] == ["revoked"]
+
+
+async def test_who_hangs_up_while_it_is_written_down_does_not_stop_a_revocation():
+    """Nothing was sent yet."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        world.store.delay = 1.0
+        asking = asyncio.create_task(grants.revoke("g"))
+        await asyncio.sleep(0.5)
+        asking.cancel()
+        await asyncio.sleep(30.0)
+
+    assert world.server.revoked == ["rt-g-2"]
+    assert world.store.grant("g") is None
+
+
+async def test_a_mistake_of_ours_with_one_grant_keeps_no_other_from_being_revoked():
+    """It is told, and tried again later."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("bad", "good", phase=Phase.REVOKING)
+    broken = [True]
+
+    def stumble(fields: dict[str, str]) -> Response | None:
+        if broken[0] and fields["token"].startswith("rt-bad"):
+            raise ZeroDivisionError
+        return None
+
+    world.server.before = stumble
+    async with world.running():
+        await asyncio.sleep(100.0)
+        assert world.server.revoked == ["rt-good-2"]
+        broken[0] = False
+        await asyncio.sleep(100.0)
+
+    failures = world.events.of(UnexpectedFailure)
+    assert {(event.where, event.error) for event in failures} == {("revocation", "ZeroDivisionError")}
+    assert world.server.revoked == ["rt-good-2", "rt-bad-1"]
+
+
+async def test_many_revocations_at_a_start_stay_within_the_limits_of_the_issuer():
+    """500 tombstones are no reason to be thrown out."""
+    world = GrantWorld(RotatingServer("strict", delay=1.0))
+    world.stored(*(f"g{number}" for number in range(500)), phase=Phase.REVOKING)
+    running, most = 0, 0
+    send = world.server.send
+
+    async def counted(request: Request) -> Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await send(request)
+        finally:
+            running -= 1
+
+    world.server.send = counted  # type: ignore[method-assign]
+    async with world.running():
+        await asyncio.sleep(300.0)
+
+    assert most == ISSUER.max_concurrent_requests
+    assert len(world.server.revoked) == 500
+
+
+def _refused() -> Response:
+    return json_response({"error": "server_error"}, status=503)
+
+
+def _suspected() -> RemoteError:
+    return RemoteError(Reason.CERTIFICATE_SUSPECTED, "alert", outcome=Outcome.NOT_SENT)
+
+
+async def test_the_breaker_of_a_client_holds_its_revocations_back():
+    """Its certificate is under suspicion: ten grants are not ten more reasons."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored(*(f"g{number}" for number in range(50)), phase=Phase.REVOKING)
+    tries: list[float] = []
+
+    def down(_: dict[str, str]) -> RemoteError:
+        tries.append(world.clock.boot())
+        return _suspected()
+
+    world.server.before = down
+    async with world.running():
+        await asyncio.sleep(20.0)
+
+    assert len(tries) <= 3 * ISSUER.max_concurrent_requests  # three in a row, and what was under way
+    assert [event.client for event in world.events.of(ClientSuspended)] == ["app"]
+
+
+@asynccontextmanager
+async def revoking(world: GrantWorld, *, since: float) -> AsyncIterator[Revocations]:
+    """Run the revocations alone, over one grant that was given up at *since*: months pass faster without the rest."""
+    world.stored("g", phase=Phase.REVOKING, since=since)
+    revocations = Revocations(
+        vault=Vault(world.store, emit=world.events),
+        acquirer=Acquirer(clock=world.clock, randomness=world.dice, fingerprint=lambda _: "fp"),
+        passage=Passage(("app",), clock=world.clock, emit=world.events),
+        registration_of=lambda _: world.registration(),
+        emit=world.events,
+    )
+    stored = world.store.grant("g")
+    assert stored is not None
+    revocations.resume(stored)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(revocations.run())
+        try:
+            yield revocations
+        finally:
+            running.cancel()
+
+
+@pytest.mark.parametrize("answer", [_refused, not_sent, lost])
+async def test_a_clock_that_is_set_forward_gives_no_grant_up(answer: Callable[[], Response | RemoteError]):
+    """Thirty days are thirty days."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.server.before = lambda _: answer()
+    async with revoking(world, since=world.clock.wall()):
+        await asyncio.sleep(3.0)
+        world.clock.wall_offset = 40 * DAY
+        await asyncio.sleep(20 * DAY)
+        assert world.store.grant("g") is not None
+        world.server.before = lambda _: None
+        await asyncio.sleep(2 * LONGEST_WAIT)
+
+    assert world.store.grant("g") is None
+    assert world.server.revoked == ["rt-g-1"]
+
+
+async def test_a_grant_that_is_long_overdue_is_tried_once_more():
+    """The clock may have been set meanwhile; without an answer of the server it is not given up."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.server.before = lambda _: not_sent()
+    async with revoking(world, since=1.0):
+        await asyncio.sleep(20 * DAY)
+        assert world.store.grant("g") is not None
+        world.server.before = lambda _: _refused()
+        await asyncio.sleep(2 * LONGEST_WAIT)
+
+    assert world.store.grant("g") is None
+    assert [event.outcome for event in world.events.of(GrantRevoked)] == ["given_up"]
+
+
+async def test_a_server_that_is_gone_is_given_up_after_thirty_days():
+    """Some record has to be the last."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.server.before = lambda _: not_sent()
+    async with revoking(world, since=world.clock.wall()):
+        await asyncio.sleep(GIVEN_UP_AFTER - DAY)
+        assert world.store.grant("g") is not None
+        await asyncio.sleep(2 * DAY)
+
+    assert world.store.grant("g") is None
+    assert [event.outcome for event in world.events.of(GrantRevoked)] == ["given_up"]
