@@ -57,6 +57,17 @@ AUTHORIZATION_NOT_VISIBLE = Problem(
 )
 """Also for a foreign one, and for a wrong binding: all alike (rules.md R4)."""
 
+NOT_SAVED = Problem(
+    status=503,
+    error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+    description="it is in force, but cannot be written down: a broker that is killed now forgets it",
+    reason=Reason.STORE_UNAVAILABLE,
+    hint="make room for the store, and look for the event grants_saved before the broker is stopped",
+    more=(("reason", Reason.STORE_UNAVAILABLE.value),),
+    headers=(("Retry-After", str(RETRY_AFTER)),),
+)
+"""The caller must not believe that a consent is given up for good, or a right moved, which a crash would undo."""
+
 BINDING_WRONG = replace(AUTHORIZATION_NOT_VISIBLE, reason=RefusalReason.BINDING_WRONG)
 
 NOT_CONSENTED_TO = invalid(

@@ -96,6 +96,8 @@ async def revoke_grant(world: World, call: Call) -> Answer:
     )
     grant = grants.grant(call.name)
     outcome = await grants.revoke(call.name)
+    if not grants.is_saved(call.name):
+        raise ProblemError(consent_problems.NOT_SAVED, token=token, workload=workload or None)
     return json_answer({"revoked": REVOKED[outcome], "end_session_url": await grants.end_session_url(grant)})
 
 
@@ -127,6 +129,8 @@ async def reassign_grant(world: World, call: Call) -> Answer:
             grant=grant.id,
         )
     )
+    if not grants.is_saved(grant.id):
+        raise ProblemError(consent_problems.NOT_SAVED, token=grant.token)
     return json_answer(described(grants.status(grant.id)))
 
 

@@ -203,7 +203,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         summary="A grant is given up.",
         action=Action.REVOKE,
         replies=(Reply(meaning="It is not served any more, and is being revoked.", shape="Revoked"),),
-        errors=(403, 404),
+        errors=(403, 404, 503),
     ),
     Route(
         method="POST",
@@ -223,7 +223,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         body=OWNER,
         enter=no_stranger,
         replies=(Reply(meaning="How it stands.", shape="Grant"),),
-        errors=(403, 404),
+        errors=(403, 404, 503),
     ),
     Route(
         method="GET",

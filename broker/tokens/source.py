@@ -61,6 +61,9 @@ class GrantSource(Protocol):
     async def end_session_url(self, grant: Grant) -> str | None:
         """Give the URL at which the person logs out at the server, None where there is none."""
 
+    def is_saved(self, grant_id: str) -> bool:
+        """Say whether everything about a grant, also that it is gone, is on the disk."""
+
     def retry(self, grant_id: str) -> None:
         """Have an ended grant tried again."""
 

@@ -81,6 +81,10 @@ class Vault:
         """
         await self._direct([Put(name=KIND + grant.id, value=grant.to_bytes())], next(self._versions))
 
+    def is_waiting(self, grant_id: str) -> bool:
+        """Say whether something about a grant is in memory only."""
+        return KIND + grant_id in self._waiting
+
     async def prove_writable(self) -> None:
         """Show that a write would succeed now. Raises LocalError ``store_unavailable``."""
         await self._store.prove_writable()

@@ -25,6 +25,7 @@ from tests.unit.api.people import (
     members,
     refusal,
 )
+from tests.unit.tokens.stores import unavailable
 from tests.unit.tokens.world import json_response
 
 
@@ -381,3 +382,20 @@ async def test_whoever_gives_a_grant_up_hears_where_the_person_can_log_out():
 
     assert members(told)["end_session_url"].startswith("https://as.example/end?client_id=")
     assert members(untold) == {"revoked": "pending"}
+
+
+async def test_what_a_full_disk_would_forget_is_not_called_done():
+    """It is in force, and that is said; but a broker that is killed now would serve the grant again."""
+    async with api() as through:
+        grant = await through.consent(token="people")
+        through.consents.store.error = unavailable()
+        moved = await through.send("POST", f"/v1/grants/{grant}/reassign", {"owner": "own"}, peer=ROOT)
+        given_up = await through.send("DELETE", f"/v1/grants/{grant}", peer=ROOT)
+        served = await through.send("GET", f"/v1/grants/{grant}/token")
+        through.consents.store.error = None
+        await asyncio.sleep(5.0)
+
+    assert [answer.status for answer in (moved, given_up)] == [503, 503]
+    assert members(given_up)["reason"] == "store_unavailable"
+    assert refusal(served) == (404, "not_found")
+    assert through.consents.store.grant(grant) is None
