@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from broker.consent.callback import Callback, parameters_of
 from broker.consent.errors import NoSuchGrantError, SubjectMismatchError
@@ -44,6 +45,8 @@ from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
 from broker.tokens.refreshing import verified_id_token
 from broker.tokens.spec import Consent, Grants, IssuedToken, TokenSpec
+
+T = TypeVar("T")
 
 REVOKING = 5.0
 """Seconds for the revocation of an access token that was not accepted: a caller waits."""
@@ -245,7 +248,9 @@ class Redeemer:
                 server = await registration.metadata.get()
                 draft = revocation_draft(server, registration.issuer, registration.client, token)
                 if draft is not None:
-                    await registration.exchange.send(draft, registration.exchange.prepare())
+                    await self._in_turn(
+                        registration, lambda: registration.exchange.send(draft, registration.exchange.prepare())
+                    )
         return None
 
     # --- the checks ---
@@ -307,10 +312,14 @@ class Redeemer:
         """See that the access token is that person's (IDT-11)."""
         registration = order.registration
         request = userinfo_request(await registration.metadata.get(), registration.client, answer.access_token)
-        response = await self._passage.guarded(
-            registration.client.name, lambda: registration.exchange.session.send(request)
-        )
+        response = await self._in_turn(registration, lambda: registration.exchange.session.send(request))
         check_userinfo(response, subject=person.subject, wall_now=self._acquirer.clock.wall())
+
+    async def _in_turn(self, registration: Registration, request: Callable[[], Awaitable[T]]) -> T:
+        """Make *request* within the limits of the issuer, before those that nobody waits for. Raises RemoteError."""
+        client, issuer = registration.client.name, registration.issuer
+        async with self._passage.turn(object(), client, issuer, rank=HASTE, still_wanted=lambda: None):
+            return await self._passage.guarded(client, request)
 
     def _old(self, order: Order) -> Grant | None:
         """Give the grant that this one takes the place of. Raises NoSuchGrantError when it is gone meanwhile."""
@@ -328,8 +337,15 @@ class Redeemer:
 
 
 def renewed(old: Grant, new: Grant) -> Grant:
-    """Give *new* the place of *old*. Raises SubjectMismatchError when it is not the same person's (rules.md R4)."""
+    """
+    Give *new* the place of *old*.
+
+    Raises SubjectMismatchError when it is not the same person's (rules.md R4); where nobody verified who that is,
+    when it is not the owner's who has the old one: other workloads ask other people.
+    """
     ours = (old.issuer, old.client_id, old.subject, old.subject_verified)
     if (new.issuer, new.client_id, new.subject, new.subject_verified) != ours:
+        raise SubjectMismatchError
+    if not new.subject_verified and new.owner != old.owner:
         raise SubjectMismatchError
     return replace(new, id=old.id, owner=old.owner, created_at=old.created_at, label=new.label or old.label)

@@ -14,12 +14,12 @@ import pytest
 
 from broker.consent.authorizations import Begun
 from broker.consent.errors import FinishedError, NoSuchGrantError, SubjectMismatchError
-from broker.consent.redemption import PAUSE, TRIES
+from broker.consent.redemption import PAUSE, TRIES, Redeemed
 from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import AuthorizationFailed, GrantRevoked
 from broker.oauth.checks import CheckFailedError
 from broker.oauth.client import Profile, ResponseMode, SenderConstraint
-from broker.oauth.messages import Response
+from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.tokens.grant import Grant, Phase
 from broker.tokens.spec import Consent, Grants
@@ -747,6 +747,90 @@ async def test_of_two_who_consent_for_the_first_time_the_second_has_to_be_the_sa
             await world.come_back(late, callback_url=late_url)
 
     assert world.grants.one("person") == first.grant.id
+
+
+UNNAMED = replace(SPEC, scope=("accounts",))
+
+
+async def test_where_nobody_is_named_a_workload_renews_no_grant_of_another():
+    """The other one asks other people: theirs does not take the place of ours, and is revoked."""
+    async with ConsentWorld(specs=(UNNAMED,)).running() as world:
+        ours, our_url = await world.begin(), world.url()
+        theirs, their_url = await world.begin(owner="b"), world.url()
+        first = await world.come_back(ours, callback_url=our_url)
+        kept = world.store.values[f"grant/{first.grant.id}"]
+        with pytest.raises(SubjectMismatchError) as caught:
+            await world.come_back(theirs, callback_url=their_url, owns=lambda owner, _: owner == "b")
+
+    assert world.store.values[f"grant/{first.grant.id}"] == kept
+    assert first.grant.id not in f"{caught.value}{caught.value.hint}"
+    assert world.server.after_par == ["/token", "/token", "/revoke"]
+
+
+async def test_where_nobody_is_named_a_workload_renews_its_own_grant():
+    """It knows whom it asks."""
+    async with ConsentWorld(specs=(UNNAMED,)).running() as world:
+        first = await world.consent()
+        again = await world.consent()
+
+    assert again.renewed
+    assert again.grant.id == first.grant.id
+
+
+async def test_where_nobody_is_named_a_grant_is_renewed_by_its_id_for_its_owner_only():
+    """Also where there are many, and the policy lets others see it."""
+    spec = replace(UNNAMED, consent=Consent(grants=Grants.MANY))
+    async with ConsentWorld(specs=(spec,)).running() as world:
+        first = await world.consent()
+        begun = await world.begin(owner="b", renews=first.grant.id)
+        with pytest.raises(SubjectMismatchError):
+            await world.come_back(begun, owns=lambda owner, _: owner == "b")
+        again = await world.consent(renews=first.grant.id)
+
+    assert again.grant.id == first.grant.id
+
+
+async def test_a_person_who_is_known_renews_the_grant_by_way_of_another_workload():
+    """It stays whose it is."""
+    async with ConsentWorld().running() as world:
+        first = await world.consent()
+        begun = await world.begin(owner="b")
+        again = await world.come_back(begun, owns=lambda owner, _: owner == "b")
+
+    assert (again.grant.id, again.grant.owner) == (first.grant.id, "app")
+
+
+async def test_every_request_of_a_redemption_has_its_turn():
+    """Ten people at once are no more requests at a time than the issuer bears."""
+    issuer = replace(ISSUER, max_concurrent_requests=1)
+    world = ConsentWorld(
+        specs=(replace(LOOKING_UP, consent=Consent(userinfo=True, grants=Grants.MANY)),), issuer=issuer
+    )
+    world.server.delay = 0.5
+    running, most = 0, 0
+    send = world.server.send
+
+    async def counted(request: Request) -> Response:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await send(request)
+        finally:
+            running -= 1
+
+    world.server.send = counted  # type: ignore[method-assign]
+    async with world.running():
+        flows = []
+        for _ in range(4):
+            begun = await world.begin()
+            flows.append(world.come_back(begun, callback_url=world.url()))
+        outcomes = await asyncio.gather(*flows, return_exceptions=True)
+
+    assert most == 1
+    assert sum(isinstance(outcome, Redeemed) for outcome in outcomes) == 1  # the nonce is that of the last
+    assert world.server.calls.count("/userinfo") == 1
+    assert world.server.calls.count("/revoke") == 3
 
 
 MANY = replace(SPEC, consent=Consent(grants=Grants.MANY))
