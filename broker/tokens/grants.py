@@ -192,6 +192,7 @@ class Grants(GrantServing):
     async def revoke(self, grant_id: str) -> Outcome:
         """Stop serving a grant at once, and revoke it; raises KeyError."""
         keeper = self._keepers.pop(grant_id)
+        self._warnings.forget(grant_id)
         keeper.revoking = True
         keeper.announce()
         return await self._revocations.begin(keeper.grant)
@@ -264,6 +265,7 @@ class Grants(GrantServing):
         for grant_id, keeper in tuple(self._keepers.items()):
             if not self._is_of(keeper.grant):
                 self._strangers[grant_id] = self._keepers.pop(grant_id)
+                self._warnings.forget(grant_id)
                 keeper.announce()
             else:
                 self._renew(keeper)

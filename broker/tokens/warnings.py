@@ -19,7 +19,7 @@ class Warnings:
     def __init__(self, *, clock: Clock, emit: Emit) -> None:
         self._clock = clock
         self._emit = emit
-        self._said: dict[tuple[str, float], float] = {}
+        self._said: dict[str, dict[float, float]] = {}
 
     def look(self, keeper: GrantKeeper) -> float | None:
         """Say what is to be said now; gives when to look again (boot clock), None for never."""
@@ -36,13 +36,13 @@ class Warnings:
 
     def forget(self, grant_id: str) -> None:
         """Forget a grant that is gone."""
-        self._said = {key: step for key, step in self._said.items() if key[0] != grant_id}
+        self._said.pop(grant_id, None)
 
     def _say(self, keeper: GrantKeeper, end: float, left: float, steps: tuple[float, ...], boot: float) -> list[float]:
         """Say it if the next of *steps* is reached that was not said yet; gives when the one after it is."""
-        key = (keeper.grant.id, end)
+        said = self._said.get(keeper.grant.id, {})
         reached = [step for step in steps if 0.0 < left <= step]
-        if reached and min(reached) < self._said.get(key, float("inf")):
-            self._said[key] = min(reached)
+        if reached and min(reached) < said.get(end, float("inf")):
+            self._said[keeper.grant.id] = said | {end: min(reached)}
             self._emit(GrantExpiring(token=keeper.spec.name, grant=keeper.grant.id, expires_in=left))
         return [boot + (left - step) for step in steps if left > step]

@@ -48,3 +48,19 @@ async def test_the_end_of_a_consent_is_warned_about_and_ends_nothing():
         assert (await grants.get("g", min_valid=None, wait=0.0)).expires_in > 0
         assert grants.status("g").consent_expires_in == 0
         assert [seen[3] for seen in grants.survey()] == [grants.grant("g").consent_expires_at]
+
+
+async def test_of_a_grant_that_is_gone_nothing_is_remembered():
+    """Given up, or not configured any more: one that comes back is warned of again."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g", "h", consent_expires_at=world.clock.wall() + 3_600.0)
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        assert {event.grant for event in world.events.of(GrantExpiring)} == {"g", "h"}
+        await grants.revoke("g")
+        grants.replace((), {"app": world.registration()})
+        grants.replace(world.specs, {"app": world.registration()})
+        await asyncio.sleep(10.0)
+
+    assert [event.grant for event in world.events.of(GrantExpiring)].count("h") == 2
+    assert [event.grant for event in world.events.of(GrantExpiring)].count("g") == 1
