@@ -25,7 +25,10 @@ MISS_COOLDOWN = 60.0
 """Seconds after a fetch that a missing key caused, in which no other missing key causes one."""
 
 FAILED_TTL = 10.0
-"""Seconds that a failed fetch is not repeated where older keys are in hand: many refreshes may want them at once."""
+"""Seconds that a failed fetch is not repeated: many refreshes may want the keys at once, one behind the other."""
+
+FETCH_DEADLINE = 15.0
+"""Seconds for a fetch with its tries, and for the metadata that say where: callers wait for it, in a row."""
 
 STALE_CAP = 86_400.0
 """Seconds that a set is used whose successor cannot be fetched: a key that was withdrawn a day ago is not trusted."""
@@ -53,11 +56,14 @@ class KeySource:
         self._fetched_at = 0.0
         self._missed_at: float | None = None
         self._failed_at: float | None = None
+        self._failed_with: str = ""
 
     async def get(self) -> JwkSet:
         """Give the keys. Raises RemoteError ``keys_unavailable`` when there are none that may be used."""
         async with self._lock:
-            if self._keys is None or (self._age() >= KEYS_TTL and not self._failed_just_now()):
+            if self._failed_just_now():
+                self._make_do()
+            elif self._keys is None or self._age() >= KEYS_TTL:
                 await self._fetch()
             assert self._keys is not None
             return self._keys
@@ -91,19 +97,26 @@ class KeySource:
     async def _fetch(self) -> None:
         """Fetch; when that fails the set in hand stays for a day after it was fetched."""
         try:
-            keys = await self._ask()
-        except RemoteError as error:
+            async with asyncio.timeout(FETCH_DEADLINE):
+                keys = await self._ask()
+        except (RemoteError, TimeoutError) as error:
             self._failed_at = self._clock.boot()
-            if self._keys is None or self._age() >= STALE_CAP:
-                self._keys = None
-                raise RemoteError(
-                    Reason.KEYS_UNAVAILABLE,
-                    "the public keys of the authorization server cannot be had",
-                    outcome=Outcome.NOT_SENT,
-                    hint=f"the request for them failed: {error.code}",
-                ) from error
+            self._failed_with = str(error.code) if isinstance(error, RemoteError) else Reason.TIMED_OUT
+            self._make_do(error)
             return
-        self._keys, self._fetched_at = keys, self._clock.boot()
+        self._keys, self._fetched_at, self._failed_at = keys, self._clock.boot(), None
+
+    def _make_do(self, error: Exception | None = None) -> None:
+        """Go on with the set in hand after a fetch that failed with *error*. Raises RemoteError where there is none."""
+        if self._keys is not None and self._age() < STALE_CAP:
+            return
+        self._keys = None
+        raise RemoteError(
+            Reason.KEYS_UNAVAILABLE,
+            "the public keys of the authorization server cannot be had",
+            outcome=Outcome.NOT_SENT,
+            hint=f"the request for them failed: {self._failed_with}",
+        ) from error
 
     async def _ask(self) -> JwkSet:
         server = await self._metadata.get()

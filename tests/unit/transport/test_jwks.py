@@ -12,9 +12,9 @@ from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Response
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
-from broker.transport.jwks import FAILED_TTL, KEYS_TTL, MISS_COOLDOWN, STALE_CAP, KeySource
+from broker.transport.jwks import FAILED_TTL, FETCH_DEADLINE, KEYS_TTL, MISS_COOLDOWN, STALE_CAP, KeySource
 from tests.fakes import Dice, LoopClock
-from tests.jumping import advance
+from tests.jumping import advance, loop_time
 from tests.unit.oauth.keys import server_key
 from tests.unit.transport.scripted import ISSUER, ScriptedSession, failure
 
@@ -114,13 +114,14 @@ async def test_keys_are_used_on_when_no_newer_ones_can_be_had():
 
 @pytest.mark.parametrize("script", [REFUSED, Response(status=404, headers={}, body=b"")])
 async def test_without_any_keys_nothing_can_be_verified(script: Response | RemoteError):
-    """And it is said so; the next one who asks tries anew."""
+    """And it is said so; who asks a little later tries anew."""
     here, session = source(script, keys("a"))
 
     with pytest.raises(RemoteError) as raised:
         await here.get()
 
     assert raised.value.code == Reason.KEYS_UNAVAILABLE
+    advance(FAILED_TTL)
     assert kids(await here.get()) == ["a"]
     assert len(session.sent) == 2
 
@@ -147,3 +148,35 @@ async def test_another_session_takes_over_and_the_keys_stay():
     assert await here.get() is first
     assert kids(await here.get_newer(first)) == ["b"]
     assert len(other.sent) == 1
+
+
+async def test_without_keys_a_failure_is_remembered_too():
+    """Twenty checks do not wait for one fetch after the other; each hears why."""
+    here, session = source(REFUSED, keys("a"), delay=5.0)
+    began = loop_time()
+
+    failures = await asyncio.gather(*(here.get() for _ in range(20)), return_exceptions=True)
+    took = loop_time() - began
+    advance(FAILED_TTL)
+    found = await here.get()
+
+    assert took == 5.0
+    assert {getattr(error, "code", None) for error in failures} == {Reason.KEYS_UNAVAILABLE}
+    assert {getattr(error, "hint", None) for error in failures} == {f"the request for them failed: {REFUSED.code}"}
+    assert (kids(found), len(session.sent)) == (["a"], 2)
+
+
+async def test_a_fetch_that_hangs_is_given_up():
+    """With every try, whatever it hangs at."""
+    here, session = source(keys("a"), delay=1_000.0)
+    began = loop_time()
+
+    with pytest.raises(RemoteError) as caught:
+        await here.get()
+
+    assert loop_time() - began == FETCH_DEADLINE
+    assert (caught.value.code, caught.value.hint) == (
+        Reason.KEYS_UNAVAILABLE,
+        f"the request for them failed: {Reason.TIMED_OUT}",
+    )
+    assert len(session.sent) == 1
