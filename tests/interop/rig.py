@@ -57,6 +57,7 @@ class TokenRequest:
     """
 
     client_id: str | None
+    grant_type: str | None
     status: int
     error: str | None
     error_description: str | None
@@ -187,6 +188,11 @@ class Rig:
             TokenRequest(**{**seen, "presented": tuple(seen["presented"])})
             for seen in self._do("token_requests")["token_requests"]
         ]
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What reached the endpoints for pushed requests and for revocation: path, status, error, signed."""
+        found: list[dict[str, Any]] = self._do("calls")["calls"]
+        return found
 
     def forget(self) -> None:
         """Begin the list of token requests anew."""

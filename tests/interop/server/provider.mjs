@@ -29,6 +29,7 @@ const HOST = '127.0.0.1';
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 let { lifetime } = config; // seconds that an access token lives
 let tokenRequests = [];
+const calls = []; // what came to the other endpoints that clients authenticate at
 
 const tls = { cert: readFileSync(config.server.cert), key: readFileSync(config.server.key) };
 const asking = { ...tls, ca: config.ca.map((file) => readFileSync(file)), requestCert: true };
@@ -76,7 +77,12 @@ function makeProvider(issuer, mtls) {
     cookies: { keys: [config.cookie_key] },
     enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'] },
     discovery: {
-      mtls_endpoint_aliases: { token_endpoint: alias('/token'), pushed_authorization_request_endpoint: alias('/request') },
+      mtls_endpoint_aliases: {
+        token_endpoint: alias('/token'),
+        pushed_authorization_request_endpoint: alias('/request'),
+        revocation_endpoint: alias('/token/revocation'),
+        userinfo_endpoint: alias('/me'),
+      },
     },
     scopes: config.scope.split(' '),
     responseTypes: ['code'],
@@ -87,6 +93,9 @@ function makeProvider(issuer, mtls) {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: Boolean(config.people) },
+      requestObjects: { enabled: true },
+      jwtResponseModes: { enabled: true },
+      revocation: { enabled: true },
       ...(config.fapi ? { fapi: { enabled: true, profile: '2.0' } } : {}),
       mTLS: {
         enabled: true,
@@ -116,8 +125,12 @@ function makeProvider(issuer, mtls) {
   provider.on('server_error', (_ctx, error) => console.error(error));
   provider.use(async (ctx, next) => {
     await next();
+    if (ctx.path === '/request' || ctx.path === '/token/revocation') {
+      calls.push({ path: ctx.path, status: ctx.status, error: ctx.body?.error ?? null, signed: ctx.oidc?.body?.request !== undefined });
+    }
     if (ctx.path === '/token') {
       tokenRequests.push({
+        grant_type: ctx.oidc?.params?.grant_type ?? null,
         client_id: ctx.oidc?.client?.clientId ?? null,
         status: ctx.status,
         error: ctx.body?.error ?? null,
@@ -160,6 +173,7 @@ function makeApi(issuer, keys) {
 // Standard input: one command a line, one answer a line.
 const commands = {
   token_requests: () => ({ token_requests: tokenRequests }),
+  calls: () => ({ calls }),
   forget: () => { tokenRequests = []; return {}; },
   lifetime: ({ seconds }) => { lifetime = seconds; return {}; },
 };
