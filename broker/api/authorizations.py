@@ -88,6 +88,7 @@ def begun_answer(begun: Begun) -> Answer:
         "binding": begun.binding.reveal(),
         "authorization_url": begun.authorization_url,
         "expires_in": math.floor(begun.expires_in),
+        "state_sha256": begun.state_sha256,
     }
     return Answer(status=201, body=json_body(members), headers=(("Location", f"/v1/authorizations/{begun.id}"),))
 

@@ -138,7 +138,13 @@ SHAPES: Mapping[str, Schema] = {
         }
     ),
     "Begun": object_of(
-        {"id": ID, "binding": ID, "authorization_url": {"type": "string", "format": "uri"}, "expires_in": SECONDS}
+        {
+            "id": ID,
+            "binding": ID,
+            "authorization_url": {"type": "string", "format": "uri"},
+            "expires_in": SECONDS,
+            "state_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        }
     ),
     "Consented": object_of({"grant": ID, "subject_verified": {"type": "boolean"}, "scope": TEXT}, {"subject": TEXT}),
     "Document": {"type": "object"},

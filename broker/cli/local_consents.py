@@ -32,6 +32,7 @@ class Begun:
     binding: str = field(repr=False)
     authorization_url: str = field(repr=False)
     expires_in: float
+    state_sha256: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,7 @@ def begin(daemon: Daemon, wish: Wish) -> Begun:
             binding=str(answer["binding"]),
             authorization_url=str(answer["authorization_url"]),
             expires_in=float(answer["expires_in"]),
+            state_sha256=str(answer["state_sha256"]),
         )
     except (KeyError, TypeError, ValueError):
         raise _unexpected() from None

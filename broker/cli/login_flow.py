@@ -6,6 +6,8 @@ An authorization that was begun is finished or given up, whatever ends the comma
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 import time
@@ -62,13 +64,14 @@ class Login:
         self._wish = consents.Wish(token=order.token, grant=order.grant, redirect_uri=redirect_uri, label=order.label)
         self._origin = "" if redirect_uri is None else redirect_uri.removesuffix(urlsplit(redirect_uri).path)
         self._open: consents.Begun | None = None
+        self._state_sha256 = ""
         self._open_until = self._deadline = time.monotonic()
 
     def begin(self) -> consents.Begun:
         """Begin it. Raises BrokerError."""
         now = time.monotonic()
         begun = consents.begin(self._daemon, self._wish)
-        self._open = begun
+        self._open, self._state_sha256 = begun, begun.state_sha256
         self._open_until = now + begun.expires_in - OPENING_MARGIN
         self._deadline = now + consents.seconds_left(self._daemon, begun)
         return begun
@@ -90,6 +93,10 @@ class Login:
             self.give_up()
             begun = self.begin()
         return begun.authorization_url
+
+    def is_of(self, state: str) -> bool:
+        """Say whether *state* is that of the authorization that was begun last, open or not."""
+        return hmac.compare_digest(hashlib.sha256(state.encode()).hexdigest(), self._state_sha256)
 
     def finish(self, callback: str, form: Form | None) -> consents.Consented:
         """Hand over what came to the path and query *callback*; whatever comes of it, nothing stays open."""

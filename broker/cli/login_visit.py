@@ -8,14 +8,16 @@ only with the cookie. Everything else is answered 400 and changes nothing. Calle
 
 from __future__ import annotations
 
+import base64
 import hmac
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from broker.cli.local_consents import REDEEM_TIMEOUT, Consented
 from broker.cli.login_http import Answer, Form, Request
@@ -45,6 +47,9 @@ class Steps(Protocol):
 
     def authorization_url(self) -> str:
         """Say where to send the person; asked once."""
+
+    def is_of(self, state: str) -> bool:
+        """Say whether *state* is that of the request that the person was sent off with."""
 
     def finish(self, callback: str, form: Form | None) -> Consented:
         """Hand over what came back to the *callback*, a path with its query; done once."""
@@ -141,12 +146,22 @@ class Visit:
 
     def _callback(self, request: Request) -> Answer:
         if request.method == "GET":
-            if not RESPONSE_PARAMETERS & _names(request.query):
-                return junk()
-            return self._redeem(request, request.target, None)
-        if request.form is None or not RESPONSE_PARAMETERS & request.form.keys():
+            return self._redeem(request, request.target, None) if self._is_response(_fields(request.query)) else junk()
+        if request.form is None or not self._is_response(_lists(request.form)):
             return junk()
         return self._hold(request.form)
+
+    def _is_response(self, fields: Mapping[str, Sequence[str]]) -> bool:
+        """
+        Say whether it can be an answer of the server: with our ``state``, that only server and browser know.
+
+        Any page can send the person's browser here, with its cookie. Whether it is an answer to be trusted is found
+        out by the daemon.
+        """
+        if not RESPONSE_PARAMETERS & fields.keys():
+            return False
+        claimed = [_claimed_state(response) for response in fields.get("response", ())]
+        return any(self._steps.is_of(state) for state in (*fields.get("state", ()), *claimed) if state is not None)
 
     def _hold(self, form: Form) -> Answer:
         """
@@ -158,7 +173,7 @@ class Visit:
         ticket = self._draw()
         with self._lock:
             while len(self._held) >= MAX_HELD:
-                del self._held[next(iter(self._held))]
+                self._held.popitem()  # the newest: whoever floods loses their own
             self._held[ticket] = form
         return Answer(status=HTTPStatus.SEE_OTHER, location=f"{HELD}{ticket}")
 
@@ -220,8 +235,23 @@ def junk() -> Answer:
     return Answer(status=HTTPStatus.BAD_REQUEST, page=failed_page(STRANGER))
 
 
-def _names(query: str) -> set[str]:
-    return {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+def _fields(query: str) -> Mapping[str, Sequence[str]]:
+    return parse_qs(query, keep_blank_values=True)
+
+
+def _lists(form: Form) -> Mapping[str, Sequence[str]]:
+    return {name: [value] if isinstance(value, str) else value for name, value in form.items()}
+
+
+def _claimed_state(response: str) -> str | None:
+    """Give the ``state`` that a signed response (JARM section 2.3) claims; nothing is verified here."""
+    try:
+        payload = response.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        state = claims["state"]
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return state if isinstance(state, str) else None
 
 
 def _same(given: str, secret: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import NoReturn
 
 from broker.consent.asking import Ask, narrowed, redirect_uri_of
@@ -63,12 +64,17 @@ Owns = Callable[[str, str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """What the caller gets: the URL has to be opened within *expires_in* seconds; the login may take longer."""
+    """
+    What the caller gets: the URL has to be opened within *expires_in* seconds; the login may take longer.
+
+    *state_sha256*, in hexadecimal digits, tells what comes back from what anybody can make up, and is no secret.
+    """
 
     id: str
     binding: Binding
     authorization_url: str = field(repr=False)
     expires_in: float
+    state_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +154,11 @@ class Authorizations:
             await self._shelf.add(pending)
         self._reporter.started(pending, spec.client, peer)
         return Begun(
-            id=authorization_id, binding=binding, authorization_url=requested.url, expires_in=requested.expires_in
+            id=authorization_id,
+            binding=binding,
+            authorization_url=requested.url,
+            expires_in=requested.expires_in,
+            state_sha256=sha256(transaction.state.encode()).hexdigest(),
         )
 
     async def callback(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -48,6 +49,7 @@ async def test_a_begun_authorization_says_where_it_is():
         answer = await through.send(
             "POST", "/v1/authorizations", {"token": "person", "redirect_uri": REDIRECT_URI, "label": "laptop"}
         )
+        state = through.consents.pushed()["state"]
 
         [event] = through.consents.events.of(AuthorizationStarted)
 
@@ -56,6 +58,7 @@ async def test_a_begun_authorization_says_where_it_is():
     assert dict(answer.headers)["Location"] == f"/v1/authorizations/{begun['id']}"
     assert begun["expires_in"] == 55
     assert begun["binding"] not in begun["authorization_url"]
+    assert begun["state_sha256"] == sha256(state.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("peer", [MEAN_PEER, FOREIGN_PEER, STRANGER, ROOT, OVER_TCP])

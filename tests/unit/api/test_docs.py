@@ -187,7 +187,7 @@ def test_every_header_of_an_answer_is_documented():
     """With no header that no answer has."""
     sent = {name for problem in PROBLEMS for name in problem_answer(problem).all_headers()}
 
-    begun = Begun(id="i", binding=Binding("b"), authorization_url="u", expires_in=55.0)
+    begun = Begun(id="i", binding=Binding("b"), authorization_url="u", expires_in=55.0, state_sha256="s")
     sent |= authorizations.begun_answer(begun).all_headers().keys()
     sent |= NOT_MODIFIED.all_headers().keys() | token_answer(serving(), plain_text=False).all_headers().keys()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socketserver
 import threading
@@ -19,6 +20,7 @@ BEGUN = {
     "binding": "binding-1",
     "authorization_url": "https://as.example/authorize?client_id=app-1&request_uri=urn:1",
     "expires_in": 60,
+    "state_sha256": hashlib.sha256(b"s").hexdigest(),
 }
 GRANTED = {"grant": "grant-1", "subject": "alice", "subject_verified": True, "scope": "openid accounts"}
 OPEN = {"id": "authorization-1", "token": "ledger", "state": "waiting", "expires_in": 600}

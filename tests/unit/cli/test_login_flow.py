@@ -158,7 +158,7 @@ def test_a_failed_check_is_named_in_the_terminal_and_not_on_the_page(tmp_path: P
         fake.replies["POST callback"] = (400, body)
         browser, at = Browser(), origin(command)
         browser.get(command.link)
-        came_back = browser.get(f"{at}/callback?code=c")
+        came_back = browser.get(f"{at}/callback?code=c&state=s")
         page = browser.get(f"{at}/failed")
         code, out, err = command.end()
 
@@ -188,7 +188,7 @@ def test_a_link_that_is_opened_twice_too_late_is_told(tmp_path: Path):
         fake.resume.clear()
         browser, at = Browser(), origin(command)
         browser.get(command.link)
-        thread = threading.Thread(target=browser.get, args=(f"{at}/callback?code=c",))
+        thread = threading.Thread(target=browser.get, args=(f"{at}/callback?code=c&state=s",))
         thread.start()
         while not fake.count("POST", "callback"):
             time.sleep(0.01)
@@ -213,7 +213,7 @@ def test_what_does_not_belong_to_the_login_spends_nothing(tmp_path: Path):
         ]
         browser.get(command.link)
         junk.append(Browser().get(f"{at}/callback?code=stolen")[0])
-        came_back = browser.get(f"{at}/callback?code=c")
+        came_back = browser.get(f"{at}/callback?code=c&state=s")
         browser.get(f"{at}/done")
         code, _, _ = command.end()
 
@@ -258,7 +258,7 @@ def test_a_link_that_is_opened_late_leads_to_a_new_request(tmp_path: Path):
             )
             browser, at = Browser(), origin(command)
             _, location, _ = browser.get(command.link)
-            browser.get(f"{at}/callback?code=c")
+            browser.get(f"{at}/callback?code=c&state=s")
             browser.get(f"{at}/done")
             code, _, _ = command.end()
 
@@ -291,13 +291,13 @@ def test_a_redirect_uri_of_one_s_own_decides_port_and_path(tmp_path: Path):
     with fake_daemon(tmp_path / "s") as fake, login(fake, "--redirect-uri", uri, "--grant", "g") as command:
         browser = Browser()
         browser.get(command.link)
-        came_back = browser.get(f"{uri}?code=c")
+        came_back = browser.get(f"{uri}?code=c&state=s")
         browser.get(f"{origin(command)}/done")
         code, _, _ = command.end()
 
     assert (came_back[:2], code) == ((303, "/done"), 0)
     assert fake.bodies("POST", "/v1/authorizations") == [{"token": "ledger", "grant": "g", "redirect_uri": uri}]
-    assert fake.bodies("POST", "/callback")[0]["callback_url"] == f"{uri}?code=c"
+    assert fake.bodies("POST", "/callback")[0]["callback_url"] == f"{uri}?code=c&state=s"
 
 
 # --- --paste ---

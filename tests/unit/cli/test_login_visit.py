@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -37,6 +40,9 @@ class FakeSteps:
             raise self.url
         return self.url
 
+    def is_of(self, state: str) -> bool:
+        return state == "s"
+
     def finish(self, callback: str, form: Form | None) -> Consented:
         self.finished.append((callback, form))
         self.begun.set()
@@ -59,6 +65,11 @@ def get(target: str, cookie: str | None = None) -> Request:
 def post(form: Form | None, cookie: str | None = None, target: str = "/callback") -> Request:
     fields = {} if cookie is None else {"cookie": (cookie,)}
     return Request(method="POST", target=target, fields=fields, form=form)
+
+
+def signed_response(claims: dict[str, Any]) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"e30.{payload}.c2ln"
 
 
 def started(visit: Visit) -> str:
@@ -133,7 +144,7 @@ def test_a_link_that_is_used_again_while_its_login_is_redeemed_is_noticed():
     steps.resume.clear()
     visit = visit_of(steps)
     cookie = started(visit)
-    thread = threading.Thread(target=visit.answer, args=(get("/callback?code=c", cookie),))
+    thread = threading.Thread(target=visit.answer, args=(get("/callback?code=c&state=s", cookie),))
     thread.start()
     assert steps.begun.wait(5)
 
@@ -155,7 +166,7 @@ def test_a_reload_during_redemption_waits_for_the_same_end():
     answers: list[Answer] = []
 
     def come() -> None:
-        answers.append(visit.answer(get("/callback?code=c", cookie)))
+        answers.append(visit.answer(get("/callback?code=c&state=s", cookie)))
 
     threads = [threading.Thread(target=come) for _ in range(2)]
     for thread in threads:
@@ -183,6 +194,18 @@ def test_a_reload_during_redemption_waits_for_the_same_end():
         lambda _cookie: get("/callback?code=c&state=s", "token_broker_login_4001=random-2"),
         lambda cookie: get("/callback", cookie),
         lambda cookie: get("/callback?state=s", cookie),
+        lambda cookie: get("/callback?error=x", cookie),
+        lambda cookie: get("/callback?code=c", cookie),
+        lambda cookie: get("/callback?code=c&state=", cookie),
+        lambda cookie: get("/callback?error=x&state=another", cookie),
+        lambda cookie: get("/callback?response=x", cookie),
+        lambda cookie: get("/callback?response=a.b.c", cookie),
+        lambda cookie: get("/callback?response=a.W10.c", cookie),
+        lambda cookie: get(f"/callback?response={signed_response({'state': 'another'})}", cookie),
+        lambda cookie: get(f"/callback?response={signed_response({'state': 7})}", cookie),
+        lambda cookie: post({"code": "c"}, cookie),
+        lambda cookie: post({"code": "c", "state": ["another", "third"]}, cookie),
+        lambda cookie: post({"response": signed_response({})}, cookie),
         lambda cookie: get("/callback/?code=c", cookie),
         lambda cookie: post(None, cookie),
         lambda cookie: post({"state": "s"}, cookie),
@@ -201,7 +224,7 @@ def test_what_does_not_belong_to_the_login_changes_nothing(request_of: Callable[
 
     assert (answer.status, answer.location, answer.cookie) == (400, None, None)
     assert (steps.finished, visit.outcome, visit.shown.is_set()) == ([], None, False)
-    assert way(visit.answer(get("/callback?code=c", cookie))) == (303, "/done")
+    assert way(visit.answer(get("/callback?code=c&state=s", cookie))) == (303, "/done")
 
 
 def test_a_callback_before_the_link_was_opened_changes_nothing():
@@ -209,7 +232,7 @@ def test_a_callback_before_the_link_was_opened_changes_nothing():
     steps = FakeSteps()
     visit = visit_of(steps)
 
-    answer = visit.answer(get("/callback?code=c", "token_broker_login_4000="))
+    answer = visit.answer(get("/callback?code=c&state=s", "token_broker_login_4000="))
 
     assert (answer.status, steps.finished) == (400, [])
 
@@ -231,15 +254,32 @@ def test_a_form_comes_again_with_the_cookie():
     assert visit.answer(get(str(again.location), cookie)).status == 400
 
 
-def test_forms_that_nobody_comes_back_for_are_forgotten():
-    """The oldest first: junk cannot fill the memory."""
+def test_of_too_many_forms_the_first_is_kept():
+    """Neither can they fill the memory, nor does whoever comes after the person take their place."""
     visit = visit_of(FakeSteps())
     cookie = started(visit)
 
-    places = [visit.answer(post({"code": str(n)})).location for n in range(MAX_HELD + 1)]
+    places = [visit.answer(post({"code": str(n), "state": "s"})).location for n in range(MAX_HELD + 1)]
 
-    assert visit.answer(get(str(places[0]), cookie)).status == 400
-    assert way(visit.answer(get(str(places[1]), cookie))) == (303, "/done")
+    assert visit.answer(get(str(places[MAX_HELD - 1]), cookie)).status == 400
+    assert way(visit.answer(get(str(places[0]), cookie))) == (303, "/done")
+
+
+@pytest.mark.parametrize("posted", [False, True])
+def test_a_signed_response_has_its_state_inside(posted: bool):
+    """JARM: whether it is signed at all, the daemon finds out."""
+    steps = FakeSteps()
+    visit = visit_of(steps)
+    cookie = started(visit)
+    response = signed_response({"state": "s", "code": "c"})
+
+    if posted:
+        answer = visit.answer(get(str(visit.answer(post({"response": response})).location), cookie))
+    else:
+        answer = visit.answer(get(f"/callback?response={response}", cookie))
+
+    assert way(answer) == (303, "/done")
+    assert len(steps.finished) == 1
 
 
 def test_a_server_that_cannot_be_asked_any_more_ends_the_login():
@@ -261,5 +301,5 @@ def test_a_login_that_is_given_up_stays_so():
     given_up = visit.give_up(EXPIRED)
 
     assert (given_up, visit.outcome) == (True, EXPIRED)
-    assert way(visit.answer(get("/callback?code=c", cookie))) == (303, "/failed")
+    assert way(visit.answer(get("/callback?code=c&state=s", cookie))) == (303, "/failed")
     assert (steps.finished, visit.outcome) == ([], EXPIRED)
