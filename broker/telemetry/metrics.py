@@ -22,7 +22,7 @@ from broker.events import Event
 from broker.oauth.reasons import Reason
 from broker.telemetry.collectors import One, Registry, Watched
 from broker.telemetry.grant_series import Sighting, Survey
-from broker.telemetry.token_series import SUCCESS, Refreshes, expiries
+from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
 OTHER = "other"
 """The label of what was not announced: it should stay at 0 for ever."""
@@ -78,6 +78,8 @@ REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0, 60
 TokenExpiries = Callable[[], Iterable[tuple[str, float | None]]]
 """Gives each token's name and the Unix time when it expires, None while there is no token."""
 
+Availabilities = Callable[[], Iterable[tuple[str, bool]]]
+"""Gives the name of each token that is to be there, and whether it is."""
 
 GrantSightings = Callable[[], Iterable[Sighting]]
 """Gives all grants."""
@@ -92,6 +94,7 @@ class Metrics:
         self._known: dict[str, set[str]] = {}
         self._consented: tuple[str, ...] = ()
         self._expiries: TokenExpiries = tuple
+        self._available: Availabilities = tuple
         self._grants: GrantSightings = tuple
         self._unsaved = {"store": False, "grants": False}
         self._watched = Watched()
@@ -275,6 +278,10 @@ class Metrics:
         """Ask *source* at each scrape when the tokens expire; what it gives may be found out bit by bit."""
         self._expiries = source
 
+    def watch_availability(self, source: Availabilities) -> None:
+        """Ask *source* at each scrape which tokens can be served; what it gives may be found out bit by bit."""
+        self._available = source
+
     def watch_grants(self, source: GrantSightings) -> None:
         """Ask *source* at each scrape how the grants stand; what it gives may be found out bit by bit."""
         self._grants = source
@@ -305,6 +312,7 @@ class Metrics:
         for family in self._registry.collect():
             yield generate_latest(One(family))
         yield from self._refreshes.pieces()
+        yield from availabilities(self._available())
         survey = Survey(self._consented)
         yield from survey.take(self._grants())
         yield from survey.pieces()

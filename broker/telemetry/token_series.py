@@ -22,6 +22,7 @@ PIECE = 250
 
 REFRESHES = "token_broker_refresh_total"
 EXPIRIES = "token_broker_token_expires_timestamp_seconds"
+AVAILABLE = "token_broker_token_available"
 
 
 class Refreshes:
@@ -62,6 +63,13 @@ def expiries(tokens: Iterable[tuple[str, float | None]]) -> Iterator[bytes]:
             for name, expires_at in batch
             if expires_at is not None
         ).encode()
+
+
+def availabilities(tokens: Iterable[tuple[str, bool]]) -> Iterator[bytes]:
+    """Write which of *tokens* can be served: a token that is dead has a series, too, unlike its end."""
+    yield head(AVAILABLE, "gauge", "1 while a token can be served, or nobody asks for it; 0 while it is missing.")
+    for batch in _batches(tokens):
+        yield "".join(f'{AVAILABLE}{{token="{escaped(name)}"}} {int(good)}.0\n' for name, good in batch).encode()
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[T, ...]]:

@@ -93,6 +93,11 @@ class Tokens:
         """Give the names of those without which the broker is not ready."""
         return self._required.keys()
 
+    def is_of_many(self, name: str) -> bool:
+        """Say whether each person has a grant of its own to the token *name*. Raises KeyError."""
+        spec = self._specs[name]
+        return spec.consent is not None and spec.consent.grants is Grants.MANY
+
     def grant_of(self, name: str) -> str | None:
         """Give the one grant of a token, None where it has none, or many."""
         spec = self._specs.get(name)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from broker.api.readiness import USABLE
 from broker.consent.authorizations import Authorizations
 from broker.events import Emit
 from broker.tokens.acquire import Acquirer, Registration
@@ -66,6 +67,13 @@ class Lifecycle:
         for name in self.registry.names():
             with suppress(KeyError):
                 yield name, self.registry.expires_at(name)
+
+    def available(self) -> Iterator[tuple[str, bool]]:
+        """Say of each token whether it can be served, but for those of many people: each grant has its own state."""
+        for name in self.tokens.names():
+            with suppress(KeyError):
+                if not self.tokens.is_of_many(name):
+                    yield name, self.tokens.status(name).state in USABLE
 
 
 def lifecycle_of(

@@ -182,6 +182,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         emit=emit,
     )
     metrics.watch_tokens(life.expiries)
+    metrics.watch_availability(life.available)
     metrics.watch_grants(life.grants.survey)
     serving = _Serving(
         settings=settings,

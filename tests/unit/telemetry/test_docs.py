@@ -81,6 +81,7 @@ def test_every_metric_is_on_the_page_with_its_type_and_labels():
     metrics = Metrics()
     metrics.expect(tokens=names, issuers=names, clients=names, certificates=names, keys=names, routes=names)
     metrics.watch_tokens(lambda: [("text", 1.0)])
+    metrics.watch_availability(lambda: [("text", True)])
     metrics.watch_grants(lambda: [("text", "fresh", 2.0, 3.0)])
     for kind in KINDS:
         metrics.count(example(kind))

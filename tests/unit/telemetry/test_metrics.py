@@ -175,6 +175,15 @@ def test_expiry_is_asked_for_when_somebody_looks():
     assert value(metrics, "token_broker_token_expires_timestamp_seconds", token="directory") is None
 
 
+def test_a_dead_token_has_a_series_to_alert_on():
+    """Unlike its expiry, which is gone with it."""
+    metrics = expecting()
+    metrics.watch_availability(lambda: [("directory", False), ("other-token", True)])
+
+    assert value(metrics, "token_broker_token_available", token="directory") == 0
+    assert value(metrics, "token_broker_token_available", token="other-token") == 1
+
+
 def test_certificates_and_keys_show_when_they_end():
     """A key without a certificate has no end and no series."""
     metrics = expecting()

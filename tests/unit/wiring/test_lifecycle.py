@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from broker.keys.sealing import SealingKey
 from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Grant
 from broker.tokens.serving import TokenState
+from broker.tokens.spec import Grants
 from broker.tokens.storing import Put
 from broker.wiring import Parts, build
 from tests.unit.daemon.test_process import CONFIG
@@ -69,6 +71,24 @@ async def test_tokens_of_clients_and_of_people_are_in_one_list(tmp_path: Path):
 
     assert states == {"t": TokenState.PENDING, "person": TokenState.CONSENT_REQUIRED}
     assert list(parts.life.registry.names()) == ["t"]
+
+
+async def test_a_token_that_is_missing_is_told_but_for_those_of_many_people(tmp_path: Path):
+    """The one is not fetched yet, nobody has consented to the other; of many each grant has a state of its own."""
+    parts = built(tmp_path)
+    single = dict(parts.life.available())
+
+    parts.life.tokens.replace(
+        [
+            replace(spec, consent=spec.consent and replace(spec.consent, grants=Grants.MANY))
+            for spec in parts.settings.tokens
+        ]
+    )
+    many = dict(parts.life.available())
+    await closed(parts)
+
+    assert single == {"t": False, "person": False}
+    assert many == {"t": False}
 
 
 async def test_what_the_store_has_is_taken_up_and_put_away_with_its_token(tmp_path: Path):
