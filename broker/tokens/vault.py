@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import NoReturn
 
 from broker.errors import LocalError
 from broker.events import Emit, GrantsSaved, GrantsUnsaved
-from broker.tokens.grant import Grant
+from broker.tokens.grant import Grant, Phase
 from broker.tokens.storing import Change, Delete, Put, Store
 
 RETRY_INTERVAL = 1.0
@@ -43,7 +44,12 @@ class Vault:
         self._doubtful: set[str] = set()
 
     def load(self) -> tuple[Mapping[str, Grant], tuple[str, ...]]:
-        """Give the stored grants by id, and the names of records that cannot be understood, which are left alone."""
+        """
+        Give the stored grants by id, and the names of records that cannot be understood, which are left alone.
+
+        One of a suspect record may have had a newer refresh token (rules.md R3). It is given as one whose answer may
+        be lost, because that is what it is worth: tried once, and no refusal of it speaks against its client.
+        """
         grants: dict[str, Grant] = {}
         unreadable: list[str] = []
         for name, record in self._store.records().items():
@@ -54,7 +60,8 @@ class Vault:
             except LocalError:
                 unreadable.append(name)
             else:
-                grants[grant.id] = grant
+                may_be_older = record.suspect and grant.phase in {Phase.SETTLED, Phase.QUARANTINED}
+                grants[grant.id] = replace(grant, phase=Phase.OPEN) if may_be_older else grant
         if self._store.rolled_back:
             self._doubtful = set(grants)
         return grants, tuple(unreadable)

@@ -13,7 +13,11 @@ from broker.tokens.storing import Change, Durability, Put, StoredRecord
 
 @dataclass
 class FakeStore:
-    """Implements ``storing.Store``; *error* is raised by writes while it is set, *delay* passes before each."""
+    """
+    Implements ``storing.Store``; *error* is raised by writes while it is set, *delay* passes before each.
+
+    *suspect* are the names of records that somebody has meddled with.
+    """
 
     values: dict[str, bytes] = field(default_factory=dict)
     error: LocalError | None = None
@@ -21,6 +25,7 @@ class FakeStore:
     writes: int = 0
     proofs: int = 0
     rolled_back: bool = False
+    suspect: set[str] = field(default_factory=set)
     log: list[str] = field(default_factory=list)
 
     @property
@@ -29,7 +34,8 @@ class FakeStore:
 
     def records(self) -> Mapping[str, StoredRecord]:
         return {
-            name: StoredRecord(name=name, value=value, suspect=False) for name, value in sorted(self.values.items())
+            name: StoredRecord(name=name, value=value, suspect=name in self.suspect)
+            for name, value in sorted(self.values.items())
         }
 
     async def write(self, changes: Sequence[Change]) -> None:

@@ -77,3 +77,24 @@ async def test_a_suspect_clients_lost_answers_end_no_grant_either():
         world.server.before = lambda _: None
         await asyncio.sleep(1800.0)
         assert all(grants.status(name).expires_in for name in doubtful)
+
+
+async def test_what_is_refused_of_suspect_records_speaks_against_no_client():
+    """R3: each is tried once; that an older refresh token is refused says nothing about the others."""
+    world = GrantWorld(RotatingServer("strict"))
+    older = [f"g{number}" for number in range(5)]
+    world.stored(*older, "good", "whole")
+    world.store.suspect = {f"grant/{name}" for name in (*older, "good")}
+    for name in older:
+        world.server.dead.add(name)
+    async with world.running() as grants:
+        await asyncio.sleep(600.0)
+        statuses = {name: grants.status(name) for name in (*older, "good", "whole")}
+
+    asked = [token for token in world.server.asked if token.removeprefix("rt-").split("-")[0] in older]
+    assert len(asked) == len(set(asked)) == len(older)
+    assert world.events.of(ClientSuspected) == []
+    assert {(event.grant, event.reason) for event in world.events.of(GrantEnded)} == {
+        (name, "lost_answer") for name in older
+    }
+    assert [statuses[name].state for name in ("good", "whole")] == ["fresh", "fresh"]

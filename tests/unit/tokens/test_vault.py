@@ -13,6 +13,7 @@ from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Grant, Phase
 from broker.tokens.vault import RETRY_INTERVAL, Vault
 from tests.fakes import Events
+from tests.unit.tokens.grant_world import GrantWorld, RotatingServer
 from tests.unit.tokens.stores import FakeStore, unavailable
 
 GRANT = Grant(
@@ -191,3 +192,25 @@ async def test_a_renewed_grant_takes_its_place_and_its_temporary_record_goes_in_
         store.error = None
         await asyncio.sleep(2)
         assert store.grant("g1") == GRANT
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [
+        (Phase.SETTLED, Phase.OPEN),
+        (Phase.QUARANTINED, Phase.OPEN),
+        (Phase.OPEN, Phase.OPEN),
+        (Phase.ENDED, Phase.ENDED),
+        (Phase.REVOKING, Phase.REVOKING),
+        (Phase.UNVERIFIED, Phase.UNVERIFIED),
+    ],
+)
+async def test_a_suspect_record_is_one_whose_answer_may_be_lost(stored: Phase, found: Phase):
+    """R3: it is perhaps not the last that was written; one that is not refreshed any more stays what it is."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g", "h", phase=stored)
+    world.store.suspect = {"grant/g"}
+
+    grants, unreadable = Vault(world.store, emit=world.events).load()
+
+    assert ([grants[name].phase for name in ("g", "h")], unreadable) == ([found, stored], ())
