@@ -64,13 +64,20 @@ async def states_of(tokens: TokenSource, names: Iterable[str]) -> tuple[TokenSta
     return tuple(found)
 
 
-def readiness_answer(found: Readiness, visible: Container[str], restart: Sequence[str] = ()) -> Answer:
-    """Answer 200 or 503, naming the tokens among *visible*, and the sections in *restart*, which wait for one."""
+def readiness_answer(
+    found: Readiness, visible: Container[str], restart: Sequence[str] = (), *, refused: bool = False
+) -> Answer:
+    """
+    Answer 200 or 503, naming the tokens among *visible*, and the sections in *restart*, which wait for one.
+
+    *refused*: the last reload was, which is told, and makes nothing unready.
+    """
     members: dict[str, Any] = {
         "status": "ready" if found.ready else "not_ready",
         "tokens": {status.name: _shown(status) for status in found.tokens if status.name in visible},
         "sandbox": list(found.sandbox) or None,
         "restart": list(restart) or None,
+        "reload_refused": refused or None,
     }
     return json_answer(members) if found.ready else problem_answer(NOT_READY, members)
 

@@ -42,9 +42,10 @@ async def live(_world: object, _call: Call) -> Answer:
 
 async def ready(world: World, call: Call) -> Answer:
     """Say whether the required tokens are there; names go only to those who may know them."""
-    restart = world.restart() if may_read_states(world.policy, call.peer) else ()
+    is_told = may_read_states(world.policy, call.peer)
+    restart, refused = (world.restart(), world.refused()) if is_told else ((), False)
     names = visible(world, call.peer)
-    return readiness_answer(await readiness(world.tokens, world.sandbox(), names), names, restart)
+    return readiness_answer(await readiness(world.tokens, world.sandbox(), names), names, restart, refused=refused)
 
 
 async def ready_one(world: World, call: Call) -> Answer:

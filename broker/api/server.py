@@ -50,6 +50,7 @@ class ApiServer:
         hosts: frozenset[str] = frozenset(),
         sandbox: Callable[[], Sequence[str]] = tuple,
         restart: Callable[[], Sequence[str]] = tuple,
+        refused: Callable[[], bool] = bool,
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
         grants: GrantSource | None = None,
         authorizations: Authorizations | None = None,
@@ -58,7 +59,8 @@ class ApiServer:
         Take what the API works with; opens nothing yet.
 
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
-        the sandbox issuers in use, *restart* those of the sections that wait for a restart, for readiness;
+        the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
+        the last reload was refused, for readiness;
         *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
         """
         self._listeners = tuple(listeners)
@@ -72,6 +74,7 @@ class ApiServer:
             waiting=self._waiting,
             sandbox=sandbox,
             restart=restart,
+            refused=refused,
             clients=clients,
             grants=grants,
             authorizations=authorizations,

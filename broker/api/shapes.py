@@ -115,7 +115,11 @@ READY: Mapping[str, Schema] = {
     "tokens": {"type": "object", "additionalProperties": object_of(READINESS_OF_ONE, {"reason": REASON})},
 }
 
-READY_MORE: Mapping[str, Schema] = {"sandbox": array_of(NAME), "restart": array_of(TEXT)}
+READY_MORE: Mapping[str, Schema] = {
+    "sandbox": array_of(NAME),
+    "restart": array_of(TEXT),
+    "reload_refused": {"type": "boolean"},
+}
 
 NOT: Mapping[str, Schema] = {"status": {"type": "string", "enum": ["not_ready"]}}
 

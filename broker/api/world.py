@@ -36,8 +36,9 @@ class PublicKeys:
 class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
-    *restart* gives the sections of the configuration that wait for a restart, *clients* the public keys of
-    each client by its name. *grants* and *authorizations* are there where people consent.
+    *restart* gives the sections of the configuration that wait for a restart, *refused* says whether the last
+    reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
+    are there where people consent.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -48,6 +49,7 @@ class World:
     waiting: WaitingRoom
     sandbox: Callable[[], Sequence[str]] = tuple
     restart: Callable[[], Sequence[str]] = tuple
+    refused: Callable[[], bool] = bool
     clients: Callable[[], Mapping[str, PublicKeys]] = dict
     grants: GrantSource | None = None
     authorizations: Authorizations | None = None

@@ -132,14 +132,15 @@ class Status:
     """
     What the daemon says of itself: *tokens* are those that the caller may see, *ready* is about all.
 
-    *restart* names the sections of its configuration whose changes wait for a restart; it is told only to root
-    and to the user of the daemon.
+    *restart* names the sections of its configuration whose changes wait for a restart, *reload_refused* says that
+    the last reload was refused; both are told only to root and to the user of the daemon.
     """
 
     ready: bool
     tokens: tuple[TokenState, ...]
     sandboxes: tuple[str, ...]
     restart: tuple[str, ...] = ()
+    reload_refused: bool = False
 
 
 def get_status(daemon: Daemon) -> Status:
@@ -158,6 +159,7 @@ def get_status(daemon: Daemon) -> Status:
             tokens=tuple(_token_state(entry, known.get(entry["name"], {})) for entry in listed["tokens"]),
             sandboxes=tuple(str(name) for name in readiness.get("sandbox", ())),
             restart=tuple(str(name) for name in readiness.get("restart", ())),
+            reload_refused=readiness.get("reload_refused") is True,
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _not_a_broker(daemon) from None

@@ -94,6 +94,7 @@ def as_json(status: Status) -> str:
         "tokens": tokens,
         "sandbox": list(status.sandboxes),
         "restart": list(status.restart),
+        "reload_refused": status.reload_refused,
     }
     return json.dumps(members, indent=2)
 
@@ -114,6 +115,8 @@ def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
         lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(plain, status.sandboxes))}")
     if status.restart:
         lines.append(f"restart pending: changes of {', '.join(map(plain, status.restart))} wait for one")
+    if status.reload_refused:
+        lines.append("the last reload was refused (see the log): old configuration in force")
     lines.append("ready" if status.ready else "NOT READY")
     return "\n".join(lines)
 

@@ -84,6 +84,7 @@ class Reloader:
         try:
             settings, means = await asyncio.to_thread(self._prepare, path)
         except _RefusedError as refused:
+            parts.serving.refused = True
             parts.emit(
                 ConfigurationRefused(
                     path=str(path),

@@ -55,7 +55,8 @@ class _Serving:
     """
     What both servers are made of.
 
-    *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one.
+    *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one,
+    *refused* says that the last reload was refused.
     """
 
     settings: Settings
@@ -65,6 +66,7 @@ class _Serving:
     emit: Emit
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
+    refused: bool = False
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
@@ -94,6 +96,7 @@ class _Serving:
             hosts=daemon.hosts,
             sandbox=self.sandboxes,
             restart=lambda: self.restart,
+            refused=lambda: self.refused,
             clients=lambda: self.public,
         )
 
@@ -150,7 +153,7 @@ class Parts:
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
-        self.serving.settings, self.serving.restart = settings, restart
+        self.serving.settings, self.serving.restart, self.serving.refused = settings, restart, False
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)

@@ -154,6 +154,7 @@ async def test_every_member_of_readiness_is_documented():
     """And every state is on the page."""
     asking = world(DOWN)
     asking.restart = lambda: ("listener",)
+    asking.refused = lambda: True
     members = json.loads((await routes.ready(asking, Call(peer=Peer(listener="app", uid=1)))).body)
 
     assert first_cells(section(API, "### `GET /readyz`")) == set(members)

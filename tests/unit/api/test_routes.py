@@ -116,10 +116,12 @@ async def test_what_waits_for_a_restart_is_shown_to_whoever_can_restart(peer: Pe
     """The sections of the configuration are nothing for a workload."""
     changed = world()
     changed.restart = lambda: ("listener", "audit")
+    changed.refused = lambda: True
 
     members = json.loads((await ready(changed, call(peer=peer))).body)
 
     assert members.get("restart") == shown
+    assert members.get("reload_refused") is (None if shown is None else True)
 
 
 async def test_readiness_shows_sandbox_issuers():

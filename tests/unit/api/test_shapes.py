@@ -65,6 +65,7 @@ async def test_states_and_readiness_have_the_documented_shapes(status: TokenStat
     """Good and bad, with every member that there can be."""
     asking = world(FakeTokens(states={"directory": status}))
     asking.restart = lambda: ("listener",)
+    asking.refused = lambda: True
 
     conforms(await routes.list_tokens(asking, call()), "/v1/tokens")
     conforms(await routes.ready(asking, call(peer=ROOT)), "/readyz")

@@ -209,6 +209,18 @@ def test_what_waits_for_a_restart_is_told(tmp_path: Path, capsys: pytest.Capture
     assert '"restart": [\n    "listener",\n    "audit"\n  ]' in told
 
 
+def test_a_refused_reload_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The broker is ready all the same: with the old configuration."""
+    answers = {"/v1/tokens": answer(LISTED), "/readyz": answer({**READY, "reload_refused": True})}
+    with daemon(tmp_path / "s", answers):
+        main(["status", "--socket", str(tmp_path / "s")])
+        main(["status", "--json", "--socket", str(tmp_path / "s")])
+
+    told = capsys.readouterr().out
+    assert "the last reload was refused (see the log): old configuration in force" in told.splitlines()
+    assert '"reload_refused": true' in told
+
+
 def test_sentences_are_broken_at_the_edge_of_the_terminal_and_rows_are_not():
     """Between words, so that a path or an address can be copied; in a pipe each is one line."""
     hint = "ask whoever runs the server whether it is up, at https://as.bank.example/a-very/long-path/to/somewhere"

@@ -67,6 +67,18 @@ async def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path):
 
     assert '"reason":"configuration_unreadable"' in log.getvalue()
     assert '"found":1' in log.getvalue()
+    assert parts.serving.refused
+
+
+async def test_a_refused_reload_is_forgotten_with_the_next_good_one(tmp_path: Path):
+    """What is in force is then what the file says."""
+    log = io.StringIO()
+    parts = build(settings_of(tmp_path), identities(tmp_path), log_stream=log)
+    parts.serving.refused = True
+
+    await reloaded(parts, lambda _: settings_of(tmp_path), log, "configuration_loaded")
+
+    assert not parts.serving.refused
 
 
 async def test_tokens_of_people_wait_for_a_start_with_a_store(tmp_path: Path):
