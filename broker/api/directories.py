@@ -48,11 +48,7 @@ def open_directory(spot: Spot) -> int:
         made = _make_directory(path)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise LocalError(
-            "listener_failed",
-            f"listener {spot.listener}: the directory above {path} does not exist",
-            hint=f"create {path.parent}; the broker makes one level only",
-        ) from error
+        raise _no_way(spot) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise unsafe(spot, "is not a directory, or a symbolic link", "name the directory itself") from error
@@ -78,17 +74,28 @@ def _make_directory(path: Path) -> bool:
 
 
 def examine(spot: Spot) -> None:
-    """Judge the directory as it is, and make none: one that is missing may be made. Raises as ``open_directory``."""
+    """Judge the directory as it is, and make none: one level that is missing is fine. Raises as ``open_directory``."""
     check_above(spot)
     try:
         found = os.lstat(spot.path.parent)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not spot.path.parent.parent.exists():
+            raise _no_way(spot) from error
         return
     except OSError as error:
         raise failed(spot, f"the directory {spot.path.parent} cannot be looked at", error) from error
     if not stat.S_ISDIR(found.st_mode):
         raise unsafe(spot, "is not a directory, or a symbolic link", "name the directory itself")
     check_directory(spot, found)
+
+
+def _no_way(spot: Spot) -> LocalError:
+    path = spot.path.parent
+    return LocalError(
+        "listener_failed",
+        f"listener {spot.listener}: the directory above {path} does not exist",
+        hint=f"create {path.parent}; the broker makes one level only",
+    )
 
 
 def check_above(spot: Spot) -> None:

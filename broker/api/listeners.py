@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.api.directories import Spot, failed, give_to_group, open_directory, unsafe
+from broker.api.directories import Spot, examine, failed, give_to_group, open_directory, unsafe
 from broker.errors import LocalError
 
 MAX_PATH_BYTES = 107
@@ -95,6 +95,28 @@ def open_unix(listener: UnixListener) -> OpenUnix:
         os.close(directory)
 
 
+def examine_unix(listener: UnixListener) -> None:
+    """Judge what is there for *listener*, and change nothing; one that somebody listens on may be our own daemon's."""
+    _check_path(listener)
+    examine(listener.spot)
+    try:
+        found = os.lstat(listener.path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise failed(listener.spot, "its path cannot be looked at", error) from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise _occupied(listener)
+
+
+def _occupied(listener: UnixListener) -> LocalError:
+    return LocalError(
+        "listener_occupied",
+        f"listener {listener.name}: {listener.path} exists and is not a socket",
+        hint="remove it, or choose another path",
+    )
+
+
 def _check_path(listener: UnixListener) -> None:
     path = os.fsencode(listener.path)
     if path.startswith(b"@") or b"\0" in path or not listener.path.is_absolute():
@@ -120,11 +142,7 @@ def _clear_the_way(listener: UnixListener, directory: int) -> None:
     except OSError as error:
         raise failed(listener.spot, "its path cannot be looked at", error) from error
     if not stat.S_ISSOCK(found.st_mode):
-        raise LocalError(
-            "listener_occupied",
-            f"listener {listener.name}: {listener.path} exists and is not a socket",
-            hint="remove it, or choose another path",
-        )
+        raise _occupied(listener)
     if not _is_stale(listener):
         raise LocalError(
             "listener_in_use",

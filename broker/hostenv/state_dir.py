@@ -84,7 +84,9 @@ def examine(path: Path | None) -> None:
     _check_above(path)
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise _failed(path, "cannot be made", error) from error
         return
     except OSError as error:
         raise _failed(path, "cannot be looked at", error) from error

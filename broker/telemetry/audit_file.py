@@ -162,10 +162,7 @@ class AuditFile:
 def open_file(path: Path, *, disk: Disk) -> AuditFile:
     """Open *path* for appending and lock it. Raises LocalError if that cannot be done safely; creates no directory."""
     try:
-        weakness = weakness_above(path, links_only=True)
-        if weakness is not None:
-            message = f"the audit file {path}: on the way to it, {weakness.path} {weakness.what}"
-            raise LocalError("audit_directory_unsafe", message, hint=weakness.fix)
+        _check_way(path)
         fd = os.open(path, FLAGS, MODE)
     except OSError as error:
         raise _unopened(path, error) from error
@@ -176,6 +173,24 @@ def open_file(path: Path, *, disk: Disk) -> AuditFile:
     except BaseException:
         os.close(fd)
         raise
+
+
+def examine(path: Path) -> None:
+    """Judge the directory of *path*, and make nothing. Raises LocalError as ``open_file``."""
+    try:
+        _check_way(path)
+        found = path.parent.stat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    except OSError as error:
+        raise _unopened(path, error) from error
+
+
+def _check_way(path: Path) -> None:
+    weakness = weakness_above(path, links_only=True)
+    if weakness is not None:
+        message = f"the audit file {path}: on the way to it, {weakness.path} {weakness.what}"
+        raise LocalError("audit_directory_unsafe", message, hint=weakness.fix)
 
 
 def reason_of(error: OSError) -> str:

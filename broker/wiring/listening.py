@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from broker.api import directories
-from broker.api.listeners import UnixListener
+from broker.api.listeners import UnixListener, examine_unix
 from broker.api.server import Listener
 from broker.api.tcp import TcpListener
 from broker.config.settings import ListenerSettings, Settings, TcpListenerSettings
 from broker.errors import LocalError
 from broker.hostenv import state_dir
+from broker.telemetry import audit_file
 
 
 def listeners_of(settings: Settings) -> list[Listener]:
@@ -21,8 +23,15 @@ def listeners_of(settings: Settings) -> list[Listener]:
 def unsafe_places(settings: Settings) -> list[LocalError]:
     """Say what is wrong with the directories that a start would put something into, and put nothing there."""
     found: list[LocalError] = []
-    looks = [partial(directories.examine, listener.spot) for listener in listeners_of(settings)]
-    for look in (partial(state_dir.examine, settings.daemon.state_dir), *looks):
+    looks: list[Callable[[], None]] = [partial(state_dir.examine, settings.daemon.state_dir)]
+    for listener in listeners_of(settings):
+        if isinstance(listener, UnixListener):
+            looks.append(partial(examine_unix, listener))
+        else:
+            looks.append(partial(directories.examine, listener.spot))
+    if settings.audit is not None:
+        looks.append(partial(audit_file.examine, settings.audit.file))
+    for look in looks:
         try:
             look()
         except LocalError as error:

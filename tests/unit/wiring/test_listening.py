@@ -42,6 +42,27 @@ def test_every_directory_that_a_start_would_use_is_looked_at(tmp_path: Path):
 
 def test_directories_that_are_good_or_not_there_yet_are_nothing_to_say(tmp_path: Path):
     """A service manager may make them."""
-    settings = settings_of(tmp_path, CONFIG.replace("api.sock", "a/b/api.sock") + TCP)
+    settings = settings_of(tmp_path, CONFIG.replace("api.sock", "a/api.sock") + TCP)
 
     assert unsafe_places(settings) == []
+
+
+def test_what_a_start_would_refuse_for_want_of_a_directory_is_said(tmp_path: Path):
+    """One level is made for sockets and state, none for the audit log; and nothing is made by looking."""
+    text = CONFIG.replace("api.sock", "a/b/api.sock").replace("audit.log", "d/audit.log")
+    settings = settings_of(tmp_path, text.replace("[daemon]", '[daemon]\nstate_dir = "c/state"'))
+
+    found = unsafe_places(settings)
+
+    assert [error.code for error in found] == ["state_dir_failed", "listener_failed", "audit_unopened"]
+    assert all(error.hint for error in found)
+    assert not any((tmp_path / name).exists() for name in "acd")
+
+
+def test_a_file_in_the_place_of_a_socket_is_said(tmp_path: Path):
+    """It would not be removed."""
+    (tmp_path / "api.sock").write_bytes(b"")
+
+    found = unsafe_places(settings_of(tmp_path, CONFIG))
+
+    assert [error.code for error in found] == ["listener_occupied"]
