@@ -99,13 +99,19 @@ def _check_directory(path: Path, status: os.stat_result) -> None:
     """Refuse a directory in which others could put another file in the place of ours."""
     if status.st_uid not in {0, os.geteuid()}:
         who = f"belongs to uid {status.st_uid}"
-    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+    elif _can_be_changed(status) and not status.st_mode & stat.S_ISVTX:
         who = f"can be changed by others (mode {stat.S_IMODE(status.st_mode):04o})"
     else:
         return
     raise LocalError(
         "directory_unsafe", f"{path}: the directory {who}", hint="choose one that only root or you can write to"
     )
+
+
+def _can_be_changed(status: os.stat_result) -> bool:
+    """Say whether others can write a directory; root's group and our own are no others, as for ``broker.paths``."""
+    is_of_others = status.st_gid not in {0, os.getegid()}
+    return bool(status.st_mode & stat.S_IWOTH) or (bool(status.st_mode & stat.S_IWGRP) and is_of_others)
 
 
 def _write(directory: int, path: Path, content: bytes) -> None:

@@ -46,7 +46,35 @@ def test_an_existing_file_is_never_replaced(tmp_path: Path, capsys: pytest.Captu
     assert "file_exists" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720])
+def test_a_directory_that_our_own_group_can_write_is_good(tmp_path: Path):
+    """As it is for ``check`` and ``run``: with a umask of 002 every directory of a user is such a one."""
+    directory = tmp_path / "d"
+    directory.mkdir()
+    os.chown(directory, -1, os.getegid())
+    directory.chmod(0o775)
+
+    write_new(directory / "key", b"k")
+
+    assert (directory / "key").read_bytes() == b"k"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a group that it is not in")
+@pytest.mark.parametrize("mode", [0o770, 0o720])
+def test_a_directory_that_another_group_can_write_is_refused(tmp_path: Path, mode: int):
+    """Its members could replace the file."""
+    directory = tmp_path / "d"
+    directory.mkdir()
+    os.chown(directory, -1, 40_001)
+    directory.chmod(mode)
+
+    with pytest.raises(LocalError) as caught:
+        write_new(directory / "key", b"k")
+
+    assert caught.value.code == "directory_unsafe"
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o772])
 def test_a_directory_in_which_others_can_replace_the_file_is_refused(tmp_path: Path, mode: int):
     """Nothing is written there."""
     directory = tmp_path / "d"
