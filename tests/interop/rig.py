@@ -307,6 +307,7 @@ def code_registration(client_id: str, key: SigningKey) -> dict[str, Any]:
         "response_types": ["code"],
         "redirect_uris": ["http://127.0.0.1/callback"],
         "scope": f"openid {SCOPE}",
+        "authorization_signed_response_alg": "ES256",  # the default, RS256, is not for FAPI 2.0
     }
 
 
