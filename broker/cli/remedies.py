@@ -13,6 +13,7 @@ from broker.errors import BrokerError, RemoteError
 from broker.oauth.client import Client, ClientAuthMethod, Issuer, Profile, ResponseMode
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
+from broker.transport.metadata import NOT_THERE
 
 SIGNING_ALGS = ("PS256", "ES256", "EdDSA", "RS256")
 """What ``alg`` of ``[key.NAME]`` can be, best first."""
@@ -31,8 +32,6 @@ OF_THE_DOCUMENT: Mapping[str, str] = {
     Reason.UNEXPECTED_STATUS: "fetch it by hand from this host and see what answers",
 }
 """By reason, where the error itself has no hint."""
-
-NOT_THERE = "see that issuer is right to the letter, and discovery: nothing is there"
 
 Remedy = Callable[[AuthorizationServer, Client, Issuer], str]
 

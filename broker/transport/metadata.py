@@ -20,6 +20,12 @@ from broker.oauth.metadata import AuthorizationServer, discovery_urls, read_meta
 from broker.tokens.ports import Clock, Randomness, Session
 from broker.transport.retries import Sleep, get_with_retries
 
+NOT_FOUND = 404
+"""The status with which the next place is tried."""
+
+NOT_THERE = "see that issuer is right to the letter, and discovery: nothing is there"
+"""What to do about it where there is no other place."""
+
 METADATA_TTL = 3_600.0
 """Seconds that metadata is good for: servers change theirs with notice of days, and a fleet asks often enough."""
 
@@ -156,10 +162,15 @@ class Metadata:
                 randomness=self._randomness,
                 sleep=self._sleep,
             )
-            if response.status != 404:
+            if response.status != NOT_FOUND:
                 break
         assert response is not None
-        return read_metadata(response, self._issuer, wall_now=self._clock.wall())
+        try:
+            return read_metadata(response, self._issuer, wall_now=self._clock.wall())
+        except RemoteError as error:
+            if error.status == NOT_FOUND and error.hint is None:
+                error.hint = NOT_THERE
+            raise
 
     def _accept(self, server: AuthorizationServer) -> None:
         self._server, self._failure = server, None

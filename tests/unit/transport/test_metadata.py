@@ -115,6 +115,7 @@ async def test_nowhere_to_be_found_is_an_error():
         await here.source.get()
 
     assert caught.value.status == 404
+    assert "issuer is right to the letter" in (caught.value.hint or "")
     assert len(here.session.sent) == 2
 
 
