@@ -137,6 +137,8 @@ def _tell_summary(report: Report) -> None:
 
 
 def _verdict(report: Report) -> str:
+    if _is_of_another_key(report):
+        return "NOT PROVEN: the log was made with another key, or with none"
     if not report.intact:
         return f"DAMAGED: {report.damaged} finding(s)"
     if not report.authenticated:
@@ -144,6 +146,12 @@ def _verdict(report: Report) -> str:
     if _proves_nothing(report):
         return "NOT PROVEN: no checkpoint was made with this key"
     return f"authentic up to number {report.covered_seq}"
+
+
+def _is_of_another_key(report: Report) -> bool:
+    """Say whether all that is wrong with the log is that no checkpoint of it names the key that was given."""
+    kinds = {finding.damage.value for finding in report.findings}
+    return _proves_nothing(report) and report.checkpoints > 0 and kinds <= {"uncovered"}
 
 
 def _proves_nothing(report: Report) -> bool:

@@ -30,7 +30,8 @@ _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$
 
 _SYNTAX: Mapping[str, str] = {
     "Invalid statement": "no key, table or comment begins like this",
-    "Expected newline or end of document after a statement": "something follows where the line should end",
+    "Expected newline or end of document after a statement": "something follows where the line should end "
+    "(a number begins with no 0; a mode, like every string, stands in quotation marks)",
     "Cannot overwrite a value": "this key or table is there already",
     "Expected '=' after a key in a key/value pair": "a key is not followed by '='",
     "Expected ']' at the end of a table declaration": "a table name is not closed by ']'",
@@ -44,6 +45,9 @@ _SYNTAX: Mapping[str, str] = {
     "Invalid date or datetime": "there is no such date",
 }
 """What tomllib says without repeating anything, and how we say it. Whatever else it says is not passed on."""
+
+_UNTERMINATED = ("Illegal character '\\n'", 'Expected "\'"')
+"""What tomllib says of strings that end with their line, or never; it puts these sayings together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,5 +166,7 @@ def _syntax(said: str) -> str:
     line, column, end = position.groups()
     where = "end of file" if end else f"line {line}, column {column}"
     saying = said[: position.start()]
+    if saying in _UNTERMINATED:
+        saying = "Unterminated string"
     what = _SYNTAX.get("Cannot overwrite a value" if saying.startswith("Cannot ") else saying)
     return f"{where}: not valid TOML" + (f": {what}" if what else "")

@@ -48,6 +48,8 @@ def read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     except ValueError:
         in_pem = _BEGIN.search(pem)
         hint = "is it cut off?" if in_pem else "DER and PKCS#12 must be converted: openssl x509, openssl pkcs12"
+        if _KEY_MARK in pem and not in_pem:
+            hint = "it holds a private key: are cert_file and key_file swapped?"
         raise LocalError("certificate_unreadable", f"{path}: no certificates in PEM can be read", hint=hint) from None
     _check_links(chain, path)
     return chain

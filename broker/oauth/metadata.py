@@ -108,7 +108,9 @@ def check_issuer(url: str, *, allow_insecure_loopback: bool) -> None:
         raise LocalError(
             "issuer_invalid",
             "the issuer is not https",
-            hint="http is only for a loopback address, with allow_insecure_loopback = true",
+            hint="http is only for a loopback address, with allow_insecure_loopback = true"
+            if is_loopback(parsed.host)
+            else "write https://, as the server's metadata does",
         )
 
 

@@ -57,10 +57,7 @@ TABLE: list[tuple[Edits, str]] = [
     ),
     (
         ((ISSUER, 'issuer = "http://auth.example.com"\nallow_insecure_loopback = true'),),
-        (
-            "issuer.raidiam.issuer: the issuer is not https; "
-            "http is only for a loopback address, with allow_insecure_loopback = true"
-        ),
+        ("issuer.raidiam.issuer: the issuer is not https; write https://, as the server's metadata does"),
     ),
     (
         ((ISSUER, f'{ISSUER}\nproxy_credentials = {{ file = "proxy.secret" }}'),),

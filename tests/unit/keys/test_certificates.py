@@ -104,6 +104,16 @@ def test_a_file_without_whole_certificates_is_refused(tmp_path: Path, content: b
     assert hint in (caught.value.hint or "")
 
 
+def test_a_key_in_the_place_of_a_certificate_is_told(tmp_path: Path) -> None:
+    """The two files are easily swapped."""
+    path = written(tmp_path / "cert.pem", client().key_pem(), 0o600)
+
+    with refused("certificate_unreadable", path) as caught:
+        read_chain(path)
+
+    assert "swapped" in (caught.value.hint or "")
+
+
 def test_a_certificate_file_with_a_key_in_it_is_private(tmp_path: Path) -> None:
     """A combined file that all can read gives the key away."""
     pem = client().cert_pem() + client().key_pem()

@@ -67,6 +67,14 @@ def test_http_is_for_loopback_with_the_switch_only(url: str) -> None:
     assert "allow_insecure_loopback" in (caught.value.hint or "")
 
 
+def test_the_switch_is_not_offered_where_it_would_not_help() -> None:
+    """It opens loopback addresses and nothing else."""
+    with pytest.raises(LocalError) as caught:
+        check_issuer("http://as.example", allow_insecure_loopback=False)
+
+    assert "allow_insecure_loopback" not in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     "url",
     [
