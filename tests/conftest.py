@@ -25,7 +25,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     jumps = UNIT in Path(pyfuncitem.path).parents and pyfuncitem.get_closest_marker("real_time") is None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    with asyncio.Runner(debug=True, loop_factory=JumpingLoop if jumps else None) as runner:
+    # Not in debug mode, which remembers a stack for each callback and makes long stories take eight times as long:
+    # PYTHONASYNCIODEBUG=1 turns it on.
+    with asyncio.Runner(loop_factory=JumpingLoop if jumps else None) as runner:
         runner.run(pyfuncitem.obj(**arguments))
     return True
 
