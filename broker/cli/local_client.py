@@ -258,7 +258,10 @@ def _ask(
         ) from error
     except PermissionError as error:
         raise LocalError(
-            "daemon_unreachable", f"not allowed to open {daemon}", hint="the listener's mode and group decide who may"
+            "daemon_unreachable",
+            f"not allowed to open {daemon}",
+            hint="the listener's mode and group decide who may"
+            + (f", and those of the directory {daemon.parent}" if isinstance(daemon, Path) else ""),
         ) from error
     except TimeoutError as error:
         raise LocalError("daemon_silent", f"no answer from {daemon} in time") from error

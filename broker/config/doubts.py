@@ -32,6 +32,22 @@ def find_doubts(document: Document, warnings: Findings) -> None:
     _workloads(document, warnings)
 
 
+def find_locked_out(document: Document, warnings: Findings, *, euid: int) -> None:
+    """
+    Note workloads that cannot open their sockets: only their owner, *euid*, has them opened, and root.
+
+    Users that are named by their names are not looked at.
+    """
+    for name, workload in document.workloads.items():
+        sections = [document.listeners[listener] for listener in workload.listener]
+        is_closed = bool(sections) and not any(one.path is None or int(one.mode, 8) & 0o022 for one in sections)
+        users = set(workload.uid)
+        if is_closed and users and all(isinstance(user, int) and user not in {0, euid} for user in users):
+            message = f"none of these users can open its socket: its mode lets in only the broker's user, {euid}"
+            hint = 'give the listener mode = "0660" and a group that they are in'
+            warnings.add(place("workload", name, "uid"), message, hint)
+
+
 def _audit(document: Document, warnings: Findings) -> None:
     audit = document.audit
     if audit is None or not audit.enabled:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from broker.config.accounts import Accounts, HostAccounts
 from broker.config.combinations import check_combinations
-from broker.config.doubts import find_doubts
+from broker.config.doubts import find_doubts, find_locked_out
 from broker.config.problems import ConfigurationError, Findings
 from broker.config.references import check_references
 from broker.config.schema import DaemonSection, LogSection, OpsSection
@@ -72,6 +72,7 @@ def load_settings(path: Path, *, credentials_directory: Path | None, accounts: A
     if problems.problems():
         raise _invalid(path, problems)
     find_doubts(document, warnings)
+    find_locked_out(document, warnings, euid=os.geteuid())
     return replace(settings, warnings=warnings.problems())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.config.doubts import find_doubts
+from broker.config.doubts import find_doubts, find_locked_out
 from broker.config.problems import Findings
 from tests.unit.config.files import changed, document
 
@@ -123,3 +123,18 @@ def test_a_socket_open_to_all_is_fine_where_uids_are_asked() -> None:
 def test_unknown_ids_beside_known_ones_are_fine() -> None:
     """The workload still matches somebody."""
     assert found(("uid = [1000]", "uid = [1000, 65534]")) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "warned"),
+    [("0600", "[1234]", True), ("0640", "[1234]", True), ("0660", "[1234]", False), ("0600", "[1234, 77]", False)],
+    ids=["nobody else", "reading is not enough", "the group", "the broker itself"],
+)
+def test_a_workload_that_cannot_open_its_socket_is_doubted(mode: str, uid: str, warned: bool) -> None:
+    """It would get "permission denied" for ever, and nothing would be in the log."""
+    parsed = document(changed(("[listener.app]", f'[listener.app]\nmode = "{mode}"'), ("uid = [1000]", f"uid = {uid}")))
+    warnings = Findings()
+
+    find_locked_out(parsed, warnings, euid=77)
+
+    assert [str(one).partition(":")[0] for one in warnings.problems()] == (["workload.app.uid"] if warned else [])
