@@ -64,7 +64,6 @@ REQUEST_OUTCOMES = frozenset(
         "server_error",
         "authorization_server_error",
         "temporarily_unavailable",
-        "upstream_timeout",
     }
 )
 """``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer."""
