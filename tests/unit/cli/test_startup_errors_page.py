@@ -14,6 +14,7 @@ SOURCES = (
     "broker/config/*.py",
     "broker/hostenv/*.py",
     "broker/keys/*.py",
+    "broker/oauth/metadata.py",
     "broker/storage/*.py",
     "broker/telemetry/audit*.py",
 )
