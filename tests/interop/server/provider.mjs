@@ -73,7 +73,7 @@ function makeProvider(issuer, mtls) {
     clients: config.clients,
     jwks: { keys: [config.signing_key] },
     clientAuthMethods: config.fapi ? METHODS : [...METHODS, 'client_secret_basic', 'client_secret_post'],
-    clientDefaults: { id_token_signed_response_alg: 'ES256' },
+    clientDefaults: { id_token_signed_response_alg: 'ES256', authorization_signed_response_alg: 'ES256' },
     cookies: { keys: [config.cookie_key] },
     enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'] },
     discovery: {
