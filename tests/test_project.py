@@ -34,7 +34,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w.}])/(?:root|work|home/\w+)/")
 
 UNMIRRORED = {
     "__main__.py": "one line, run by the tests of the daemon",
-    **{name: "a protocol, which mypy holds to what fills it" for name in ("api/front.py", "consent/ports.py")},
+    **dict.fromkeys(("api/front.py", "consent/ports.py"), "a protocol, which mypy holds to what fills it"),
     **{
         f"events/{name}.py": "values, held to the catalogue by tests/unit/test_events.py and those of telemetry"
         for name in ("api", "audit", "consents", "daemon", "event", "grants", "issuers", "keys", "store", "tokens")
