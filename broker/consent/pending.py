@@ -19,6 +19,7 @@ from broker.oauth.authorization_request import Asked, Transaction
 from broker.oauth.client import ResponseMode
 from broker.oauth.secret import CodeVerifier, HighEntropySecret
 from broker.oauth.strict_json import NotStrictJsonError, loads
+from broker.tokens.record import flag, number, optional_text, text, texts
 
 FORMAT = 1
 """The version of the serial form; another one is refused."""
@@ -196,25 +197,25 @@ def _plain_phase(phase: Phase) -> dict[str, str | None]:
 def _pending(members: dict[str, Any]) -> Pending:
     nonce = members["nonce"]
     return Pending(
-        id=_text(members["id"]),
-        digest=_text(members["digest"]),
-        owner=_text(members["owner"]),
-        token=_text(members["token"]),
-        renews=_optional_text(members["renews"]),
-        issuer=_text(members["issuer"]),
-        client_id=_text(members["client_id"]),
-        label=_optional_text(members["label"]),
+        id=text(members["id"]),
+        digest=text(members["digest"]),
+        owner=text(members["owner"]),
+        token=text(members["token"]),
+        renews=optional_text(members["renews"]),
+        issuer=text(members["issuer"]),
+        client_id=text(members["client_id"]),
+        label=optional_text(members["label"]),
         asked=_asked(members["asked"]),
         transaction=Transaction(
-            state=_text(members["state"]),
-            nonce=_optional_text(nonce),
-            code_verifier=CodeVerifier(_text(members["code_verifier"])),
-            redirect_uri=_text(members["redirect_uri"]),
+            state=text(members["state"]),
+            nonce=optional_text(nonce),
+            code_verifier=CodeVerifier(text(members["code_verifier"])),
+            redirect_uri=text(members["redirect_uri"]),
         ),
         response_mode=ResponseMode(members["response_mode"]),
-        iss_required=_flag(members["iss_required"]),
-        created_at=_number(members["created_at"]),
-        expires_at=_number(members["expires_at"]),
+        iss_required=flag(members["iss_required"]),
+        created_at=number(members["created_at"]),
+        expires_at=number(members["expires_at"]),
         phase=_phase(members["phase"]),
     )
 
@@ -222,52 +223,24 @@ def _pending(members: dict[str, Any]) -> Pending:
 def _asked(members: dict[str, Any]) -> Asked:
     claims, max_age = members["claims"], members["max_age"]
     return Asked(
-        scope=_texts(members["scope"]),
-        resource=_texts(members["resource"]),
-        audience=_texts(members["audience"]),
+        scope=texts(members["scope"]),
+        resource=texts(members["resource"]),
+        audience=texts(members["audience"]),
         authorization_details=tuple(dict(detail) for detail in members["authorization_details"]),
         claims=None if claims is None else dict(claims),
-        acr_values=_texts(members["acr_values"]),
-        prompt=_texts(members["prompt"]),
-        login_hint=_optional_text(members["login_hint"]),
-        max_age=None if max_age is None else int(_number(max_age)),
-        parameters=tuple((_text(name), _text(value)) for name, value in members["parameters"]),
+        acr_values=texts(members["acr_values"]),
+        prompt=texts(members["prompt"]),
+        login_hint=optional_text(members["login_hint"]),
+        max_age=None if max_age is None else int(number(max_age)),
+        parameters=tuple((text(name), text(value)) for name, value in members["parameters"]),
     )
 
 
 def _phase(members: dict[str, Any]) -> Phase:
-    match _text(members["name"]):
+    match text(members["name"]):
         case "granted":
-            return Granted(grant=_text(members["grant"]))
+            return Granted(grant=text(members["grant"]))
         case "failed":
-            return Failed(reason=_text(members["reason"]), check=_optional_text(members["check"]))
+            return Failed(reason=text(members["reason"]), check=optional_text(members["check"]))
         case name:
             return _PLAIN_PHASES[name]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(_text(item) for item in value)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value

@@ -27,6 +27,10 @@ class Alarms:
         self._order = count()
         self._woken = asyncio.Event()
 
+    def __len__(self) -> int:
+        """Count the alarms that are set."""
+        return len(self._heap)
+
     def set(self, name: str, at: float) -> None:
         """See that an alarm for *name* rings at *at* or before (boot clock)."""
         pending = self._pending.setdefault(name, set())

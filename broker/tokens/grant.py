@@ -17,6 +17,7 @@ from typing import Any
 from broker.errors import LocalError
 from broker.oauth.secret import AccessToken, RefreshToken
 from broker.oauth.strict_json import NotStrictJsonError, loads
+from broker.tokens.record import count, flag, number, optional_number, optional_text, text, texts
 
 FORMAT = 1
 """The version of the serial form; another one is refused, so that a downgrade spoils nothing."""
@@ -234,84 +235,46 @@ def _plain_access(access: SealedAccess) -> dict[str, Any]:
 def _grant(members: dict[str, Any]) -> Grant:
     access = members.pop("access")
     return Grant(
-        id=_text(members.pop("id")),
-        token=_text(members.pop("token")),
-        owner=_text(members.pop("owner")),
-        issuer=_text(members.pop("issuer")),
-        client_id=_text(members.pop("client_id")),
-        created_at=_number(members.pop("created_at")),
-        scope=_texts(members.pop("scope")),
-        asked_scope=_texts(members.pop("asked_scope")),
+        id=text(members.pop("id")),
+        token=text(members.pop("token")),
+        owner=text(members.pop("owner")),
+        issuer=text(members.pop("issuer")),
+        client_id=text(members.pop("client_id")),
+        created_at=number(members.pop("created_at")),
+        scope=texts(members.pop("scope")),
+        asked_scope=texts(members.pop("asked_scope")),
         authorization_details=tuple(dict(detail) for detail in members.pop("authorization_details")),
-        subject=_optional_text(members.pop("subject")),
-        subject_verified=_flag(members.pop("subject_verified")),
-        auth_time=_optional_number(members.pop("auth_time")),
-        label=_optional_text(members.pop("label")),
-        consent_expires_at=_optional_number(members.pop("consent_expires_at")),
-        idle_lifetime=_optional_number(members.pop("idle_lifetime")),
+        subject=optional_text(members.pop("subject")),
+        subject_verified=flag(members.pop("subject_verified")),
+        auth_time=optional_number(members.pop("auth_time")),
+        label=optional_text(members.pop("label")),
+        consent_expires_at=optional_number(members.pop("consent_expires_at")),
+        idle_lifetime=optional_number(members.pop("idle_lifetime")),
         refresh_token=_refresh_token(members.pop("refresh_token")),
         previous_refresh_token=_refresh_token(members.pop("previous_refresh_token")),
         rotation=Rotation(members.pop("rotation")),
         access=None if access is None else _access(access),
         phase=Phase(members.pop("phase")),
-        reason=_optional_text(members.pop("reason")),
-        since=_number(members.pop("since")),
-        thumbprint=_optional_text(members.pop("thumbprint")),
-        key_id=_optional_text(members.pop("key_id")),
-        generation=_count(members.pop("generation")),
+        reason=optional_text(members.pop("reason")),
+        since=number(members.pop("since")),
+        thumbprint=optional_text(members.pop("thumbprint")),
+        key_id=optional_text(members.pop("key_id")),
+        generation=count(members.pop("generation")),
     )
 
 
 def _access(members: dict[str, Any]) -> SealedAccess:
     return SealedAccess(
-        access_token=AccessToken(_text(members["access_token"])),
-        token_type=_text(members["token_type"]),
-        scope=_texts(members["scope"]),
-        obtained_at=_number(members["obtained_at"]),
-        expires_at=_number(members["expires_at"]),
-        binding=_text(members["binding"]),
-        certificate_thumbprint=_optional_text(members["certificate_thumbprint"]),
-        certificate_not_after=_optional_number(members["certificate_not_after"]),
+        access_token=AccessToken(text(members["access_token"])),
+        token_type=text(members["token_type"]),
+        scope=texts(members["scope"]),
+        obtained_at=number(members["obtained_at"]),
+        expires_at=number(members["expires_at"]),
+        binding=text(members["binding"]),
+        certificate_thumbprint=optional_text(members["certificate_thumbprint"]),
+        certificate_not_after=optional_number(members["certificate_not_after"]),
     )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(_text(item) for item in value)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return value
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def _optional_number(value: object) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
 def _refresh_token(value: object) -> RefreshToken | None:
-    return None if value is None else RefreshToken(_text(value))
+    return None if value is None else RefreshToken(text(value))

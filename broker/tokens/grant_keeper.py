@@ -7,7 +7,6 @@ As ``keeper`` does for tokens without a person. It starts no task, sets no timer
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +16,10 @@ from broker.oauth.client import Issuer
 from broker.tokens import grant_state as table
 from broker.tokens.grant import Grant, GrantStatus
 from broker.tokens.grant_steps import replay_of, restored, step, wake_at
-from broker.tokens.keeper import LAST_MOMENT, MIN_SERVED
 from broker.tokens.ports import Clock, Fingerprint, Randomness
-from broker.tokens.schedule import min_valid_of
+from broker.tokens.served import MIN_SERVED, Served
 from broker.tokens.serving import (
     ConsentRequiredError,
-    Serving,
     Standing,
     TokenState,
     TokenUnavailableError,
@@ -35,7 +32,7 @@ ETAG_BYTES = 12
 """96 random bits, as for every token that is served."""
 
 
-class GrantKeeper:
+class GrantKeeper(Served):
     """The life of one grant of the token of *spec*."""
 
     def __init__(
@@ -49,19 +46,16 @@ class GrantKeeper:
         emit: Emit,
     ) -> None:
         """Without *state* the keeper begins with ``restore`` or ``handle(Consented)``."""
+        super().__init__(clock=clock)
         self.spec = spec
         self.issuer = issuer
         self.attempts = 0
-        self.watchers = 0
         self.revoking = False
         self.renewing = False  # a newer consent is being written down: nothing older is, from then on
-        self._clock = clock
         self._randomness = randomness
         self._emit = emit
         self._spread = randomness.uniform()
         self._state = state
-        self._changed: asyncio.Future[None] | None = None
-        self._news: asyncio.Future[None] | None = None
 
     @property
     def state(self) -> table.State:
@@ -95,7 +89,7 @@ class GrantKeeper:
         )
         begun, keep = self._carry_out(effects)
         if self._state is not before:
-            self._announce(news=self.standing() != stood)
+            self.announce(news=self.standing() != stood)
         return begun, keep
 
     def begin_with(self, grant: Grant, token: IssuedToken | None) -> None:
@@ -111,7 +105,7 @@ class GrantKeeper:
         """Give what the configuration says about the grant as it stands."""
         consent = self.spec.consent or Consent()
         keepalive: float | None = None
-        if self.spec.refresh is Refresh.ON_DEMAND and not self.watchers:
+        if self.spec.refresh is Refresh.ON_DEMAND:
             idle = math.inf if grant.idle_lifetime is None else grant.idle_lifetime / 2.0
             keepalive = min(consent.keepalive, idle)
         return table.Terms(
@@ -120,9 +114,20 @@ class GrantKeeper:
             serve_to_expiry=consent.on_grant_lost is OnGrantLost.SERVE_UNTIL_EXPIRY,
         )
 
+    def in_hand(self) -> IssuedToken | None:
+        """Give the access token, if there is one."""
+        return self.state.token
+
     def wake_at(self) -> float | None:
-        """Say when the keeper needs the next ``Tick``, if it does."""
+        """
+        Say when the keeper needs the next ``Tick``, if it does.
+
+        Whoever waits for news asks all the while, so that a grant on demand is looked at when its token is stale.
+        """
         at = wake_at(self.state)
+        if self.watchers and isinstance(self.state, table.Resting) and self.state.token is not None:
+            stale_at = self.state.refresh_at
+            at = stale_at if at is not None and self._clock.boot() < stale_at < at else at
         return None if at is None or math.isinf(at) else at
 
     def wants_refresh(self) -> bool:
@@ -130,66 +135,32 @@ class GrantKeeper:
         state = self.state
         return isinstance(state, table.Resting) and state.token is not None and self._clock.boot() >= state.refresh_at
 
-    def servable(self, min_valid: float | None) -> Serving | None:
-        """Give the token if it has the validity that a caller needs."""
-        token = self.state.token
-        return None if token is None else self._serve(token, max(min_valid_of(token, min_valid), MIN_SERVED))
-
-    def last_resort(self) -> Serving:
-        """
-        Give the token however little is left of it.
-
-        Raises ConsentRequiredError when only a person can help, TokenUnavailableError when there is none.
-        """
-        token = self.state.token
-        serving = None if token is None else self._serve(token, MIN_SERVED)
-        if serving is None:
-            raise self._none()
-        return replace(serving, enough=False)
-
-    def has_other_than(self, etag: str | None) -> bool:
-        """Say whether there is a good token, and it is not the one of *etag*."""
-        serving = self.servable(0.0)
-        return serving is not None and serving.token.etag != etag
-
     def standing(self) -> Standing:
         """Give what callers can see of the token."""
-        token, state = self.state.token, self.state
+        token, state = self.in_hand(), self.state
         failing = isinstance(state, table.Over) or state.failure is not None
         return Standing(etag=None if token is None else token.etag, failing=failing)
-
-    def news(self) -> asyncio.Future[None]:
-        """Give what is resolved when the standing changes. Shared: not to be cancelled."""
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        return self._news
-
-    def announce(self) -> None:
-        """Wake all who wait: the configuration changed, or the grant is gone."""
-        self._announce(news=True)
 
     def is_running(self) -> bool:
         """Say whether an attempt is under way."""
         return isinstance(self.state, table.Refreshing)
 
-    def patience(self, wait: float) -> float:
-        """Give the seconds for which it is worth waiting, of the *wait* that a caller has: as ``Keeper.patience``."""
-        now, token = self._clock.boot(), self.state.token
-        if token is not None and token.expires_at - now >= MIN_SERVED:
-            return min(wait, token.expires_at - now - LAST_MOMENT) if self.is_running() else 0.0
-        at = self.wake_at()
-        return wait if self.is_running() or (at is not None and at - now <= wait) else 0.0
+    def is_stale(self) -> bool:
+        """Say whether the time of the token to be refreshed has passed, or it is the last one."""
+        state = self.state
+        return isinstance(state, table.Over) or self._clock.boot() >= state.refresh_at
 
-    async def change(self) -> None:
-        """Wait for the next change of state."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+    def nothing(self) -> ConsentRequiredError | TokenUnavailableError:
+        """Make the error for a caller where there is nothing to serve."""
+        state = self.state
+        if isinstance(state, table.Over):
+            return ConsentRequiredError(state.grant.reason or "unknown")
+        due_at = state.due_at if isinstance(state, table.Resting) else self._clock.boot()
+        return unavailable(state.failure, retry_in=due_at - self._clock.boot())
 
     def status(self) -> GrantStatus:
         """Say how the grant stands."""
-        now, state, grant = self._clock.boot(), self.state, self.grant
-        left = 0.0 if state.token is None else state.token.expires_at - now
+        now, state, grant, left = self._clock.boot(), self.state, self.grant, self.left()
         failure = None if isinstance(state, table.Over) else state.failure
         due_at = state.due_at if isinstance(state, table.Resting) and failure is not None else None
         consent_left = None if grant.consent_expires_at is None else grant.consent_expires_at - self._clock.wall()
@@ -238,45 +209,13 @@ class GrantKeeper:
                     )
         return begun, keep
 
-    def _serve(self, token: IssuedToken, needed: float) -> Serving | None:
-        now = self._clock.boot()
-        left = token.expires_at - now
-        if left < needed:
-            return None
-        return Serving(
-            token=token,
-            expires_in=math.floor(left),
-            expires_at=math.floor(token.expires_at_by(boot=now, wall=self._clock.wall())),
-            stale=self._is_stale(),
-        )
-
-    def _is_stale(self) -> bool:
-        state = self.state
-        return isinstance(state, table.Over) or self._clock.boot() >= state.refresh_at
-
     def _state_for_callers(self, left: float) -> TokenState:
         state = self.state
         if left >= MIN_SERVED:
-            return TokenState.STALE if self._is_stale() else TokenState.FRESH
+            return TokenState.STALE if self.is_stale() else TokenState.FRESH
         if isinstance(state, table.Over):
             return TokenState.CONSENT_REQUIRED
         return TokenState.PENDING if state.failure is None else TokenState.UNAVAILABLE
-
-    def _none(self) -> ConsentRequiredError | TokenUnavailableError:
-        state = self.state
-        if isinstance(state, table.Over):
-            return ConsentRequiredError(state.grant.reason or "unknown")
-        due_at = state.due_at if isinstance(state, table.Resting) else self._clock.boot()
-        return unavailable(state.failure, retry_in=due_at - self._clock.boot())
-
-    def _announce(self, *, news: bool) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
-        if news:
-            heard, self._news = self._news, None
-            if heard is not None and not heard.done():
-                heard.set_result(None)
 
 
 def unsealed(grant: Grant, *, clock: Clock, randomness: Randomness, fingerprint: Fingerprint) -> IssuedToken | None:

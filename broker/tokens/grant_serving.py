@@ -31,6 +31,10 @@ class GrantServing(ABC):
     def handle(self, keeper: GrantKeeper, event: table.Event) -> None:
         """Take an event through the keeper, and do what it asks for."""
 
+    @abstractmethod
+    def set_alarm(self, keeper: GrantKeeper) -> None:
+        """See that the keeper is looked at when it says, or before."""
+
     async def get(self, grant_id: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give an access token. Raises KeyError, ConsentRequiredError and TokenUnavailableError."""
         keeper = self.__keepers[grant_id]
@@ -64,6 +68,7 @@ class GrantServing(ABC):
         keeper = self.__keepers[grant_id]
         keeper.watchers += 1
         try:
+            self.set_alarm(keeper)
             yield Watch(news=keeper.news(), standing=keeper.standing)
         finally:
             keeper.watchers -= 1

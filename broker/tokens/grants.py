@@ -183,7 +183,7 @@ class Grants(GrantServing):
             self._keepers.add(grant.id, keeper)
         keeper.begin_with(grant, token)
         if self._keepers.get(grant.id) is keeper:
-            self._set_alarm(keeper)
+            self.set_alarm(keeper)
 
     async def discard(self, grant: Grant) -> None:
         """Give up a grant that failed a check: revoked at the issuer and erased (R4)."""
@@ -299,7 +299,7 @@ class Grants(GrantServing):
         if begin is not None:
             self._begin(keeper, begin)
         if keeper.state is not before and self._keepers.get(keeper.grant.id) is keeper:
-            self._set_alarm(keeper)
+            self.set_alarm(keeper)
 
     def _begin(self, keeper: GrantKeeper, begin: table.Begin) -> None:
         assert self._group is not None  # nothing begins before or after
@@ -316,7 +316,7 @@ class Grants(GrantServing):
         keeper.issuer = self._registrations[keeper.spec.client].issuer
         self.handle(keeper, table.Unblocked())
         keeper.announce()
-        self._set_alarm(keeper)
+        self.set_alarm(keeper)
 
     async def _stop(self, *helpers: asyncio.Task[NoReturn]) -> None:
         """Wait for what was begun, write down what is waiting as long as there is hope, and only then let go."""
@@ -336,12 +336,15 @@ class Grants(GrantServing):
                 if grant_id in self._unblocked:
                     self.handle(keeper, table.Unblocked())
                 self.handle(keeper, table.Tick())
-                self._set_alarm(keeper)
+                if keeper.watchers and keeper.wants_refresh():
+                    self.handle(keeper, table.Wanted())
+                self.set_alarm(keeper)
             self._unblocked.discard(grant_id)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    def _set_alarm(self, keeper: GrantKeeper) -> None:
+    def set_alarm(self, keeper: GrantKeeper) -> None:
+        """See that the keeper is looked at when it says, or when there is something to warn of."""
         for at in (keeper.wake_at(), self._warnings.look(keeper)):
             if at is not None:
                 self._alarms.set(keeper.grant.id, at)
@@ -354,7 +357,7 @@ class Grants(GrantServing):
         token = unsealed(grant, clock=self._clock, randomness=self._randomness, fingerprint=self._fingerprint)
         keeper.restore(grant, token)
         self._keepers.add(grant.id, keeper)
-        self._set_alarm(keeper)
+        self.set_alarm(keeper)
 
     def _keeper(self, spec: TokenSpec) -> GrantKeeper:
         make = partial(GrantKeeper, clock=self._clock, randomness=self._randomness, emit=self._emit)

@@ -7,16 +7,15 @@ A task exists only while an attempt runs (``attempts``), and belongs to the grou
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from typing import NoReturn
 
 from broker.events import Emit
 from broker.tokens import state as table
 from broker.tokens.acquire import Acquirer, Registration
+from broker.tokens.alarms import Alarms
 from broker.tokens.attempts import Attempts
 from broker.tokens.keeper import Keeper
 from broker.tokens.passage import Passage
@@ -24,9 +23,6 @@ from broker.tokens.ports import Clock, Randomness, Watch
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
 from broker.tokens.spec import TokenSpec
-
-MAX_ALARM = 5.0
-"""Seconds: the loop's timers stand still while the machine sleeps, so none may be relied on for longer."""
 
 
 class Registry:
@@ -60,10 +56,8 @@ class Registry:
         self._registrations = dict(registrations)
         self._running: set[asyncio.Task[None]] = set()
         self._clock = clock
-        self._alarms: list[tuple[float, int, str]] = []
-        self._order = count()
+        self._alarms = Alarms(clock)
         self._group: asyncio.TaskGroup | None = None
-        self._woken = asyncio.Event()
 
     def names(self) -> Collection[str]:
         """Give all configured names, in the order of the configuration; that of a moment, whatever is reloaded."""
@@ -133,7 +127,7 @@ class Registry:
                 for keeper in self._keepers.values():
                     self._handle(keeper, table.Tick())
                 while True:
-                    await self._sleep()
+                    await self._alarms.wait()
                     self._ring()
             finally:
                 self._group = None
@@ -194,26 +188,12 @@ class Registry:
             self._handle(keeper, table.Unblocked())
             self._handle(keeper, table.Tick())
 
-    async def _sleep(self) -> None:
-        """Wait for the next alarm, for at most MAX_ALARM, or until somebody sets an earlier one."""
-        self._woken.clear()
-        due = self._alarms[0][0] - self._clock.boot() if self._alarms else MAX_ALARM
-        try:
-            async with asyncio.timeout(max(0.0, min(due, MAX_ALARM))):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-
     def _ring(self) -> None:
-        now = self._clock.boot()
-        while self._alarms and self._alarms[0][0] <= now:
-            at, _, name = heapq.heappop(self._alarms)
+        for name in self._alarms.ring():
             keeper = self._keepers.get(name)
-            if keeper is None:
-                continue  # no longer configured
-            keeper.alarms.discard(at)
-            self._handle(keeper, table.Tick())
-            self._set_alarm(keeper)
+            if keeper is not None:  # else no longer configured
+                self._handle(keeper, table.Tick())
+                self._set_alarm(keeper)
 
     def _handle(self, keeper: Keeper, event: table.Event) -> None:
         """Take an event through the keeper, start the attempt it asks for, set the alarm it needs."""
@@ -235,11 +215,6 @@ class Registry:
                 self._handle(keeper, table.Unblocked())
 
     def _set_alarm(self, keeper: Keeper) -> None:
-        """See that an alarm is on the heap that rings when the keeper needs it, or before."""
         at = keeper.wake_at()
-        if at is None or any(pending <= at for pending in keeper.alarms):
-            return
-        keeper.alarms.add(at)
-        heapq.heappush(self._alarms, (at, next(self._order), keeper.spec.name))
-        if self._alarms[0][0] == at:
-            self._woken.set()
+        if at is not None:
+            self._alarms.set(keeper.spec.name, at)

@@ -7,7 +7,7 @@ import pytest
 
 from broker.tokens.serving import TokenUnavailableError
 from broker.tokens.spec import Consent, Refresh
-from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer, not_sent
 
 
 async def test_a_restart_spends_nothing():
@@ -66,3 +66,21 @@ async def test_a_known_idle_lifetime_halves_the_wait():
         await asyncio.sleep(9000.0)
 
     assert 10 <= len(world.server.asked) <= 12
+
+
+async def test_a_token_whose_certificate_has_ended_by_a_clock_that_was_set_is_kept_but_not_served():
+    """As one without a person: useless with that certificate, and good again when the clock is put back."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.server.not_after = world.clock.wall() + 3_600.0
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        world.clock.wall_offset = 7_200.0
+        world.server.before = lambda _: not_sent()
+        assert grants.status("g").expires_in is None
+        with pytest.raises(TokenUnavailableError):
+            await grants.get("g", min_valid=None, wait=0.0)
+        await asyncio.sleep(1.0)
+        world.clock.wall_offset = 0.0
+
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token is first.token

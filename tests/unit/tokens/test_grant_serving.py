@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from broker.tokens.serving import TokenUnavailableError
+from broker.tokens.spec import Refresh
 from tests.jumping import loop_time
-from tests.unit.tokens.grant_world import GrantWorld, RotatingServer, not_sent
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer, not_sent
 
 
 async def test_a_caller_waits_for_the_attempt_that_is_under_way_and_no_longer_than_it_says():
@@ -63,3 +65,19 @@ async def test_whoever_waits_when_a_grant_is_given_up_is_told_at_once():
             await waiting
         assert loop_time() - start < 1.0
         await revoking
+
+
+async def test_who_waits_for_news_of_a_grant_on_demand_has_the_next_token_before_the_last_one_ends():
+    """It asks, only slowly; when it has gone, the grant is asked for as seldom as before."""
+    spec = replace(SPEC, refresh=Refresh.ON_DEMAND)
+    world = GrantWorld(RotatingServer("strict"), specs=(spec,))
+    world.stored("g")
+    async with world.running() as grants:
+        first = await grants.get("g", min_valid=None, wait=5.0)
+        with grants.watch("g") as watch:
+            await asyncio.wait_for(asyncio.shield(watch.news), 600.0)
+            assert watch.standing().etag not in (None, first.token.etag)
+            assert world.clock.boot() < first.token.expires_at
+        await asyncio.sleep(900.0)
+
+        assert len(world.server.asked) == 2
