@@ -33,6 +33,11 @@ from broker.tokens.serving import TEMPORARY_ERRORS
 RETRY_AFTER = 5
 """Seconds after which a request to the authorization server that failed may be worth another try."""
 
+PERSONS_NO = frozenset(
+    {"access_denied", "login_required", "consent_required", "interaction_required", "account_selection_required"}
+)
+"""OAuth errors of an authorization response that another login can change (RFC 6749 4.1.2.1, OpenID Core 3.1.2.6)."""
+
 GRANT_REQUIRED = Problem(
     status=400,
     error=ErrorCode.GRANT_REQUIRED,
@@ -169,16 +174,24 @@ def _finished(error: FinishedError) -> Problem:
 
 
 def _check_failed(error: CheckFailedError) -> Problem:
-    """Name the check, and nothing else: a response that fails is the caller's, the rest is the server's."""
-    is_callers = error.code == Reason.AUTHORIZATION_RESPONSE_INVALID
+    """
+    Name the check, and nothing else.
+
+    A response that fails is the caller's, a refusal the person's, the rest is the server's.
+    """
+    status, code = 502, ErrorCode.AUTHORIZATION_SERVER_ERROR
+    if error.code == Reason.AUTHORIZATION_RESPONSE_INVALID:
+        status, code = 400, ErrorCode.INVALID_REQUEST
+    elif error.code == Reason.AUTHORIZATION_REFUSED and error.server_error in PERSONS_NO:
+        status, code = 409, ErrorCode.CONSENT_REQUIRED
     return Problem(
-        status=400 if is_callers else 502,
-        error=ErrorCode.INVALID_REQUEST if is_callers else ErrorCode.AUTHORIZATION_SERVER_ERROR,
+        status=status,
+        error=code,
         description=error.message,
         reason=str(error.code),
         hint=error.hint,
         server_error=error.server_error,
-        headers=() if is_callers else (("Retry-After", str(RETRY_AFTER)),),
+        headers=(("Retry-After", str(RETRY_AFTER)),) if status == 502 else (),
         more=(("reason", str(error.code)), ("check", error.check.value)),
     )
 

@@ -23,11 +23,14 @@ from broker.cli.tables import NOTHING, STATE_COLORS, duration, folded, has_color
 
 HEADINGS = ("GRANT", "TOKEN", "STATE", "PERSON", "LABEL", "OWNER", "EXPIRES IN", "CONSENT ENDS IN", "REASON")
 
+STATES = ("fresh", "stale", "pending", "unavailable", "consent_required")
+"""Those of the local API (docs/reference/api.md)."""
+
 DOUBTFUL = "?"
 """Behind a person that no ID token names."""
 
 EPILOG = """\
-Without a subcommand the grants are listed.
+Without a subcommand the grants are listed, and the options of `list` may stand here.
 
 states:
   fresh, stale, pending, unavailable   as in `token-broker status`
@@ -38,7 +41,7 @@ the configuration; retry and reassign are for root and the user of the daemon.
 
 examples:
   token-broker grants
-  token-broker grants list --state consent_required --json | jq -r '.grants[].id'
+  token-broker grants --state consent_required --json | jq -r '.grants[].id'
   token-broker grants retry ID          # the server said it was over, and was wrong
   token-broker grants revoke ID         # not to be undone
   token-broker grants reassign ID app   # the workload that started it is called otherwise now
@@ -56,12 +59,11 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run_list, token=None, subject=None, state=None, json=False, socket=None)
+    _add_filters(parser)
+    _add_socket(parser)
     kinds = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
     listing = _subcommand(kinds, "list", "list the grants that you may see", run_list)
-    listing.add_argument("--token", metavar="NAME", help="only those of this token")
-    listing.add_argument("--subject", metavar="SUBJECT", help="only those of this person, as the server names it")
-    listing.add_argument("--state", metavar="STATE", help="only those in this state")
-    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_filters(listing)
     retry = _subcommand(kinds, "retry", "try a grant again, whatever was found of it", run_retry)
     retry.add_argument("grant", metavar="ID", help="the grant")
     revoke = _subcommand(kinds, "revoke", "give a grant up, and have the server revoke it", run_revoke)
@@ -73,9 +75,26 @@ def add_parser(commands: Any) -> None:
 
 def _subcommand(kinds: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=what, description=what, allow_abbrev=False)
-    parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: TOKEN_BROKER_SOCKET)")
+    _add_socket(parser)
     parser.set_defaults(run=run)
     return parser
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the list. Nothing is their default, so that a subcommand leaves what stands before it."""
+    nothing = argparse.SUPPRESS
+    parser.add_argument("--token", metavar="NAME", default=nothing, help="only those of this token")
+    parser.add_argument(
+        "--subject", metavar="SUBJECT", default=nothing, help="only those of this person, as the server names it"
+    )
+    of_state = f"only those in this state: {', '.join(STATES)}"
+    parser.add_argument("--state", metavar="STATE", default=nothing, choices=STATES, help=of_state)
+    parser.add_argument("--json", action="store_true", default=nothing, help="print JSON instead of a table")
+
+
+def _add_socket(parser: argparse.ArgumentParser) -> None:
+    help_text = "the daemon's socket (default: TOKEN_BROKER_SOCKET)"
+    parser.add_argument("--socket", metavar="PATH", default=argparse.SUPPRESS, help=help_text)
 
 
 def run_list(arguments: argparse.Namespace) -> int:

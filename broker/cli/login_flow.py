@@ -147,7 +147,7 @@ def by_paste(order: Order, *, redirect_uri: str | None) -> int:
             say("After the login the browser ends at an address that may show nothing. Copy that address whole.")
             say("Go on only if you began this yourself: an address that somebody sent you, to open or to paste,")
             say("would give your consent to them, or theirs to you.\n")
-            pasted = _pasted(redirect_uri)
+            pasted = _pasted(login, redirect_uri)
             outcome: Outcome = GIVEN_UP
             if pasted is not None:
                 say("Handing it to the broker ...")
@@ -191,22 +191,28 @@ def _wait(visit: Visit, login: Login) -> Outcome:
     return outcome
 
 
-def _pasted(redirect_uri: str | None) -> str | None:
-    """Ask for an address until it is one that an answer came to; None when the person gives up."""
+def _pasted(login: Login, redirect_uri: str | None) -> str | None:
+    """Ask for an address until it is one that an answer to *login* came to; None when the person gives up."""
     for _ in range(PASTE_TRIES):
         url = read_hidden("Paste it here (it is not shown), and press Enter: ")
         if url is None:
             return None
-        if _is_answer(url, redirect_uri):
+        parameters = _answer_in(url, redirect_uri)
+        if parameters is None:
+            say("That is not the address where the browser ended: it has code=, error= or response= in it.")
+        elif not all(login.is_of(value) for name, value in parameters if name == "state"):
+            say("That is the end of another login than this one. If you did not begin it, somebody sent it to you.")
+        else:
             return url
-        say("That is not the address where the browser ended: it has code=, error= or response= in it.")
     return None
 
 
-def _is_answer(url: str, redirect_uri: str | None) -> bool:
+def _answer_in(url: str, redirect_uri: str | None) -> list[tuple[str, str]] | None:
+    """Give the parameters of the answer that *url* carries; None if it carries none."""
     if not consents.is_web_address(url) or (redirect_uri is not None and not url.startswith(redirect_uri)):
-        return False
-    return bool(RESPONSE_PARAMETERS & {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)})
+        return None
+    parameters = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    return parameters if any(name in RESPONSE_PARAMETERS for name, _ in parameters) else None
 
 
 def _whole(seconds: float) -> str:

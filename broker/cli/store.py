@@ -24,10 +24,18 @@ The daemon has to be stopped. Run it as the user that the daemon runs as.
 
 exit codes:
   0  done; for check: nothing is wrong
-  1  not done; for check: something is wrong, and is named
+  1  not done; for check: something is wrong or suspect, and is named
   2  wrong usage or configuration
   3  the daemon runs: it holds the state directory
 """
+
+CONTRADICTIONS = {
+    "later": "the anchor knows of a later write: this store is an older copy, or only one of the two was restored",
+    "other_store": "the anchor is another store's: one of the two was put here from elsewhere",
+    "missing": "the anchor is missing: nothing says whether this is the newest store",
+    "unreadable": "the anchor cannot be read, is damaged, or was written with another key",
+}
+"""By ``storage.anchor.Contradiction``, which is imported only where a command is chosen."""
 
 
 def add_parser(commands: Any) -> None:
@@ -92,13 +100,16 @@ def _check(place: Place, _: argparse.Namespace) -> int:
     for finding in report.findings:
         fate = "can be read, and will be tried once" if finding.kept else "is lost"
         print(f"{finding.name}: {finding.fault.value}; it {fate}")
-    if report.rolled_back:
-        print("the anchor knows of another, later write: this is an older copy, or only one of the two was restored")
-        print("  to go on with it:  token-broker store accept")
+    for name in sorted(set(report.suspects) - {finding.name for finding in report.findings}):
+        print(f"{name}: suspect since an earlier damage; it can be read, and will be tried once")
+    if report.contradiction is not None:
+        print(CONTRADICTIONS[report.contradiction.value])
+        print("  put back what belongs there; if that is lost, to go on with this:  token-broker store accept")
     if not report.whole:
         print("the file is damaged: at its next start the broker keeps it under another name and goes on without it")
-    print(f"{report.path}: {report.records} record(s), {report.suspect} of them suspect; {report.counter} write(s)")
-    return DONE if report.whole and not report.rolled_back else FAILED
+    suspect = f"{len(report.suspects)} of them suspect"
+    print(f"{report.path}: {report.records} record(s), {suspect}; {report.counter} write(s)")
+    return DONE if report.sound else FAILED
 
 
 def _rekey(place: Place, arguments: argparse.Namespace) -> int:

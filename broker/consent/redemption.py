@@ -54,6 +54,9 @@ REVOKING = 5.0
 ID_BYTES = 32
 """256 random bits: ids of grants are guessed by nobody."""
 
+ID_PREFIX = "g"
+"""base64url may begin with a hyphen, and what does is an option to command lines."""
+
 BEFORE_SENDING = 30.0
 """Seconds for everything that comes before the code is sent: codes live for a minute."""
 
@@ -220,7 +223,7 @@ class Redeemer:
         """Make the grant of an answer of which nothing is known but that it came."""
         pending, now = order.pending, self._acquirer.clock.wall()
         return Grant(
-            id=self._acquirer.randomness.token(ID_BYTES),
+            id=f"{ID_PREFIX}{self._acquirer.randomness.token(ID_BYTES)}",
             token=pending.token,
             owner=pending.owner,
             issuer=pending.issuer,

@@ -58,10 +58,15 @@ class StoreRecordSuspect(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRolledBack(Event):
-    """The anchor has seen a later write, number *anchor*, than the last of the store, *counter*; None: unreadable."""
+    """
+    The anchor contradicts the store: *reason* is ``later``, ``other_store``, ``missing`` or ``unreadable``.
+
+    The last write of the store is number *counter*; the last that the anchor has seen is *anchor*, if it can be read.
+    """
 
     name: ClassVar[str] = "store_rolled_back"
     severity: ClassVar[Severity] = Severity.ERROR
 
+    reason: str
     counter: int
     anchor: int | None

@@ -48,11 +48,12 @@ _HINTS: dict[str, str] = {
     Reason.REDIRECTED: "the URL may have moved, or a proxy wants a login: fetch it by hand from this host",
     "invalid_client": "the server does not accept the client authentication: compare client_id, signing key (kid, alg),"
     " certificate, client secret and assertion_audience with the registration, and the clock with the server's",
-    "invalid_grant": "some servers say this when the client certificate is missing: see that [client.NAME] names one",
+    "invalid_grant": "the code or the refresh token has ended, was withdrawn, or was given to another client; some"
+    " servers say the same when the client's certificate is missing or another one",
     "unauthorized_client": "the client is not registered for this grant type",
     "unsupported_grant_type": "the server does not offer this grant type",
-    "invalid_scope": "the client is not registered for a scope of [token.NAME]",
-    "invalid_target": "the server does not know a resource or audience of [token.NAME]",
+    "invalid_scope": "the client is not registered for a scope of the token",
+    "invalid_target": "the server does not know a resource or audience of the token",
 }
 
 

@@ -138,7 +138,7 @@ def granted_details(answer: TokenResponse, asked: Sequence[Mapping[str, Any]]) -
         raise invalid(
             "authorization details of another type were granted than asked for",
             reason=Reason.WIDER_SCOPE,
-            hint="name everything that the server grants in [token.NAME] authorization_details",
+            hint="name everything that the server grants in the token's authorization_details",
         )
     return tuple(granted)
 
@@ -206,6 +206,6 @@ def _scope(members: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...] |
         raise invalid(
             "more scope was granted than asked for",
             reason=Reason.WIDER_SCOPE,
-            hint="name every scope that the server grants in [token.NAME] scope, or have its registration narrowed",
+            hint="name every scope that the server grants in the token's scope, or have its registration narrowed",
         )
     return granted

@@ -13,6 +13,7 @@ import hmac
 import os
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from broker.storage.files import FILE_MODE, sync_directory
@@ -33,6 +34,19 @@ class Mark:
     store: bytes
     counter: int
     head: bytes
+
+
+class Contradiction(StrEnum):
+    """How an anchor and a store do not go together."""
+
+    LATER = "later"
+    """The anchor knows of a later write than the store has: the store is an older copy."""
+    OTHER_STORE = "other_store"
+    """The anchor is another store's."""
+    MISSING = "missing"
+    """There is no anchor, and the store had one."""
+    UNREADABLE = "unreadable"
+    """There is one, and it is damaged, of another key, or cannot be read."""
 
 
 class Anchor:
@@ -85,12 +99,16 @@ class Anchor:
         return self._sealer.mac(b"anchor\0" + mark.counter.to_bytes(8) + mark.head, store=mark.store)
 
 
-def went_back(mark: Mark | None, *, present: bool, was_anchored: bool, now: Mark) -> bool:
+def contradiction(mark: Mark | None, *, present: bool, was_anchored: bool, now: Mark) -> Contradiction | None:
     """
-    Say whether the anchor contradicts that the store is at *now*.
+    Say how the anchor contradicts that the store is at *now*; None if it does not.
 
     *mark* and *present* are what the anchor gave, *was_anchored* that the store knows of having had one.
     """
     if mark is None:
-        return present or was_anchored
-    return mark.store != now.store or mark.counter > now.counter or (mark.counter == now.counter and mark != now)
+        lost = Contradiction.MISSING if was_anchored else None
+        return Contradiction.UNREADABLE if present else lost
+    if mark.store != now.store:
+        return Contradiction.OTHER_STORE
+    is_later = mark.counter > now.counter or (mark.counter == now.counter and mark != now)
+    return Contradiction.LATER if is_later else None

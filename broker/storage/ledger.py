@@ -131,6 +131,10 @@ class Ledger:
             head=step.sealed_head,
         )
 
+    def is_sealed_with(self, sealer: Sealer) -> bool:
+        """Say whether *sealer* has the key of this ledger."""
+        return sealer.check_value(self.store) == self._sealer.check_value(self.store)
+
     def resealed(self, sealer: Sealer) -> Ledger:
         """Give the same records under another key; what was suspect stays so."""
         entries = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.errors import LocalError
-from broker.storage.anchor import Anchor, Mark, went_back
+from broker.storage.anchor import Anchor, Contradiction, Mark, contradiction
 from broker.storage.database import Verdict, verdict_of
 from broker.storage.files import StoreFile, check_safe, store_files
 from broker.storage.judging import Finding, Judgement, WrongKeyError, judge
@@ -22,17 +22,24 @@ class Report:
     """
     The state of a store file.
 
-    *records* can be read, *suspect* of them are, *findings* say why and what is lost. *counter* is the number
-    of the last write. *whole*: the broker will go on with this file. *rolled_back*: the anchor contradicts.
+    *records* can be read, *suspects* are the names of those that are suspect, some of them since an earlier start;
+    *findings* say what is wrong now and what is lost. *counter* is the number
+    of the last write. *whole*: the broker will go on with this file. *contradiction*: how the anchor
+    contradicts the file.
     """
 
     path: Path
     records: int
-    suspect: int
+    suspects: tuple[str, ...]
     findings: tuple[Finding, ...]
     counter: int
     whole: bool
-    rolled_back: bool
+    contradiction: Contradiction | None
+
+    @property
+    def sound(self) -> bool:
+        """Say whether nothing at all is wrong."""
+        return self.whole and not self.suspects and self.contradiction is None
 
 
 def examine(place: Place) -> Report:
@@ -51,7 +58,7 @@ def examine(place: Place) -> Report:
         judgement = judge(image, place.sealer) if image is not None else None
         if judgement is None:
             return Report(
-                path=files[-1].path, records=0, suspect=0, findings=(), counter=0, whole=False, rolled_back=False
+                path=files[-1].path, records=0, suspects=(), findings=(), counter=0, whole=False, contradiction=None
             )
         return _reported(place, files[-1].path, judgement)
     except WrongKeyError:
@@ -74,16 +81,16 @@ def _reported(place: Place, path: Path, judgement: Judgement) -> Report:
     return Report(
         path=path,
         records=len(ledger),
-        suspect=sum(entry.suspect for entry in ledger.entries.values()),
+        suspects=tuple(sorted(name for name, entry in ledger.entries.items() if entry.suspect)),
         findings=judgement.findings,
         counter=ledger.counter,
         whole=judgement.whole,
-        rolled_back=len(ledger) > 0 and place.anchor is not None and _contradicted(place, place.anchor, judgement),
+        contradiction=_contradiction(place.anchor, place, judgement) if place.anchor and len(ledger) > 0 else None,
     )
 
 
-def _contradicted(place: Place, anchor: Path, judgement: Judgement) -> bool:
+def _contradiction(anchor: Path, place: Place, judgement: Judgement) -> Contradiction | None:
     mark, present = Anchor(anchor, place.sealer).read()
     head = judgement.sealed_head[-MAC_BYTES:].rjust(MAC_BYTES, b"\0")
     now = Mark(store=judgement.ledger.store, counter=judgement.ledger.counter, head=head)
-    return went_back(mark, present=present, was_anchored=judgement.was_anchored(anchor=True), now=now)
+    return contradiction(mark, present=present, was_anchored=judgement.was_anchored(anchor=True), now=now)

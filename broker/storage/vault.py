@@ -17,7 +17,7 @@ from pathlib import Path
 
 from broker.errors import LocalError
 from broker.events import Event, StoreMovedAside, StoreRecordSuspect, StoreRolledBack
-from broker.storage.anchor import Anchor, Mark, went_back
+from broker.storage.anchor import Anchor, Mark, contradiction
 from broker.storage.database import MAX_LOG_BYTES, Database, Verdict, read_image, verdict_of, write_fresh
 from broker.storage.files import Reserve, StoreFile, check_safe, move_aside, remove, store_files
 from broker.storage.judging import Judgement, WrongKeyError, judge
@@ -115,7 +115,14 @@ class Vault:
             self._shorten_log()
 
     def rekey(self, sealer: Sealer) -> None:
-        """Seal everything with another key. Raises LocalError ``store_unavailable``: one of the keys is good."""
+        """
+        Seal everything with another key.
+
+        Raises LocalError ``store_key_same``, or ``store_unavailable``: one of the keys is good.
+        """
+        if self._ledger.is_sealed_with(sealer):
+            hint = "make another one: token-broker keygen store FILE"
+            raise LocalError("store_key_same", "the new key of the store is the one that it has", hint=hint)
         ledger = self._ledger.resealed(sealer)
         step = ledger.step((), anchored=self._anchor is not None)
         database = self._database
@@ -179,9 +186,11 @@ class Vault:
         except OSError:
             mark, present = None, True
         empty = not len(self._ledger)  # there is nothing that an older copy could give back
-        self.rolled_back = not empty and went_back(mark, present=present, was_anchored=was_anchored, now=self._mark())
-        if self.rolled_back:
-            self.happened.append(StoreRolledBack(counter=self._ledger.counter, anchor=mark.counter if mark else None))
+        found = contradiction(mark, present=present, was_anchored=was_anchored, now=self._mark())
+        self.rolled_back = found is not None and not empty
+        if self.rolled_back and found is not None:
+            number = mark.counter if mark else None
+            self.happened.append(StoreRolledBack(reason=found.value, counter=self._ledger.counter, anchor=number))
 
     # --- writing ---
 

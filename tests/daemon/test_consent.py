@@ -282,7 +282,7 @@ def test_a_response_that_fails_a_check_costs_no_call(at: Place, kind: str, param
     answer = at.come_back(at.a, begun, callback)
 
     assert answer.json()["check"] == check, answer.body
-    assert answer.status == (502 if check == "error" else 400)
+    assert answer.status == (409 if check == "error" else 400)
     assert at.come_back(at.a, begun, callback).status == 410
     assert at.calls() == []
     assert at.broker.records("authorization_failed")[-1]["check"] == check
@@ -338,7 +338,7 @@ def test_a_person_may_say_no(at: Place):
 
     answer = at.come_back(at.a, begun, callback)
 
-    assert (answer.status, answer.json()["server_error"]) == (502, "access_denied")
+    assert (answer.status, answer.json()["server_error"]) == (409, "access_denied")
 
 
 @pytest.mark.parametrize("token", ["signed", "posted"])

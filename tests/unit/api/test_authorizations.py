@@ -203,12 +203,13 @@ async def test_a_response_that_fails_a_check_names_it_and_is_spent():
 
 
 async def test_a_refusal_of_the_person_is_passed_on_by_its_code():
-    """502 with the registered code."""
+    """A person is needed again, and nothing is to be repeated: 409 with the registered code."""
     async with api() as through:
         begun = await through.begin()
         answer = await through.come_back(begun, callback_url=through.consents.url(code=None, error="access_denied"))
 
-    assert refusal(answer) == (502, "authorization_server_error")
+    assert refusal(answer) == (409, "consent_required")
+    assert "Retry-After" not in dict(answer.headers)
     assert (members(answer)["server_error"], members(answer)["check"]) == ("access_denied", "error")
 
 

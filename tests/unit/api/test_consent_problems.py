@@ -57,19 +57,23 @@ def test_a_finished_authorization_says_how_it_ended(phase: Granted | Failed | Ex
     ("error", "status"),
     [
         (response_invalid(Check.ISS), 400),
-        (CheckFailedError(Reason.AUTHORIZATION_REFUSED, Check.ERROR, server_error="access_denied"), 502),
+        (CheckFailedError(Reason.AUTHORIZATION_REFUSED, Check.ERROR, server_error="access_denied"), 409),
+        (CheckFailedError(Reason.AUTHORIZATION_REFUSED, Check.ERROR, server_error="login_required"), 409),
+        (CheckFailedError(Reason.AUTHORIZATION_REFUSED, Check.ERROR, server_error="invalid_scope"), 502),
+        (CheckFailedError(Reason.AUTHORIZATION_REFUSED, Check.ERROR, server_error="unrecognized"), 502),
         (CheckFailedError(Reason.ID_TOKEN_INVALID, Check.AUD), 502),
         (CheckFailedError(Reason.USERINFO_INVALID, Check.USERINFO_SUB), 502),
         (CheckFailedError(Reason.KEYS_UNAVAILABLE, Check.KEY), 502),
     ],
 )
 def test_a_failed_check_is_named(error: CheckFailedError, status: int):
-    """What the caller brought is its fault, the rest the server's."""
+    """What the caller brought is its fault, a no the person's, the rest the server's."""
     problem = problem_of(error)
 
     assert problem.status == status
     assert dict(problem.more) == {"reason": error.code, "check": error.check.value}
     assert problem.server_error == error.server_error
+    assert bool(problem.headers) == (status == 502)
 
 
 @pytest.mark.parametrize(

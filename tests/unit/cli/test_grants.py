@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from broker.cli import main
-from broker.cli.grants import as_table
+from broker.cli.grants import STATES, as_table
 from broker.cli.local_consents import ListedGrant
+from broker.tokens.serving import TokenState
 from tests.unit.cli.fake_daemon import fake_daemon
 
 GRANTS = [
@@ -97,6 +98,32 @@ def test_grants_as_json_have_every_member(tmp_path: Path, capsys: pytest.Capture
         ("g1", None, "openid accounts")
     ]
     assert fake.asked[0][1] == "/v1/grants?token=ledger&limit=100"
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_the_options_of_the_list_stand_before_or_behind_its_name(
+    before: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Or without it: what a person types first."""
+    options = ["--json", "--state=consent_required"]
+    with fake_daemon(tmp_path / "s") as fake:
+        fake.replies["GET grants"] = (200, {"grants": GRANTS})
+        name = [] if before == 0 else ["list"]
+
+        code = main(["grants", *options[:before], *name, *options[before:], "--socket", str(fake.path)])
+
+    assert code == 0
+    assert [grant["id"] for grant in json.loads(capsys.readouterr().out)["grants"]] == ["g2"]
+
+
+def test_a_state_that_there_is_not_is_wrong_usage(capsys: pytest.CaptureFixture[str]):
+    """A typing error would look like a list without grants; no grant is idle, the other states are the daemon's."""
+    with pytest.raises(SystemExit) as raised:
+        main(["grants", "--state", "bogus"])
+
+    assert raised.value.code == 2
+    assert "consent_required" in capsys.readouterr().err
+    assert set(STATES) == set(TokenState) - {TokenState.IDLE}
 
 
 def test_no_grant_is_said():

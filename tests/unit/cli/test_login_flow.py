@@ -343,6 +343,17 @@ def test_an_address_of_another_place_is_not_handed_over(tmp_path: Path):
     assert (fake.count("POST", "callback"), fake.count("DELETE", "authorization-1")) == (0, 1)
 
 
+def test_the_end_of_another_login_is_not_handed_over(tmp_path: Path):
+    """Somebody may have sent it, and it would spend this one; the right one may follow."""
+    answer = "https://app.example/callback?code=c&state=s"
+    with fake_daemon(tmp_path / "s") as fake:
+        result = pasted(fake, f"https://app.example/callback?code=c&state=another\n{answer}\n")
+
+    assert (result.returncode, result.stdout.splitlines()[0]) == (0, "Consent given.")
+    assert "another login than this one" in result.stderr
+    assert [body["callback_url"] for body in fake.bodies("POST", "/callback")] == [answer]
+
+
 def test_nothing_pasted_gives_it_up(tmp_path: Path):
     """The end of the input is an answer, too."""
     with fake_daemon(tmp_path / "s") as fake:

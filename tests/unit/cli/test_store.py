@@ -46,11 +46,13 @@ class Setting:
         return path
 
     def write(self, value: bytes, key: str = "store.key") -> None:
-        sealer = load_sealing_key(self.directory / key)
-        place = Place(directory=self.state, sealer=sealer, anchor=self.directory / "anchor", wall=lambda: WALL_AT_BOOT)
-        vault = open_vault(place)
+        vault = open_vault(self.place(key))
         vault.commit([Put(name="grant/a", value=value), Put(name="grant/b", value=value)])
         vault.close()
+
+    def place(self, key: str = "store.key") -> Place:
+        sealer = load_sealing_key(self.directory / key)
+        return Place(directory=self.state, sealer=sealer, anchor=self.directory / "anchor", wall=lambda: WALL_AT_BOOT)
 
     def run(self, action: str, *arguments: str) -> int:
         return main(["store", action, "--config", str(self.config), *arguments])
@@ -91,6 +93,41 @@ def test_damage_is_named_and_left_alone(setting: Setting, capsys: pytest.Capture
     assert (setting.state / "store.1.db").read_bytes() == before
 
 
+def test_a_record_that_is_suspect_since_an_earlier_start_is_named(setting: Setting, capsys: pytest.CaptureFixture[str]):
+    """The file is whole again, but what it says of that record may be old: exit 1."""
+    setting.write(b"1")
+    connection = sqlite3.connect(setting.state / "store.1.db", isolation_level=None)
+    connection.execute("UPDATE record SET generation = 1 WHERE name = 'grant/b'")
+    connection.close()
+    open_vault(setting.place()).close()
+
+    assert setting.run("check") == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "grant/b: suspect since an earlier damage; it can be read, and will be tried once"
+    assert lines[1].endswith("2 record(s), 1 of them suspect; 3 write(s)")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "the anchor is missing"), (b"junk", "the anchor cannot be read, is damaged")]
+)
+def test_an_anchor_that_is_lost_is_not_called_an_older_copy(
+    content: bytes | None, said: str, setting: Setting, capsys: pytest.CaptureFixture[str]
+):
+    """Until somebody accepts it."""
+    setting.write(b"1")
+    (setting.directory / "anchor").unlink()
+    if content is not None:
+        (setting.directory / "anchor").write_bytes(content)
+
+    assert setting.run("check") == 1
+    told = capsys.readouterr().out
+    assert said in told
+    assert "older copy" not in told
+    assert setting.run("accept") == 0
+    assert setting.run("check") == 0
+
+
 def test_an_older_copy_is_seen_and_accepted(setting: Setting, capsys: pytest.CaptureFixture[str]):
     """Once is enough."""
     setting.write(b"1")
@@ -122,6 +159,16 @@ def test_the_key_is_changed(setting: Setting, capsys: pytest.CaptureFixture[str]
     assert setting.run("check") == 0
     assert setting.run("rekey", "--new-key", str(setting.key("short.key", b""))) == 1
     assert "store_key_short" in capsys.readouterr().err
+
+
+def test_the_key_that_the_store_has_is_no_new_one(setting: Setting, capsys: pytest.CaptureFixture[str]):
+    """Who changes it because it was seen by others must not believe that it is done."""
+    setting.write(b"1")
+
+    assert setting.run("rekey", "--new-key", str(setting.key("copy.key", b"k"))) == 1
+
+    assert "store_key_same" in capsys.readouterr().err
+    assert setting.run("check") == 0
 
 
 def test_an_anchor_that_cannot_follow_is_told(setting: Setting, capsys: pytest.CaptureFixture[str]):

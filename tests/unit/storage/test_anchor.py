@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.storage.anchor import Anchor, Mark, went_back
+from broker.storage.anchor import Anchor, Contradiction, Mark, contradiction
 from tests.unit.storage.places import KEY, OTHER_KEY
 
 MARK = Mark(store=b"s" * 16, counter=7, head=b"h" * 32)
@@ -54,23 +54,31 @@ def test_an_anchor_that_cannot_be_written_stays_as_it_was(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("now", "back"),
+    ("now", "found"),
     [
-        (MARK, False),
-        (replace(MARK, counter=8, head=b"i" * 32), False),
-        (replace(MARK, counter=6, head=b"i" * 32), True),
-        (replace(MARK, head=b"i" * 32), True),
-        (replace(MARK, store=b"t" * 16, counter=9), True),
+        (MARK, None),
+        (replace(MARK, counter=8, head=b"i" * 32), None),
+        (replace(MARK, counter=6, head=b"i" * 32), Contradiction.LATER),
+        (replace(MARK, head=b"i" * 32), Contradiction.LATER),
+        (replace(MARK, store=b"t" * 16, counter=9), Contradiction.OTHER_STORE),
     ],
 )
-def test_what_is_older_or_another_went_back(now: Mark, back: bool):
+def test_what_is_older_or_another_is_contradicted(now: Mark, found: Contradiction | None):
     """What is ahead is a crash between store and anchor."""
-    assert went_back(MARK, present=True, was_anchored=True, now=now) is back
+    assert contradiction(MARK, present=True, was_anchored=True, now=now) is found
 
 
 @pytest.mark.parametrize(
-    ("present", "was_anchored", "back"), [(False, False, False), (False, True, True), (True, False, True)]
+    ("present", "was_anchored", "found"),
+    [
+        (False, False, None),
+        (False, True, Contradiction.MISSING),
+        (True, False, Contradiction.UNREADABLE),
+        (True, True, Contradiction.UNREADABLE),
+    ],
 )
-def test_a_missing_or_damaged_anchor_contradicts_a_store_that_had_one(present: bool, was_anchored: bool, back: bool):
-    """Else removing it would be enough."""
-    assert went_back(None, present=present, was_anchored=was_anchored, now=MARK) is back
+def test_a_missing_or_damaged_anchor_contradicts_a_store_that_had_one(
+    present: bool, was_anchored: bool, found: Contradiction | None
+):
+    """Else removing it would be enough; and it is not called an older copy."""
+    assert contradiction(None, present=present, was_anchored=was_anchored, now=MARK) is found

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import LocalError
+from broker.storage.anchor import Contradiction
 from broker.storage.files import StoreFile
 from broker.storage.judging import Fault, Finding
 from broker.storage.report import Report, examine
@@ -51,11 +52,11 @@ def test_a_good_store_is_whole(where: Place):
     assert looked_at(where) == Report(
         path=where.directory / "store.1.db",
         records=2,
-        suspect=0,
+        suspects=(),
         findings=(),
         counter=2,
         whole=True,
-        rolled_back=False,
+        contradiction=None,
     )
 
 
@@ -67,7 +68,8 @@ def test_each_fault_is_named(where: Place):
     edit(where, "UPDATE listing SET content = x'' WHERE bucket = -1")
     report = looked_at(where)
 
-    assert (report.records, report.suspect, report.whole, report.rolled_back) == (1, 1, False, True)
+    assert (report.records, report.suspects, report.whole) == (1, ("grant/b",), False)
+    assert report.contradiction is Contradiction.LATER
 
 
 @pytest.mark.parametrize("content", [b"", b"junk" * 2_000])
@@ -86,9 +88,9 @@ def test_an_older_copy_is_seen_by_its_anchor(where: Place, tmp_path: Path):
     write(where, [put("grant/a", "2")])
     old = replace(where, directory=tmp_path / "old")
 
-    assert looked_at(old).rolled_back
-    assert not looked_at(replace(old, anchor=None)).rolled_back
-    assert not looked_at(where).rolled_back
+    assert looked_at(old).contradiction is Contradiction.LATER
+    assert looked_at(replace(old, anchor=None)).sound
+    assert looked_at(where).sound
 
 
 def test_what_keeps_from_looking_is_said(where: Place, tmp_path: Path):

@@ -562,7 +562,8 @@ def test_an_anchor_that_is_gone_or_damaged_is_noticed(tmp_path: Path, how: str):
     vault = open_vault(where)
 
     assert rolled_back(vault)
-    assert vault.happened == [StoreRolledBack(counter=2, anchor=None)]
+    reason = "missing" if how == "removed" else "unreadable"
+    assert vault.happened == [StoreRolledBack(reason=reason, counter=2, anchor=None)]
     if how == "unreadable":
         assert refused(vault.accept) == "store_anchor_failed"
         assert vault.anchor_behind
