@@ -68,6 +68,9 @@ def run_daemon(
         try:
             return runner.run(run(parts, load))
         finally:
+            # The loop gives signals back to the system when it is closed, and then one more would end the process
+            # with another exit code, in the very moment in which all is done.
+            hold_signals()
             gc.unfreeze()
 
 

@@ -112,6 +112,19 @@ def test_a_signal_stops_it_cleanly(sandbox: SandboxProcess, number: signal.Signa
         assert "Warning" not in broker.said()
 
 
+def test_a_storm_of_signals_stops_it_cleanly(sandbox: SandboxProcess):
+    """Whoever sends one more in its very last moment does not change what it ends with."""
+    with broker_process(sandbox) as broker:
+        process = broker.process
+        assert process is not None
+        until = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < until:
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.001)
+
+        assert process.poll() == 0, broker.said()
+
+
 def test_a_waiting_caller_gets_an_answer_when_the_daemon_stops(sandbox: SandboxProcess):
     """Draining: a clear 503 at once, not a cut connection."""
     sandbox.control.fault("token", "delay", delay_seconds=60, times=1)
