@@ -244,16 +244,25 @@ class Authorizations:
         """
         Take up what the store has.
 
-        One whose callback was accepted has failed: its code may have been sent. So has one that may not be the
-        last that was written of it.
+        One whose callback was accepted has led to a grant in use, or it has failed: its code may have been sent. So
+        has one that may not be the last that was written of it. The grants have to be restored before.
         """
         for name, entry, is_doubtful in self._shelf.restored():
             if entry is None:
                 self._emit(GrantUnreadable(record=name))
             elif isinstance(entry.pending.phase, Redeeming) or (is_doubtful and entry.pending.is_open):
-                error = LocalError(INTERRUPTED, "the broker stopped while the authorization was redeemed")
-                self._fail(entry, None, error)
+                self._conclude(entry)
                 self._shelf.save_soon(entry)
+
+    def _conclude(self, entry: Entry) -> None:
+        """Say how a redemption ended that this broker did not see to its end."""
+        grant_id = self._grants.came_of(entry.pending.id)
+        if grant_id is None:
+            error = LocalError(INTERRUPTED, "the broker stopped while the authorization was redeemed")
+            self._fail(entry, None, error)
+            return
+        entry.become(Granted(grant=grant_id))
+        self._reporter.granted_before(entry.pending, self._client_of(entry.pending), self._grants.grant(grant_id))
 
     async def run(self) -> NoReturn:
         """Keep time, and redeem, until cancelled; what was begun then is waited for."""

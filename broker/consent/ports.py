@@ -17,6 +17,9 @@ class GrantBook(Protocol):
     def grant(self, grant_id: str) -> Grant:
         """Give what is known of a grant. Raises KeyError."""
 
+    def came_of(self, authorization_id: str) -> str | None:
+        """Give the id of the grant in use that an authorization has led to, None where it has led to none."""
+
     async def hold(self, grant: Grant) -> None:
         """Make a grant durable that is still to be verified: not usable, and revoked after a crash."""
 

@@ -234,6 +234,7 @@ class Redeemer:
             asked_scope=pending.asked.scope,
             authorization_details=pending.asked.authorization_details,
             label=pending.label,
+            authorization=pending.id,
             refresh_token=refresh_token_of(sent.response),
             phase=Phase.UNVERIFIED,
         )

@@ -19,6 +19,7 @@ from broker.events import (
 from broker.oauth.checks import CheckFailedError
 from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
+from broker.tokens.grant import Grant
 from broker.tokens.ports import Randomness
 
 INCIDENT_BYTES = 6
@@ -61,6 +62,26 @@ class Reporter:
                 binding=redeemed.token.binding,
                 fingerprint=redeemed.token.fingerprint,
                 jti=redeemed.token.jti,
+            )
+        )
+
+    def granted_before(self, pending: Pending, client: str, grant: Grant) -> None:
+        """Report a grant in use whose redemption an earlier process did not report, or could not say that it did."""
+        access = grant.access
+        self._emit(
+            AuthorizationGranted(
+                **_caller(None),
+                authorization=pending.id,
+                workload=pending.owner,
+                token=pending.token,
+                client=client,
+                grant=grant.id,
+                renewed=pending.renews == grant.id,
+                verified=grant.subject_verified,
+                expires_at=None if access is None else access.expires_at,
+                binding=None if access is None else access.binding,
+                fingerprint=None,
+                jti=None,
             )
         )
 

@@ -36,7 +36,8 @@ class AuthorizationGranted(Event):
     A person consented, and every check has passed: the grant is in use.
 
     *renewed*: it was there before; *verified*: an ID token says who the person is. The rest is that of the
-    first access token.
+    first access token, as far as it is known: what a broker finds out at its start, because the one before it
+    was killed in that moment, has no caller and no fingerprint.
     """
 
     name: ClassVar[str] = "authorization_granted"
@@ -53,9 +54,9 @@ class AuthorizationGranted(Event):
     grant: str
     renewed: bool
     verified: bool
-    expires_at: float
-    binding: str
-    fingerprint: str
+    expires_at: float | None
+    binding: str | None
+    fingerprint: str | None
     jti: str | None
 
 

@@ -90,7 +90,8 @@ class Grant:
     may exceed.
     *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
     newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
-    *key_id* are those of the certificate and the signing key that last succeeded. *reason* says more about
+    *key_id* are those of the certificate and the signing key that last succeeded. *authorization* is the id of
+    the consent that it came of last. *reason* says more about
     the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a refresh token lives
     unused, where the server says so.
     """
@@ -120,6 +121,7 @@ class Grant:
     thumbprint: str | None = None
     key_id: str | None = None
     generation: int = 0
+    authorization: str | None = None
 
     def to_bytes(self) -> bytes:
         """Give the serial form: secrets in the clear, for the store to seal."""
@@ -216,6 +218,7 @@ def _plain(grant: Grant) -> dict[str, Any]:
         "thumbprint": grant.thumbprint,
         "key_id": grant.key_id,
         "generation": grant.generation,
+        "authorization": grant.authorization,
     }
 
 
@@ -260,6 +263,7 @@ def _grant(members: dict[str, Any]) -> Grant:
         thumbprint=optional_text(members.pop("thumbprint")),
         key_id=optional_text(members.pop("key_id")),
         generation=count(members.pop("generation")),
+        authorization=optional_text(members.pop("authorization", None)),  # earlier records have none
     )
 
 

@@ -42,6 +42,11 @@ class GrantIndex(Mapping[str, GrantKeeper]):
         """Give those of *token*, by id and in the order in which they came."""
         return self._by_token.get(token, {})
 
+    def came_of(self, authorization_id: str) -> str | None:
+        """Give the id of the grant that is in use because of an authorization; looks through all of them."""
+        found = (one for one, keeper in self._by_id.items() if keeper.grant.authorization == authorization_id)
+        return next(found, None)
+
     async def first(
         self, most: int, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, after: str | None
     ) -> list[str]:

@@ -94,6 +94,10 @@ class Grants(GrantServing):
         """Give the id of the grant of a token that has one for all, None where there is none yet."""
         return next(iter(self._keepers.of(token)), None)
 
+    def came_of(self, authorization_id: str) -> str | None:
+        """Give the id of the grant that an authorization has led to, None where there is none."""
+        return self._keepers.came_of(authorization_id)
+
     def count(self, token: str) -> int:
         """Count the grants of a token."""
         return len(self._keepers.of(token))

@@ -45,6 +45,7 @@ class Returning:
         self.begun = at.begin(at.a, TOKEN)
         self.callback: Callback = at.person(self.begun)
         self.answer: Answer | None = None
+        self.known = {grant["id"] for grant in get(at.a, "/v1/grants").json()["grants"]}
         self._thread = threading.Thread(target=self._come_back)
 
     def start(self) -> None:
@@ -125,6 +126,7 @@ def judge(at: Place, one: Returning) -> str:
         assert get(at.a, f"/v1/grants/{again.json()['grant']}/token").status == 200
         return "granted, and the application learns it later"
     assert (state, again.json()["reason"]) == ("failed", "interrupted")
+    assert {grant["id"] for grant in get(at.a, "/v1/grants").json()["grants"]} == one.known, "nobody knows of it"
     return "interrupted"
 
 

@@ -214,6 +214,30 @@ async def test_a_crash_while_the_code_is_redeemed_ends_the_authorization():
     assert [event.reason for event in world.events.of(AuthorizationFailed)] == ["interrupted"]
 
 
+async def test_a_crash_behind_the_redemption_does_not_hide_the_grant():
+    """It is in use, and would be kept for months by nobody who knows of it; its owner learns it, also of a renewal."""
+    world = ConsentWorld()
+    for _ in ("new", "renewed"):
+        async with world.running():
+            begun = await world.begin()
+            pending = Pending.from_bytes(world.store.values[f"pending/{begun.id}"])
+            redeemed = await world.come_back(begun)
+        world.store.values[f"pending/{begun.id}"] = replace(pending, phase=Redeeming()).to_bytes()
+        world.events.seen.clear()
+        async with world.running():
+            with pytest.raises(FinishedError) as finished:
+                await world.come_back(begun)
+            await asyncio.sleep(1.0)
+
+        assert (finished.value.state, finished.value.grant) == ("granted", redeemed.grant.id)
+        assert phase_of(world, begun.id) == Granted(grant=redeemed.grant.id)
+        reported = world.events.of(AuthorizationGranted)
+        assert [(event.grant, event.renewed, event.fingerprint) for event in reported] == [
+            (redeemed.grant.id, redeemed.renewed, None)
+        ]
+        assert world.events.of(AuthorizationFailed) == []
+
+
 async def test_that_the_code_is_about_to_be_sent_is_durable_before_it_is():
     """Else a crash could send it again."""
     world = ConsentWorld()

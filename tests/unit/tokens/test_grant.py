@@ -44,6 +44,7 @@ GRANT = Grant(
     thumbprint="tp",
     key_id="kid-1",
     generation=7,
+    authorization="authorization-1",
 )
 
 
@@ -58,7 +59,15 @@ def test_no_printed_form_holds_a_token():
     assert not any(secret in repr(GRANT) for secret in ("rt-1", "rt-2", "at-2"))
 
 
-@pytest.mark.parametrize("member", sorted(json.loads(GRANT.to_bytes())))
+def test_a_record_of_before_authorizations_were_named_is_read():
+    """It was written by an earlier version, and lacks nothing that a grant needs."""
+    members = json.loads(GRANT.to_bytes())
+    del members["authorization"]
+
+    assert Grant.from_bytes(json.dumps(members).encode()) == replace(GRANT, authorization=None)
+
+
+@pytest.mark.parametrize("member", sorted(set(json.loads(GRANT.to_bytes())) - {"authorization"}))
 def test_a_record_that_lacks_a_member_is_no_grant(member: str):
     """A grant with holes would be refreshed with nothing, or served to nobody."""
     members = json.loads(GRANT.to_bytes())
