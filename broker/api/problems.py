@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     SERVER_ERROR = "server_error"
     AUTHORIZATION_SERVER_ERROR = "authorization_server_error"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
 
 
 class RefusalReason(StrEnum):
@@ -93,6 +95,10 @@ class RefusalReason(StrEnum):
     """Only root and the uid of the broker may do that."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
+    NOT_PASSED_ON = "not_passed_on"
+    """A call of an API with another method than those that are passed on, or one that wants another protocol."""
+    TOKEN_IN_QUERY = "token_in_query"  # noqa: S105 - the code of a reason, not a secret
+    """A call of an API with an ``access_token`` in its query."""
     TOO_SLOW = "too_slow"
     """The request did not arrive whole within its deadline."""
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -241,6 +247,22 @@ EXPECTATION_REFUSED = invalid(
 )
 
 BODY_NOT_ALLOWED = invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
+
+NOT_PASSED_ON = invalid(
+    501,
+    RefusalReason.NOT_PASSED_ON,
+    "this is no plain call of an API",
+    hint="GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are passed on; no Upgrade, and no HTTP2-Settings",
+    close=True,
+)
+
+TOKEN_IN_QUERY = invalid(
+    400,
+    RefusalReason.TOKEN_IN_QUERY,
+    "an access token in the query is not passed on",
+    hint="leave access_token out: the broker adds the token where it belongs",
+    close=True,
+)
 
 TOO_SLOW = invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
 

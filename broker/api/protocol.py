@@ -12,26 +12,27 @@ import asyncio
 import sys
 from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR
 
 from broker.api import problems
 from broker.api.activity import Activity
-from broker.api.answers import last_words
+from broker.api.answers import Answer, PassedAnswer, Stream, last_words
 from broker.api.front import Front
-from broker.api.guard import MAX_BODY, MAX_HEAD
+from broker.api.guard import MAX_HEAD
+from broker.api.incoming_body import IncomingBody
 from broker.api.limits import Admission, Limits, Stay
-from broker.api.messages import incoming_of, response_of
+from broker.api.messages import incoming_of, response_of, stream_of
 from broker.api.metering import HeadMeter
 from broker.api.peers import has_left
-from broker.api.problems import Problem, ProblemError
+from broker.api.problems import Problem
+from broker.errors import BrokerError
 from broker.policy.peer import Peer
 
 REFUSED_TIMEOUT = 2.0
@@ -45,6 +46,9 @@ DRAIN_GRACE = 1.0
 
 LOOK_EVERY = 1.0
 """Seconds after which a caller that is being answered is looked after: reading stops where it sends too much."""
+
+STREAM_WRITE_DEADLINE = 60.0
+"""Seconds for a piece of a reply that is passed on to be taken: who works through it may pause for longer."""
 
 LINGERING = 2.0
 """Seconds to read on after a refused request, so that its sender sees the answer and not a reset."""
@@ -130,13 +134,14 @@ class Connection(web.RequestHandler):
         self._phase = Phase.IDLE
         self._meter = HeadMeter()
         self._answers = 0
-        self._has_body = False
+        self._has_body = self._in_body = False
         self._overrun = False
         self._cut_off = self.lingers = False
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._reading: asyncio.Timeout | None = None
+        self._body: IncomingBody | None = None
+        self._write_deadline = engine.limits.write_deadline
         self._write_alarm: asyncio.TimerHandle | None = None
 
     # --- the transport's side ---
@@ -158,7 +163,7 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Give the peer a time to take the answer."""
         super().pause_writing()
-        self._write_alarm = self._loop.call_later(self._limits.write_deadline, self.abort)
+        self._write_alarm = self._loop.call_later(self._write_deadline, self.abort)
 
     def resume_writing(self) -> None:
         """Note that the peer took it."""
@@ -176,7 +181,7 @@ class Connection(web.RequestHandler):
 
     # --- the engine's side ---
 
-    async def serve(self, request: web.BaseRequest) -> web.Response:
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request that aiohttp has parsed."""
         self._engine.activity.begin()
         try:
@@ -184,23 +189,57 @@ class Connection(web.RequestHandler):
         finally:
             self._engine.activity.end()
 
-    async def _serve(self, request: web.BaseRequest) -> web.Response:
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._cut_off:
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
         ends_at = self._body_ends_at()
         self._phase = Phase.ANSWERING
         self._set_alarm(LOOK_EVERY, self._look)
-        self._has_body = request.body_exists
+        self._has_body = self._in_body = request.body_exists
+        self._body = IncomingBody(request, ends_at=ends_at, say_continue=self._say_continue)
         if self._stay.admission is Admission.ADMITTED:
-            read = partial(self._read_body, request, ends_at)
-            answer = await self._desk.answer(incoming_of(request, self.spoken), self.peer, read)
+            passed = self._body if self._has_body else None
+            incoming = incoming_of(request, self.spoken)
+            answer = await self._desk.answer(incoming, self.peer, self._body.whole, passed)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
-        close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
+        if isinstance(answer, PassedAnswer) and answer.stream is not None:
+            return await self._pass_on(request, answer, answer.stream)
+        close = self._closes(answer)
         self._answered(last=close or not request.keep_alive)
         if not answer.linger or self._engine.draining:
             self._lingering_time = 0.0
         return response_of(answer, close=close)
+
+    def _closes(self, answer: Answer) -> bool:
+        """Say whether the connection ends with *answer*; only a body that was passed on is known to be over."""
+        is_over = isinstance(answer, PassedAnswer) and self._body is not None and self._body.is_read
+        has_rest = self._has_body and not is_over
+        return answer.close or has_rest or self._overrun or self._engine.draining or self._is_old()
+
+    async def _pass_on(self, request: web.BaseRequest, answer: PassedAnswer, stream: Stream) -> web.StreamResponse:
+        """Write a reply as it comes. What breaks off is cut, so that nobody takes it for whole."""
+        response = stream_of(answer, close=self._closes(answer), chunks=self.spoken == HttpVersion11)
+        self._write_deadline = STREAM_WRITE_DEADLINE
+        whole = False
+        try:
+            await response.prepare(request)
+            while piece := await stream.read():
+                await response.write(piece)
+            await response.write_eof()
+            whole = True
+        except BrokerError as error:
+            self.abort()
+            raise ConnectionResetError("the reply broke off") from error
+        finally:
+            self._write_deadline = self._limits.write_deadline
+            await stream.end(whole=whole)
+            self._answered(last=self._closes(answer) or not response.keep_alive)
+        return response
+
+    def _say_continue(self) -> None:
+        if self._line is not None:
+            self._line.write(CONTINUE)
 
     async def finish_response(self, *args: Any) -> tuple[web.StreamResponse, bool]:
         """Note when the last answer is given: what is left is to see it taken."""
@@ -218,25 +257,6 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.RECEIVING and self._alarm is not None:
             return self._alarm.when()
         return self._loop.time() + (DRAIN_GRACE if self._engine.draining else self._limits.request_deadline)
-
-    async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
-        """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
-        if self._line is not None and self.spoken == HttpVersion11 and "Expect" in request.headers:
-            self._line.write(CONTINUE)
-        body = bytearray()
-        try:
-            async with asyncio.timeout_at(ends_at) as self._reading:
-                while piece := await request.content.readany():
-                    body += piece
-                    if len(body) > MAX_BODY:
-                        raise ProblemError(problems.BODY_TOO_LARGE)
-        except TimeoutError:
-            raise ProblemError(problems.DRAINING if self._engine.draining else problems.TOO_SLOW) from None
-        except (HttpProcessingError, web.RequestPayloadError):
-            raise ProblemError(problems.MALFORMED) from None
-        finally:
-            self._reading = None
-        return bytes(body)
 
     def handle_error(
         self,
@@ -268,8 +288,8 @@ class Connection(web.RequestHandler):
 
     def drain(self) -> None:
         """Close if idle; a connection that never asked yet, or is about to, gets a moment; a body gets none."""
-        if self._reading is not None and not self._reading.expired():
-            self._reading.reschedule(self._loop.time())
+        if self._body is not None:
+            self._body.give_up(problems.DRAINING)
         if self._phase is Phase.RECEIVING and self._alarm is not None:
             self._set_alarm(min(DRAIN_GRACE, self._alarm.when() - self._loop.time()), self._too_slow)
         if self._phase is not Phase.IDLE and not self._cut_off:
@@ -304,10 +324,11 @@ class Connection(web.RequestHandler):
         """Say whether *data* may be parsed."""
         if self._phase is Phase.CLOSING:
             return not self._cut_off  # what comes behind a refused request is dropped by aiohttp
+        self._leave_body()
         self._meter.feed(data)
         if self._phase is Phase.ANSWERING:
             # A head that grows behind a request that is being answered; behind one with a body it is the body.
-            self._overrun = self._overrun or (not self._has_body and self._meter.open_bytes > MAX_HEAD)
+            self._overrun = self._overrun or (not self._in_body and self._meter.open_bytes > MAX_HEAD)
             return not self._overrun
         if self._phase is Phase.IDLE:
             self._receive()
@@ -316,6 +337,12 @@ class Connection(web.RequestHandler):
             return False
         return True
 
+    def _leave_body(self) -> None:
+        """Begin to count anew behind a body that is over: what was counted is no head. The desk measures each again."""
+        if self._in_body and self._body is not None and self._body.is_read:
+            self._in_body = False
+            self._meter = HeadMeter()
+
     def _answered(self, *, last: bool) -> None:
         """Go on to the next request, or to the end."""
         self._answers += 1
@@ -323,6 +350,7 @@ class Connection(web.RequestHandler):
         if last:
             self._phase = Phase.CLOSING
             return
+        self._leave_body()
         self._meter.next_request()
         if self._meter.open_bytes:
             self._receive()

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from types import MappingProxyType
 
-from broker.api.desk import Desk, HeaderRules
+from broker.api.desk import Desk, HeaderRules, Passing
+from broker.api.egress import call_upstream
 from broker.api.gate import Gate
 from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
@@ -28,6 +30,8 @@ from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy, may_read_states, workloads_of
+from broker.policy.upstreams import Upstream
+from broker.tokens.calls import Egress
 from broker.tokens.ports import Clock, Randomness, TokenSource
 from broker.tokens.source import GrantSource
 
@@ -54,6 +58,10 @@ class ApiServer:
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
         grants: GrantSource | None = None,
         authorizations: Authorizations | None = None,
+        egress: Egress | None = None,
+        upstreams: Callable[[], Mapping[str, Upstream]] = dict,
+        takes_records: Callable[[], bool] = lambda: True,
+        bases: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -62,6 +70,8 @@ class ApiServer:
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
         the last reload was refused, for readiness;
         *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
+        *egress* calls *upstreams*; *bases* are the listeners that stand for one of these, by their names;
+        *takes_records*: what may not happen unrecorded may be begun.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -78,6 +88,9 @@ class ApiServer:
             clients=clients,
             grants=grants,
             authorizations=authorizations,
+            egress=egress,
+            upstreams=upstreams,
+            takes_records=takes_records,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}
@@ -90,9 +103,14 @@ class ApiServer:
             clock=clock,
             randomness=randomness,
             rates=Rates(self._limits.max_requests_per_second_per_uid),
+            passing=Passing(handler=call_upstream, bases=bases, authority=self._authority),
         )
         self._open: list[OpenUnix | OpenTcp] = []
         self._service: Service | None = None
+
+    def _authority(self, upstream: str) -> str | None:
+        known = self._world.upstreams().get(upstream)
+        return None if known is None else known.authority
 
     def replace_policy(self, policy: Policy) -> None:
         """Decide by *policy* from now on; who waits is asked for its right again."""

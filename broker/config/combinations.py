@@ -17,6 +17,7 @@ from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import IssuerSection
 from broker.config.structure import Document
+from broker.config.upstream_combinations import check_upstreams
 from broker.errors import LocalError
 from broker.oauth.endpoint_urls import is_loopback, parse_url
 from broker.oauth.grants import RESERVED_PARAMETERS
@@ -43,6 +44,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     _check_parameters(document, findings)
     _check_required(document, findings)
     check_listeners(document, base, findings)
+    check_upstreams(document, findings)
     _check_workloads(document, findings)
     _check_limits(document, findings)
     _check_somebody_is_served(document, findings)

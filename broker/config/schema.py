@@ -17,7 +17,9 @@ import attrs
 from broker.config.settings import LogLevel, OnAuditFailure
 from broker.config.values import (
     Account,
+    AllowText,
     AudienceWord,
+    BaseUrl,
     CredentialName,
     EndpointHost,
     FormValue,
@@ -305,6 +307,32 @@ class TokenSection:
 
 
 @attrs.frozen(kw_only=True)
+class UpstreamSection:
+    """``[upstream.NAME]``: an API that workloads call through the broker, with a token that they never get."""
+
+    base_url: BaseUrl
+    """Where it is: https, with the beginning of all paths."""
+    token: Annotated[str, RefersTo("token")]
+    """The name of the ``[token.NAME]`` that calls are made with."""
+    allow: tuple[AllowText, ...]
+    """What may be called, as ``METHOD /path`` below ``base_url``: ``*`` is one segment, ``**`` all that follow."""
+    ca_file: PathText | None = None
+    """The CAs that its certificate may be from, in place of the system's."""
+    proxy: ProxyUrl | None = None
+    """The forward proxy that leads to it."""
+    proxy_credentials: SecretReference | None = None
+    """What the proxy wants to know: a file with ``user:password``."""
+    interaction_id: bool = False
+    """True adds an ``x-fapi-interaction-id`` where the caller sends none."""
+    reply_timeout_seconds: Annotated[int, between(1, 600)] = 30
+    """How long a reply may take to begin, once the request is written."""
+    idle_timeout_seconds: Annotated[int, between(1, 600)] = 30
+    """How long either side may pause in a body."""
+    max_connections: Annotated[int, between(1, 1_000)] = 64
+    """How many calls are made at a time; more wait for a few seconds."""
+
+
+@attrs.frozen(kw_only=True)
 class ListenerSection:
     """``[listener.NAME]``: a Unix socket of the API, or a loopback address. Exactly one of ``path`` and ``address``."""
 
@@ -318,6 +346,8 @@ class ListenerSection:
     """Where the broker writes the secret of an ``address``, anew at each start. Callers have to show it."""
     group: Account | None = None
     """The group that owns the socket or the secret file, by name or number. Without it the broker's own."""
+    upstream: Annotated[str, RefersTo("upstream")] | None = None
+    """Makes it the base URL of one API: every path is a call of that, and there are no other routes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -330,8 +360,10 @@ class WorkloadSection:
     """Its users, by name or number; empty: any."""
     gid: tuple[Account, ...] = ()
     """Its groups, primary or supplementary, by name or number; empty: any."""
-    tokens: tuple[Annotated[str, RefersTo("token")], ...]
+    tokens: tuple[Annotated[str, RefersTo("token")], ...] = ()
     """The names of the tokens it may use."""
+    upstreams: tuple[Annotated[str, RefersTo("upstream")], ...] = ()
+    """The names of the APIs it may call, with ``egress`` in ``may``; it needs none of their tokens for that."""
     grants: GrantsOf = GrantsOf.ALL
     """Whose grants of these: everybody's, or those alone that it started."""
     may: tuple[Action, ...] = (Action.GET,)
@@ -353,6 +385,7 @@ NAMED_SECTIONS: Mapping[str, type] = {
     "key": KeySection,
     "client": ClientSection,
     "token": TokenSection,
+    "upstream": UpstreamSection,
     "listener": ListenerSection,
     "workload": WorkloadSection,
 }

@@ -10,13 +10,14 @@ module must not know how the file was written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from broker.config.problems import Problem
 from broker.oauth.client import Client, Issuer
 from broker.policy.rules import Workload
+from broker.policy.upstreams import Upstream
 from broker.tokens.spec import TokenSpec
 
 
@@ -88,13 +89,35 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """
+    An API; *ca_file*, *proxy* and *proxy_credentials_file* as for an issuer.
+
+    *reply_seconds* and *idle_seconds*: how long a reply may take to begin, and a body to go on.
+    """
+
+    upstream: Upstream
+    ca_file: Path | None
+    proxy: str | None
+    proxy_credentials_file: Path | None
+    reply_seconds: float
+    idle_seconds: float
+    max_connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """A Unix socket: *mode* are permission bits, *gid* None keeps the daemon's own group."""
+    """
+    A Unix socket: *mode* are permission bits, *gid* None keeps the daemon's own group.
+
+    *upstream* names the one API that it is the base URL of, if it is.
+    """
 
     name: str
     path: Path
     mode: int
     gid: int | None
+    upstream: str | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -108,7 +131,7 @@ class TcpListenerSettings:
     A loopback address: *host* is one without brackets.
 
     *secret_file* is where the broker writes what callers have to show, *gid* the group that may read it, None
-    keeps the daemon's own.
+    keeps the daemon's own. *upstream* as for a Unix socket.
     """
 
     name: str
@@ -116,6 +139,7 @@ class TcpListenerSettings:
     port: int
     secret_file: Path
     gid: int | None
+    upstream: str | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -187,6 +211,7 @@ class Settings:
     keys: Mapping[str, KeySettings]
     clients: Mapping[str, ClientSettings]
     tokens: tuple[TokenSpec, ...]
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     workloads: tuple[Workload, ...]
     listeners: tuple[ListenerSettings | TcpListenerSettings, ...]
     ops: OpsSettings | None

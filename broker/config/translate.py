@@ -30,6 +30,7 @@ from broker.config.schema import (
     SigningAlg,
     StoreSection,
     TokenSection,
+    UpstreamSection,
     WorkloadSection,
 )
 from broker.config.settings import (
@@ -43,11 +44,13 @@ from broker.config.settings import (
     OpsSettings,
     StoreSettings,
     TcpListenerSettings,
+    UpstreamSettings,
 )
 from broker.config.structure import Document
-from broker.config.values import redirect_place, split_listen, split_loopback
+from broker.config.values import redirect_place, split_base_url, split_listen, split_loopback
 from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation
 from broker.policy.rules import Workload
+from broker.policy.upstreams import Upstream, read_rule
 from broker.tokens.spec import Consent, TokenSpec
 
 
@@ -232,6 +235,26 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def upstream_settings(name: str, section: UpstreamSection, here: Surroundings) -> UpstreamSettings:
+    """Translate ``[upstream.NAME]``."""
+    upstream = Upstream(
+        name=name,
+        base_url=split_base_url(section.base_url),
+        token=section.token,
+        allow=tuple(read_rule(text) for text in section.allow),
+        interaction_id=section.interaction_id,
+    )
+    return UpstreamSettings(
+        upstream=upstream,
+        ca_file=here.path(section.ca_file) if section.ca_file else None,
+        proxy=section.proxy,
+        proxy_credentials_file=here.secret_file(section.proxy_credentials, "upstream", name, "proxy_credentials"),
+        reply_seconds=float(section.reply_timeout_seconds),
+        idle_seconds=float(section.idle_timeout_seconds),
+        max_connections=section.max_connections,
+    )
+
+
 def listener_settings(
     name: str, section: ListenerSection, here: Surroundings
 ) -> ListenerSettings | TcpListenerSettings | None:
@@ -240,12 +263,15 @@ def listener_settings(
     if section.group is not None:
         gid = here.number(section.group, here.accounts.gid, "group", "listener", name, "group")
     if section.path is not None:
-        return ListenerSettings(name=name, path=here.path(section.path), mode=int(section.mode, 8), gid=gid)
+        mode = int(section.mode, 8)
+        return ListenerSettings(name=name, path=here.path(section.path), mode=mode, gid=gid, upstream=section.upstream)
     if section.address is None or section.secret_file is None:
         return None
     host, port = split_loopback(section.address)
     secret_file = here.path(section.secret_file)
-    return TcpListenerSettings(name=name, host=host, port=port, secret_file=secret_file, gid=gid)
+    return TcpListenerSettings(
+        name=name, host=host, port=port, secret_file=secret_file, gid=gid, upstream=section.upstream
+    )
 
 
 def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workload:
@@ -264,6 +290,7 @@ def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workloa
         uids=frozenset(uid for uid in uids if uid is not None),
         gids=frozenset(gid for gid in gids if gid is not None),
         tokens=frozenset(section.tokens),
+        upstreams=frozenset(section.upstreams),
         grants=section.grants,
         may=frozenset(section.may),
     )

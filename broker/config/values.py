@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
 from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
+from broker.policy.upstreams import NEVER_PASSED, NotARuleError, read_rule
 
 
 class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
@@ -218,6 +219,36 @@ def _check_proxy(value: str) -> None:
         raise Refused("is at a link-local or cloud metadata address, which is never dialed")
 
 
+def split_base_url(value: str) -> str:
+    """Give a base URL as it is dialed: folded, without a default port and a slash at its end. Raises Refused."""
+    hint = 'for example "https://api.example.com/v1"'
+    try:
+        target = parse_url(value)
+    except NotAnEndpointUrlError:
+        raise Refused("must be an absolute https URL, without fragment", hint) from None
+    if target.scheme != "https":
+        raise Refused("is not https: the token would cross a network in the clear", hint)
+    if target.query:
+        raise Refused("has a query, which would be cut off from each call", hint)
+    if is_never_dialed(target.host):
+        raise Refused("is a link-local or cloud metadata address, which is never dialed")
+    return f"https://{target.authority}{urlsplit(value).path.rstrip('/')}"
+
+
+def _check_base_url(value: str) -> None:
+    split_base_url(value)
+
+
+def _check_allow(value: str) -> None:
+    try:
+        read_rule(value)
+    except NotARuleError:
+        hint = 'for example "GET /accounts", "GET /accounts/*" or "POST /payments/**"'
+        if value.partition(" ")[0] in NEVER_PASSED:
+            raise Refused("has a method that is never passed on", hint) from None
+        raise Refused("must be a method and a path", hint) from None
+
+
 def _check_redirect_uri(value: str) -> None:
     hint = 'for example "https://app.example.com/callback", or "http://127.0.0.1/callback" for token-broker login'
     try:
@@ -307,6 +338,8 @@ EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
 HostHeader = Annotated[str, Rule(_check_endpoint_host)]
 Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]
+BaseUrl = Annotated[str, Rule(_check_base_url, example='"https://api.example.com/v1"')]
+AllowText = Annotated[str, Rule(_check_allow, example='["GET /accounts", "GET /accounts/*"]')]
 LoopbackAddress = Annotated[str, Rule(_check_loopback, example='"127.0.0.1:8181"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]

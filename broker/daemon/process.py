@@ -109,6 +109,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     """Open everything, work until a signal, take everything down again."""
     reloader = Reloader(parts, load)
     stack.push_async_callback(reloader.close)
+    stack.push_async_callback(parts.lines.close)
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
     announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)

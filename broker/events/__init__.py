@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from broker.events.api import (
     AcceptFailed,
+    EgressCalled,
     GrantGivenUp,
     GrantReassigned,
     RequestAnswered,
@@ -111,6 +112,7 @@ __all__ = [
     "DaemonStarted",
     "DaemonStopped",
     "DaemonStopping",
+    "EgressCalled",
     "Emit",
     "Event",
     "GrantEnded",

@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from broker import __version__, events
 from broker.events import Event
 from broker.oauth.reasons import Reason
+from broker.telemetry import egress_series
 from broker.telemetry.collectors import One, Registry, Watched
 from broker.telemetry.grant_series import Sighting, Survey
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
@@ -64,9 +65,16 @@ REQUEST_OUTCOMES = frozenset(
         "server_error",
         "authorization_server_error",
         "temporarily_unavailable",
+        "upstream_error",
+        "upstream_timeout",
+        "client_error",
     }
 )
-"""``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer."""
+"""
+``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer.
+
+Of what is passed on from an API it is ``ok``, ``client_error`` (4xx) or ``server_error`` (5xx).
+"""
 
 REFRESH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a token endpoint answers in 50 ms to some seconds, and the deadline ends everything."""
@@ -105,6 +113,7 @@ class Metrics:
             events.TokenRefreshed: self._refreshed,
             events.TokenRefreshFailed: self._refresh_failed,
             events.RequestAnswered: self._answered,
+            events.EgressCalled: self._called,
             events.ConfigurationLoaded: self._configuration_loaded,
             events.ConfigurationRefused: self._configuration_refused,
             events.CertificateLoaded: self._certificate,
@@ -136,6 +145,7 @@ class Metrics:
             registry=registry,
             buckets=REFRESH_BUCKETS,
         )
+        self._calls = egress_series.Calls(registry)
         self._consents = Counter(
             "token_broker_authorizations_total",
             "Consents that people were asked for, and what became of them.",
@@ -231,6 +241,7 @@ class Metrics:
         keys: Iterable[str] = (),
         routes: Iterable[str] = (),
         consented: Iterable[str] = (),
+        upstreams: Iterable[str] = (),
     ) -> None:
         """
         Announce the names of the configuration and the routes of the API, and start their series at 0.
@@ -247,6 +258,7 @@ class Metrics:
         for client in self._announce("client", clients):
             self._suspended.labels(client)
             self._suspect.labels(client)
+        self._calls.expect(self._announce("upstream", upstreams))
         for route in self._announce("route", routes):
             self._request_seconds.labels(route)
             for outcome in REQUEST_OUTCOMES:
@@ -335,6 +347,9 @@ class Metrics:
         route = self._name("route", event.route)
         self._requests.labels(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
         self._request_seconds.labels(route).observe(event.duration)
+
+    def _called(self, event: events.EgressCalled) -> None:
+        self._calls.count(event, self._name("upstream", event.upstream))
 
     def _certificate(self, event: events.CertificateLoaded) -> None:
         self._certificates.labels(self._name("certificate", event.certificate)).set(event.not_after)

@@ -40,7 +40,7 @@ class Identities:
     """
     Certificates and signing keys by their names, client secrets by their client's, loaded and checked.
 
-    *proxies*: what the proxies of issuers want to know of us, by the issuer's name.
+    *proxies*: what the proxies of issuers want to know of us, by the issuer's name; *upstream_proxies*: those of APIs.
     """
 
     certificates: Mapping[str, TransportCertificate]
@@ -48,6 +48,7 @@ class Identities:
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
     audit_key: bytes | None = field(default=None, repr=False)
     proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
+    upstream_proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
     store_key: SealingKey | None = None
 
 
@@ -61,11 +62,13 @@ def load_identities(
     is wrong is missing from the result.
     """
     _each(settings.issuers, lambda issuer: client_context(issuer.ca_file), on_error)
+    _each(settings.upstreams, lambda upstream: client_context(upstream.ca_file), on_error)
     return Identities(
         certificates=_each(settings.certificates, partial(_certificate, wall_now=wall_now), on_error),
         keys=_each(settings.keys, _signing_key, on_error),
         secrets=_each(_secret_files(settings), load_client_secret, on_error),
         proxies=_each(_proxy_files(settings), load_proxy_credentials, on_error),
+        upstream_proxies=_each(_upstream_proxy_files(settings), load_proxy_credentials, on_error),
         audit_key=_each(_audit_key_file(settings), _audit_key, on_error).get(AUDIT),
         store_key=_each(_store_key_file(settings), load_sealing_key, on_error).get(STORE),
     )
@@ -77,6 +80,11 @@ def _secret_files(settings: Settings) -> dict[str, Path]:
 
 def _proxy_files(settings: Settings) -> dict[str, Path]:
     files = {name: issuer.proxy_credentials_file for name, issuer in settings.issuers.items()}
+    return {name: file for name, file in files.items() if file is not None}
+
+
+def _upstream_proxy_files(settings: Settings) -> dict[str, Path]:
+    files = {name: upstream.proxy_credentials_file for name, upstream in settings.upstreams.items()}
     return {name: file for name, file in files.items() if file is not None}
 
 

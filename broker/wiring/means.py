@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.config.settings import (
     ClientSettings,
     IssuerSettings,
     Settings,
+    UpstreamSettings,
 )
 from broker.events import Emit
 from broker.keys.tls import client_context
@@ -20,6 +21,7 @@ from broker.transport.jwks import KeySource
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
+from broker.transport.upstream import Patience, UpstreamLine
 from broker.wiring.identities import Identities
 
 
@@ -45,9 +47,10 @@ class Means:
     servers: Mapping[str, Server]
     renewals: tuple[tuple[Server, Session], ...]
     sessions: tuple[Session, ...]
+    lines: Mapping[str, UpstreamLine] = field(default_factory=dict)
 
     async def close(self) -> None:
-        """Close the sessions and the keys; twice does no harm."""
+        """Close the sessions and the keys, but for the *lines*, which have a life of their own; twice does no harm."""
         for session in self.sessions:
             await session.close()
         for key in self.identities.keys.values():
@@ -71,6 +74,7 @@ def means_of(
         servers=lines.servers,
         renewals=tuple(lines.renewals),
         sessions=tuple(lines.sessions),
+        lines={name: lines.upstream(upstream) for name, upstream in settings.upstreams.items()},
     )
 
 
@@ -133,6 +137,26 @@ class _Lines:
                 clock=self._clock,
                 randomness=self._randomness,
             ),
+        )
+
+    def upstream(self, wanted: UpstreamSettings) -> UpstreamLine:
+        """Give the line to an API, with the certificate of the client whose token it is called with."""
+        upstream = wanted.upstream
+        client = next(spec.client for spec in self._settings.tokens if spec.name == upstream.token)
+        certificate = self._settings.clients[client].certificate
+        identity = None if certificate is None else self._identities.certificates[certificate]
+        context = client_context(wanted.ca_file) if identity is None else identity.client_context(wanted.ca_file)
+        proxy = None
+        if wanted.proxy is not None:
+            proxy = Proxy(url=wanted.proxy, credentials=self._identities.upstream_proxies.get(upstream.name))
+        return UpstreamLine(
+            ssl_context=context,
+            thumbprint=None if identity is None else identity.thumbprint,
+            not_after=None if identity is None else identity.not_after,
+            clock=self._clock,
+            limit=wanted.max_connections,
+            patience=Patience(reply=wanted.reply_seconds, piece=wanted.idle_seconds),
+            proxy=proxy,
         )
 
     def _line(self, issuer: str, certificate: str | None) -> Session:

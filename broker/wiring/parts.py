@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from broker.api.desk import UNROUTED
+from broker.api.egress import PASSED_ROUTES
 from broker.api.limits import Limits
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
 from broker.api.routes import API_ROUTES
@@ -25,6 +26,7 @@ from broker.config.settings import (
     AuditSettings,
     Settings,
 )
+from broker.egress.caller import Caller
 from broker.events import Emit, Event
 from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
 from broker.hostenv.clock_watch import Clocks, ClockWatch
@@ -38,6 +40,7 @@ from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.storing import Store
 from broker.wiring.identities import Identities
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
+from broker.wiring.lines import UpstreamLines
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.public_keys import public_keys
@@ -67,6 +70,8 @@ class _Serving:
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
     refused: bool = False
+    lines: UpstreamLines
+    audit: AuditLog | None
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
@@ -98,6 +103,10 @@ class _Serving:
             restart=lambda: self.restart,
             refused=lambda: self.refused,
             clients=lambda: self.public,
+            egress=Caller(lines=self.lines, clock=self.clock, randomness=self.randomness),
+            upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
+            takes_records=lambda: self.audit is None or self.audit.takes_records,
+            bases={one.name: one.upstream for one in self.settings.listeners if one.upstream is not None},
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -130,6 +139,7 @@ class Parts:
     api: ApiServer
     ops: OpsServer | None
     means: Means
+    lines: UpstreamLines
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -157,6 +167,7 @@ class Parts:
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
+        self.lines.adopt(means.lines)
         self.api.replace_policy(_policy(settings))
         return self.life.replace(settings.tokens, means.registrations)
 
@@ -177,6 +188,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
     emit = telemetry.emit
     store = open_store(settings, identities.store_key, clock=clock, emit=emit)
     means = means_of(settings, identities, clock, randomness, emit)
+    lines = UpstreamLines(means.lines)
     life = lifecycle_of(
         settings.tokens,
         means.registrations,
@@ -194,6 +206,8 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         randomness=randomness,
         emit=emit,
         public=public_keys(settings, identities),
+        lines=lines,
+        audit=audit,
     )
     return Parts(
         settings=settings,
@@ -205,6 +219,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         api=serving.api(),
         ops=serving.ops(metrics.page),
         means=means,
+        lines=lines,
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),
@@ -238,7 +253,13 @@ def _expect(metrics: Metrics, settings: Settings) -> None:
         clients=settings.clients,
         certificates=settings.certificates,
         keys=settings.keys,
-        routes=[UNROUTED, *(route.template for route in API_ROUTES), *(route.template for route in OPS_ROUTES)],
+        upstreams=settings.upstreams,
+        routes=[
+            UNROUTED,
+            *PASSED_ROUTES,
+            *(route.template for route in API_ROUTES),
+            *(route.template for route in OPS_ROUTES),
+        ],
     )
 
 

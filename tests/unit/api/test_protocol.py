@@ -24,6 +24,7 @@ from broker.events import RequestAnswered, RequestRefused, TokenServed, Unexpect
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
+from broker.tokens.calls import Body
 from tests.unit.api.world import (
     EVERYBODY,
     HOST,
@@ -673,7 +674,7 @@ class BrokenDesk:
         self.error = error
         self.bugs: list[tuple[str, str]] = []
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         raise self.error
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
@@ -851,7 +852,7 @@ async def test_a_request_that_has_not_come_whole_does_not_delay_the_end(tmp_path
 class Guarded(BrokenDesk):
     """A desk that wants a secret."""
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         return problem_answer(problems.SECRET_WRONG)
 
 

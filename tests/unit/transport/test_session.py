@@ -17,7 +17,7 @@ from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, RefreshToken
-from broker.transport.session import _OrderlyRequest
+from broker.transport.connections import _OrderlyRequest
 from tests.fakes import HandClock
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
@@ -202,7 +202,7 @@ async def test_a_connection_from_before_the_machine_slept_is_not_used_again():
 
         assert before == 1
         assert server.connections == 4
-        assert len(connections._sockets.open()) == 1
+        assert len(connections._connections._sockets.open()) == 1
 
 
 async def test_a_call_that_is_under_way_when_the_machine_sleeps_goes_on():
@@ -223,7 +223,7 @@ async def test_a_call_that_is_under_way_when_the_machine_sleeps_goes_on():
 
         assert (first.result().status, second.result().status) == (200, 200)
         assert server.connections == 2
-    assert connections._sockets.open() == []
+    assert connections._connections._sockets.open() == []
 
 
 @pytest.mark.parametrize("request_of", [post, get])
@@ -277,7 +277,7 @@ async def test_an_idle_connection_that_the_server_closes_is_replaced_before_a_by
         async with session() as connections:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
             await connections.send(request_of(url))
-            (kept,) = connections._sockets.open()
+            (kept,) = connections._connections._sockets.open()
             poll = select.poll()
             poll.register(kept, select.POLLRDHUP)
             assert poll.poll(5_000)  # without a turn of the loop: only the kernel knows
@@ -411,8 +411,8 @@ async def test_closing_leaves_no_socket_open(end: bytes):
         async with session() as connections:
             await connections.send(post(server.url(scheme="https")))
 
-            assert len(connections._sockets.open()) == 1
-        assert connections._sockets.open() == []
+            assert len(connections._connections._sockets.open()) == 1
+        assert connections._connections._sockets.open() == []
 
 
 async def test_nonsense_after_an_answer_does_not_keep_a_session_from_closing():
@@ -430,7 +430,7 @@ async def test_nonsense_after_an_answer_does_not_keep_a_session_from_closing():
         await connections.close()
 
         assert answer.body == b"{}"
-        assert connections._sockets.open() == []
+        assert connections._connections._sockets.open() == []
 
 
 async def test_properties_describe_the_certificate():
