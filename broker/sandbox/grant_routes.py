@@ -19,7 +19,7 @@ from broker.sandbox.grant_endpoints import GrantEndpoints
 from broker.sandbox.metadata import AUTHORIZE, END_SESSION, PAR, REVOCATION, USERINFO
 from broker.sandbox.misbehaving import INSTEAD
 from broker.sandbox.pages import form_post_page, logged_out_page, policy
-from broker.sandbox.responding import Responding, Seen, read_form, read_request, thumbprint
+from broker.sandbox.responding import Responding, Seen, presented_by, read_form, read_request
 from broker.sandbox.token_endpoint import FORM, Answer
 
 
@@ -95,11 +95,10 @@ class GrantRoutes:
 
     async def _userinfo(self, request: web.Request) -> web.StreamResponse:
         challenges: list[str] = []
-        authorization, certificate = request.headers.get("Authorization"), thumbprint(request)
+        presented = presented_by(request)
 
         def process(_fault: Fault | None) -> Answer:
-            now = self.responding.wall()
-            return self.endpoints.userinfo(authorization, certificate, challenges.append, now=now)
+            return self.endpoints.userinfo(presented, challenges.append, now=self.responding.wall())
 
         seen = Seen(endpoint="userinfo")
         return await self.responding.respond(request, Where.USERINFO, seen, process, challenges=challenges)

@@ -7,6 +7,7 @@ Tests assert on it ("the server saw one token request"); people look at it to un
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +26,10 @@ class Entry:
     code, or ``fault`` when the request was not processed; *reason* explains an error code, *fault* is the kind of
     the fault that it met. *client*, *jti* and *alg* are what the client assertion said, unverified;
     *certificate* is the thumbprint of the connection's certificate. *grant* is the sandbox's name for a person's
-    grant. *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there.
+    grant. *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there or to the
+    resource API. Requests to the resource API also have their *target* and the *status* they got (None: none),
+    a fingerprint of the access *token*, its *cnf* if it is ours, and whether the connection *matched* that.
+    One that was let in and did not go to its end has a second entry, ``aborted``.
     """
 
     time: float
@@ -42,6 +46,11 @@ class Entry:
     grant: str | None = None
     body_bytes: int = 0
     credentials: tuple[str, ...] = ()
+    target: str | None = None
+    status: int | None = None
+    token: str | None = None
+    cnf: Mapping[str, Any] | None = None
+    matched: bool | None = None
 
 
 class Journal:
@@ -52,9 +61,15 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
 
     def record(self, entry: Entry) -> None:
-        """Count *entry* under its endpoint, and under ``endpoint.outcome``; keep it."""
+        """
+        Count *entry* under its endpoint, and under ``endpoint.outcome``; keep it.
+
+        A token that came with a certificate it is not bound to counts as ``endpoint.unmatched``, too.
+        """
         self._counters[entry.endpoint] += 1
         self._counters[f"{entry.endpoint}.{entry.outcome}"] += 1
+        if entry.matched is False:
+            self._counters[f"{entry.endpoint}.unmatched"] += 1
         self._entries.append(entry)
 
     def count(self, name: str) -> int:

@@ -7,8 +7,9 @@ signing key of the sandbox's authorization server.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sandbox.jose import JsonWebKey, NotSignedError, unverified_header, verify
@@ -36,6 +37,37 @@ class AccessRefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What a request shows: its header *authorization*, and the thumbprint of its connection's *certificate*."""
+
+    authorization: str | None = field(repr=False)
+    certificate: str | None
+
+    @property
+    def scheme(self) -> str:
+        """Give the scheme of the header, in lower case."""
+        return (self.authorization or "").partition(" ")[0].lower()
+
+    @property
+    def token(self) -> str:
+        """Give what stands behind the scheme."""
+        return (self.authorization or "").partition(" ")[2]
+
+    def fingerprint(self) -> str | None:
+        """Give a name for the token that does not tell it; None where there is none."""
+        return f"sha256:{hashlib.sha256(self.token.encode()).hexdigest()[:16]}" if self.token else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """Whose a token is, what it is bound to (*cnf*), and whether the request *matched* that; None: not known."""
+
+    client: str | None = None
+    cnf: Mapping[str, Any] | None = None
+    matched: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """
     Lets in tokens of *issuer* for *audience* (None: any) with *scope*, on the connection they are bound to.
@@ -49,19 +81,22 @@ class Guard:
     signing_key: JsonWebKey
     is_over: Callable[[str], bool] = lambda _jti: False
 
-    def admit(self, authorization: str | None, certificate_thumbprint: str | None, *, now: float) -> dict[str, Any]:
-        """
-        Give the claims of the token in the header *authorization*.
+    def binding(self, presented: Presented) -> Binding:
+        """Say what the token of a request is bound to, good or not: for the journal."""
+        try:
+            claims = self._verified(presented.token)
+        except AccessRefusedError:
+            return Binding()
+        cnf = claims.get("cnf", {})
+        return Binding(client=claims.get("client_id"), cnf=cnf, matched=_is_bound(cnf, presented))
 
-        *certificate_thumbprint* is that of this connection's certificate, *now* in Unix seconds. Raises
-        AccessRefusedError.
-        """
-        if authorization is None:
+    def admit(self, presented: Presented, *, now: float) -> dict[str, Any]:
+        """Give the claims of the token that is *presented*; *now* in Unix seconds. Raises AccessRefusedError."""
+        if presented.authorization is None:
             raise AccessRefusedError(None, "no access token")
-        kind, _, token = authorization.partition(" ")
-        if kind.lower() != "bearer" or not token:
+        if presented.scheme != "bearer" or not presented.token:
             raise AccessRefusedError("invalid_request", "not a bearer token", status=400)
-        claims = self._verified(token)
+        claims = self._verified(presented.token)
         if claims.get("iss") != self.issuer:
             raise AccessRefusedError("invalid_token", "another issuer")
         if claims["exp"] <= now:
@@ -69,8 +104,7 @@ class Guard:
         audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if self.audience not in {None, *audience}:
             raise AccessRefusedError("invalid_token", "the access token is for another resource")
-        bound_to = claims.get("cnf", {}).get("x5t#S256")
-        if certificate_thumbprint is None or bound_to != certificate_thumbprint:
+        if not _is_bound(claims.get("cnf", {}), presented):
             raise AccessRefusedError("invalid_token", "the access token is bound to another certificate")
         if self.is_over(claims.get("jti", "")):
             raise AccessRefusedError("invalid_token", "the grant of the access token has ended")
@@ -86,3 +120,8 @@ class Guard:
         except NotSignedError:
             raise AccessRefusedError("invalid_token", "not an access token of this server") from None
         return claims
+
+
+def _is_bound(cnf: Mapping[str, Any], presented: Presented) -> bool:
+    """Say whether *cnf* names the certificate that is *presented*; nothing is bound to none."""
+    return presented.certificate is not None and cnf.get("x5t#S256") == presented.certificate

@@ -22,9 +22,11 @@ from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import Fault, FaultBoard
 from broker.sandbox.journal import Entry, Journal
 from broker.sandbox.metadata import Addresses
-from broker.sandbox.misbehaving import INSTEAD, Scene, deliver
+from broker.sandbox.misbehaving import BEFORE, INSTEAD, deliver
+from broker.sandbox.resource import Presented
 from broker.sandbox.token_endpoint import FORM, Answer, TokenRequest
 from broker.sandbox.twists import twist_body
+from broker.sandbox.wire_misbehaving import Scene
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -66,9 +68,7 @@ class Responding:
         content_type: str = JSON,
     ) -> web.StreamResponse:
         """Answer *request* with what *process* makes of the fault that waits at *where*; record it."""
-        fault = self.faults.take(where, grant_type=seen.grant_type)
-        if fault is not None:
-            await asyncio.sleep(fault.delay_seconds)
+        fault = await self.meet(request, where, grant_type=seen.grant_type)
         scene = self.scene(request)
         if fault is not None and fault.kind in INSTEAD:
             self.record(request, seen, outcome="fault", fault=fault)
@@ -89,6 +89,15 @@ class Responding:
             body = twist_body(fault, body, elsewhere=self.addresses.elsewhere, opaque=opaque)
         headers = {**NO_STORE, **({"WWW-Authenticate": challenges[0]} if challenges else {})}
         return await deliver(scene, fault, answer.status, body, headers, content_type=content_type)
+
+    async def meet(self, request: web.Request, where: Where, *, grant_type: str | None = None) -> Fault | None:
+        """Give the fault that *request* meets at *where*, after what of it comes before everything else."""
+        fault = self.faults.take(where, grant_type=grant_type)
+        if fault is not None:
+            await asyncio.sleep(fault.delay_seconds)
+            if fault.kind in BEFORE:
+                await BEFORE[fault.kind](self.scene(request), fault)
+        return fault
 
     def scene(self, request: web.Request) -> Scene:
         """Say where a fault would happen."""
@@ -140,6 +149,11 @@ async def read_request(request: web.Request) -> TokenRequest:
         certificate_thumbprint=thumbprint(request),
         authorization_header="Authorization" in request.headers,
     )
+
+
+def presented_by(request: web.Request) -> Presented:
+    """Say what *request* shows to be let in."""
+    return Presented(authorization=request.headers.get("Authorization"), certificate=thumbprint(request))
 
 
 def read_form(body: bytes) -> tuple[tuple[str, str], ...] | None:

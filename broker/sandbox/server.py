@@ -1,8 +1,8 @@
 """
 The HTTP side of the sandbox: which request goes where.
 
-The protocol is in ``token_endpoint``, ``resource`` and ``metadata``, and for people's grants behind
-``grant_routes``; faults and the journal are in ``responding``.
+The protocol is in ``token_endpoint`` and ``metadata``, for the resource API behind ``resource_routes`` and for
+people's grants behind ``grant_routes``; faults and the journal are in ``responding``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from aiohttp import web
 from broker.sandbox.clients import unverified_assertion
 from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import GRANT_TYPES, Fault
-from broker.sandbox.grant_endpoints import refused_access
 from broker.sandbox.grant_routes import GrantRoutes
 from broker.sandbox.metadata import JWKS, TOKEN, metadata_document
-from broker.sandbox.resource import AccessRefusedError, Guard
-from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request, thumbprint
+from broker.sandbox.resource import Guard
+from broker.sandbox.resource_routes import ResourceRoutes
+from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint
 
 SECRETS_IN_FORMS = (
@@ -68,7 +68,7 @@ class Server:
     def resource_application(self) -> web.Application:
         """Make the resource API."""
         application = new_application()
-        application.router.add_get("/api/hello", self._hello)
+        ResourceRoutes(guard=self.guard, responding=self.responding).add_to(application.router)
         return application
 
     def elsewhere_application(self) -> web.Application:
@@ -105,24 +105,6 @@ class Server:
             return self.tokens.answer(asked, now=self.responding.wall(), fault=fault)
 
         return await self.responding.respond(request, Where.TOKEN, seen, process)
-
-    async def _hello(self, request: web.Request) -> web.StreamResponse:
-        authorization, certificate = request.headers.get("Authorization"), thumbprint(request)
-        challenges: list[str] = []
-
-        def process(_fault: Fault | None) -> Answer:
-            try:
-                claims = self.guard.admit(authorization, certificate, now=self.responding.wall())
-            except AccessRefusedError as refusal:
-                challenges.append(refusal.challenge())
-                return refused_access(refusal)
-            hello = {"message": "hello", "client_id": claims["client_id"], "scope": claims["scope"]}
-            person = {} if claims["sub"] == claims["client_id"] else {"subject": claims["sub"]}
-            body = {**hello, **person, "certificate": certificate}
-            return Answer(status=200, body=body, outcome="ok")
-
-        seen = Seen(endpoint="resource")
-        return await self.responding.respond(request, Where.RESOURCE, seen, process, challenges=challenges)
 
     async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
