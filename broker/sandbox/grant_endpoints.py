@@ -34,7 +34,8 @@ class GrantEndpoints:
         try:
             client = self.tokens.authenticate(read_form(request), now=now)
             pairs = [pair for pair in request.form or () if pair[0] not in AUTHENTICATION]
-            request_uri = self.reader.push(pairs, client, now=now)
+            jkt = self.tokens.proven(request, now=now)
+            request_uri = self.reader.push(pairs, client, jkt=jkt, now=now)
         except RequestRefusedError as refusal:
             return RefusedError(refusal.error, refusal.reason).answer
         except RefusedError as refusal:

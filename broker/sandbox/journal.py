@@ -26,10 +26,11 @@ class Entry:
     code, or ``fault`` when the request was not processed; *reason* explains an error code, *fault* is the kind of
     the fault that it met. *client*, *jti* and *alg* are what the client assertion said, unverified;
     *certificate* is the thumbprint of the connection's certificate. *grant* is the sandbox's name for a person's
-    grant. *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts what came there or to the
-    resource API. Requests to the resource API also have their *target* and the *status* they got (None: none),
-    a fingerprint of the access *token*, its *cnf* if it is ours, and whether the connection *matched* that.
-    One that was let in and did not go to its end has a second entry, ``aborted``.
+    grant. *jkt* is the thumbprint of the key that a proof of possession names, unverified, and *proof_nonce* says
+    whether the proof has a nonce. *credentials* names the secrets that came to ``elsewhere``, *body_bytes* counts
+    what came there or to the resource API. Requests to the resource API also have their *target* and the *status*
+    they got (None: none), a fingerprint of the access *token*, its *cnf* if it is ours, and whether the request
+    *matched* that. One that was let in and did not go to its end has a second entry, ``aborted``.
     """
 
     time: float
@@ -44,6 +45,8 @@ class Entry:
     fault: str | None = None
     grant_type: str | None = None
     grant: str | None = None
+    jkt: str | None = None
+    proof_nonce: bool | None = None
     body_bytes: int = 0
     credentials: tuple[str, ...] = ()
     target: str | None = None
@@ -64,7 +67,7 @@ class Journal:
         """
         Count *entry* under its endpoint, and under ``endpoint.outcome``; keep it.
 
-        A token that came with a certificate it is not bound to counts as ``endpoint.unmatched``, too.
+        A token that came without what it is bound to counts as ``endpoint.unmatched``, too.
         """
         self._counters[entry.endpoint] += 1
         self._counters[f"{entry.endpoint}.{entry.outcome}"] += 1

@@ -20,6 +20,9 @@ from aiohttp import web
 
 HOST = "127.0.0.1"
 
+NAME = "localhost"
+"""What the listeners with TLS are called in addresses."""
+
 BACKLOG = 512
 """Connections that may wait to be accepted: a test may open some hundred at a time."""
 

@@ -29,6 +29,7 @@ from broker.sandbox.wire_misbehaving import (
     reset,
     slow_head,
     transport_of,
+    use_dpop_nonce,
     wrong_length,
 )
 
@@ -150,6 +151,7 @@ INSTEAD: Mapping[str, Instead] = {
     "reset": _reset,
     "early_answer": early_answer,
     "invalid_token": invalid_token,
+    "use_dpop_nonce": use_dpop_nonce,
 }
 
 DELIVERIES: Mapping[str, Delivery] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,15 +18,17 @@ from aiohttp import web
 
 from broker.sandbox.authority import certificate_thumbprint
 from broker.sandbox.clients import Assertion
+from broker.sandbox.dpop import Nonces, Possession
 from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import Fault, FaultBoard
 from broker.sandbox.journal import Entry, Journal
+from broker.sandbox.listeners import NAME
 from broker.sandbox.metadata import Addresses
 from broker.sandbox.misbehaving import BEFORE, INSTEAD, deliver
 from broker.sandbox.resource import Presented
 from broker.sandbox.token_endpoint import FORM, Answer, TokenRequest
 from broker.sandbox.twists import twist_body
-from broker.sandbox.wire_misbehaving import Scene
+from broker.sandbox.wire_misbehaving import DPOP_NONCE, NONCES, Scene
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -108,6 +110,7 @@ class Responding:
     ) -> None:
         """Write the journal's entry for *request*; *more* members as in ``Entry``."""
         said: Mapping[str, Any] = {"client": seen.assertion.client_id, **more}
+        possession = possession_of(request)
         self.journal.record(
             Entry(
                 time=self.wall(),
@@ -119,6 +122,8 @@ class Responding:
                 certificate=thumbprint(request),
                 fault=fault.kind if fault is not None else None,
                 grant_type=seen.grant_type,
+                jkt=possession.unverified_jkt(),
+                proof_nonce=possession.unverified_nonce(),
                 **said,
             )
         )
@@ -141,6 +146,22 @@ def new_application() -> web.Application:
     return web.Application(middlewares=[json_errors], client_max_size=MAX_BODY)
 
 
+def tell_nonces(
+    application: web.Application, nonces: Nonces, wall: Callable[[], float], *, paths: Container[str] | None = None
+) -> None:
+    """Let all answers at *paths* (None: everywhere) carry the *nonces* of their server (RFC 9449 section 8.2)."""
+    application[NONCES] = nonces
+
+    async def told(request: web.Request, response: web.StreamResponse) -> None:
+        if DPOP_NONCE in response.headers or (paths is not None and request.path not in paths):
+            return
+        nonce = nonces.told(now=wall())
+        if nonce is not None:
+            response.headers[DPOP_NONCE] = nonce
+
+    application.on_response_prepare.append(told)
+
+
 async def read_request(request: web.Request) -> TokenRequest:
     """Read the form that a client sends."""
     body = await request.read()
@@ -148,12 +169,33 @@ async def read_request(request: web.Request) -> TokenRequest:
         form=read_form(body) if request.content_type == FORM else None,
         certificate_thumbprint=thumbprint(request),
         authorization_header="Authorization" in request.headers,
+        possession=possession_of(request),
     )
 
 
 def presented_by(request: web.Request) -> Presented:
     """Say what *request* shows to be let in."""
-    return Presented(authorization=request.headers.get("Authorization"), certificate=thumbprint(request))
+    return Presented(
+        authorization=request.headers.get("Authorization"),
+        certificate=thumbprint(request),
+        possession=possession_of(request),
+    )
+
+
+def possession_of(request: web.Request) -> Possession:
+    """
+    Say what *request* shows of a key.
+
+    The URL is put together from what is known and not from ``Host``, which is the client's word: all listeners that
+    read proofs are called ``localhost``.
+    """
+    address = request.get_extra_info("sockname")
+    port = address[1] if isinstance(address, tuple) else None
+    return Possession(
+        method=request.method,
+        url=f"https://{NAME}:{port}{request.raw_path.partition('?')[0]}",
+        proofs=tuple(request.headers.getall("DPoP", ())),
+    )
 
 
 def read_form(body: bytes) -> tuple[tuple[str, str], ...] | None:

@@ -15,10 +15,10 @@ from broker.sandbox.clients import unverified_assertion
 from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import GRANT_TYPES, Fault
 from broker.sandbox.grant_routes import GrantRoutes
-from broker.sandbox.metadata import JWKS, TOKEN, metadata_document
+from broker.sandbox.metadata import JWKS, PAR, TOKEN, USERINFO, metadata_document
 from broker.sandbox.resource import Guard
 from broker.sandbox.resource_routes import ResourceRoutes
-from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request
+from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request, tell_nonces
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint
 
 SECRETS_IN_FORMS = (
@@ -56,6 +56,7 @@ class Server:
         application.router.add_post(TOKEN, self._token)
         self.grants.add_pages(application.router)
         self.grants.add_endpoints(application.router)
+        self._tell_nonces(application)
         return application
 
     def mtls_application(self) -> web.Application:
@@ -63,12 +64,14 @@ class Server:
         application = new_application()
         application.router.add_post(TOKEN, self._token)
         self.grants.add_endpoints(application.router)
+        self._tell_nonces(application)
         return application
 
     def resource_application(self) -> web.Application:
         """Make the resource API."""
         application = new_application()
         ResourceRoutes(guard=self.guard, responding=self.responding).add_to(application.router)
+        tell_nonces(application, self.guard.proofs.nonces, self.responding.wall)
         return application
 
     def elsewhere_application(self) -> web.Application:
@@ -76,6 +79,10 @@ class Server:
         application = new_application()
         application.router.add_route("*", "/{path:.*}", self._elsewhere)
         return application
+
+    def _tell_nonces(self, application: web.Application) -> None:
+        nonces, paths = self.tokens.proofs.nonces, {TOKEN, PAR, USERINFO}
+        tell_nonces(application, nonces, self.responding.wall, paths=paths)
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
         document = metadata_document(self.responding.addresses, self.tokens.options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from broker.sandbox.fault_kinds import MAX_DELAY, RESOURCES, Kind, Parameter, integer, is_seconds, one_of
+from broker.sandbox.fault_kinds import MAX_DELAY, RESOURCES, Kind, Parameter, Where, integer, is_seconds, one_of
 
 MAX_INTERIM = 1_000
 """Interim answers: more than any client should put up with."""
@@ -35,6 +35,10 @@ WIRE_KINDS: Mapping[str, Kind] = {
     "invalid_token": Kind(
         summary="401 invalid_token, by the scheme of the request, though the token may be good; not processed.",
         where=RESOURCES,
+    ),
+    "use_dpop_nonce": Kind(
+        summary="A nonce is asked for, and given, though the proof may have a good one; not processed.",
+        where=RESOURCES | {Where.TOKEN, Where.PAR},
     ),
 }
 """Every such kind by name."""

@@ -16,8 +16,15 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from broker.sandbox.dpop import Nonces
+from broker.sandbox.fault_kinds import RESOURCES
 from broker.sandbox.faults import Fault
 from broker.sandbox.listeners import LINGER_ZERO
+
+DPOP_NONCE = "DPoP-Nonce"
+
+NONCES: web.AppKey[Nonces] = web.AppKey("nonces", Nonces)
+"""In an application: the nonces of the server that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,15 @@ async def invalid_token(scene: Scene, _fault: Fault) -> web.StreamResponse:
     said = "DPoP" if scheme == "dpop" else "Bearer"
     challenge = f'{said} realm="sandbox", error="invalid_token", error_description="a fault on command"'
     return web.json_response({"error": "invalid_token"}, status=401, headers={"WWW-Authenticate": challenge})
+
+
+async def use_dpop_nonce(scene: Scene, fault: Fault) -> web.StreamResponse:
+    """Ask for a nonce (RFC 9449 sections 8 and 9): with a nonce that will be taken, even where none is wanted."""
+    body = {"error": "use_dpop_nonce", "error_description": "a fault on command"}
+    headers = {DPOP_NONCE: scene.request.app[NONCES].made(now=scene.now), "Cache-Control": "no-store"}
+    if fault.where in RESOURCES:
+        headers["WWW-Authenticate"] = 'DPoP realm="sandbox", error="use_dpop_nonce"'
+    return web.json_response(body, status=401 if fault.where in RESOURCES else 400, headers=headers)
 
 
 async def slow_head(scene: Scene, fault: Fault, status: int, body: bytes) -> web.StreamResponse:

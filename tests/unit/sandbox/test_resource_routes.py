@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from broker.sandbox.demo_clients import CLIENT_ID
 from broker.sandbox.jose import unverified_claims
 from broker.sandbox.journal import Entry
 from broker.sandbox.resource_routes import MAX_TARGET
-from broker.sandbox.running import CLIENT_ID
 from broker.sandbox.streaming import BLOCK, pattern
 from tests.unit.sandbox.talking import Heard, Talker, talking
 
