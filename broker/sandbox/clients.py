@@ -47,7 +47,8 @@ class RegisteredClient:
     *keys* are public and verify its assertions, *scope* and *resources* are all it may ask for; the first
     *resources* is the audience of a token for which none was asked. *person_scope* it may ask people for,
     beside *scope*; they come back to one of *redirect_uris*. A *public* client says who it is and cannot prove
-    it: its refresh tokens are bound to the key of its proofs of possession (RFC 9449 section 5).
+    it: its refresh tokens are bound to the key of its proofs of possession (RFC 9449 section 5). Where there is a
+    *jwks_uri*, keys that are not known are fetched from there, through the Unix socket *jwks_socket* if that is given.
     """
 
     client_id: str
@@ -58,6 +59,8 @@ class RegisteredClient:
     redirect_uris: tuple[str, ...] = ()
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
     public: bool = False
+    jwks_uri: str | None = None
+    jwks_socket: str | None = None
 
 
 class ClientRefusedError(Exception):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 KEPT = 1_000
-"""Requests kept in detail; some 300 kB. The counters go on."""
+"""Requests kept in detail; less than a megabyte. The counters go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,8 @@ class Entry:
     One request.
 
     *time* in Unix seconds. *endpoint* is ``token``, ``metadata``, ``jwks``, ``resource``, ``authorize``, ``par``,
-    ``userinfo``, ``revocation``, ``end_session`` or ``elsewhere``; *grant_type* is that of a token request.
+    ``userinfo``, ``revocation``, ``end_session``, ``elsewhere``, or ``client_jwks`` where it was the sandbox that asked
+    a client for its keys; *grant_type* is that of a token request.
     *outcome* is ``issued``, ``ok``, ``pushed``, ``revoked``, a page (``login``, ``consent``), ``granted``, an error
     code, or ``fault`` when the request was not processed; *reason* explains an error code, *fault* is the kind of
     the fault that it met. *client*, *jti* and *alg* are what the client assertion said, unverified;

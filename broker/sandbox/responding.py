@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from broker.sandbox.authority import certificate_thumbprint
+from broker.sandbox.client_keys import ClientKeys
 from broker.sandbox.clients import Assertion
 from broker.sandbox.dpop import Nonces, Possession
 from broker.sandbox.fault_kinds import Where
@@ -52,12 +53,17 @@ Process = Callable[[Fault | None], Answer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responding:
-    """Answers requests in the name of the server at *addresses*; *wall* gives Unix time."""
+    """
+    Answers requests in the name of the server at *addresses*; *wall* gives Unix time.
+
+    *client_keys* are brought up to date before what a client signed is looked at.
+    """
 
     addresses: Addresses
     faults: FaultBoard
     journal: Journal
     wall: Callable[[], float]
+    client_keys: ClientKeys
 
     async def respond(
         self,
@@ -91,6 +97,12 @@ class Responding:
             body = twist_body(fault, body, elsewhere=self.addresses.elsewhere, opaque=opaque)
         headers = {**NO_STORE, **({"WWW-Authenticate": challenges[0]} if challenges else {})}
         return await deliver(scene, fault, answer.status, body, headers, content_type=content_type)
+
+    async def read(self, request: web.Request) -> TokenRequest:
+        """Read the form that a client sends, and see to it that the keys are known that it is signed with."""
+        asked = await read_request(request)
+        await self.client_keys.freshen(asked.first("client_assertion"), asked.first("request"))
+        return asked
 
     async def meet(self, request: web.Request, where: Where, *, grant_type: str | None = None) -> Fault | None:
         """Give the fault that *request* meets at *where*, after what of it comes before everything else."""

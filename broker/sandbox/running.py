@@ -20,11 +20,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from broker.sandbox.authority import Credential
+from broker.sandbox.authorities import Authorities, Issued, Step
 from broker.sandbox.authorization_endpoint import AuthorizationEndpoint
 from broker.sandbox.authorization_request import RequestReader
 from broker.sandbox.authorization_response import Responder
 from broker.sandbox.broker_config import SOCKET, TOKEN, broker_config
+from broker.sandbox.client_keys import ClientKeys
 from broker.sandbox.clients import RegisteredClient
 from broker.sandbox.control import Control
 from broker.sandbox.demo_clients import CLIENT_ID, REDIRECT_URIS, demo_clients
@@ -39,7 +40,7 @@ from broker.sandbox.journal import Journal
 from broker.sandbox.keyring import Keyring
 from broker.sandbox.layout import (
     ADDRESSES,
-    CA,
+    CLIENTS_CA,
     CONFIG,
     CONSENTS_CONFIG,
     SERVER,
@@ -94,6 +95,7 @@ class Sandbox:
         self.down = False
         self._ports = {name: bound.getsockname()[1] for name, bound in sockets.items()}
         self._wall = wall
+        self.authorities = Authorities.load(material.directory, material.authority)
         self.keyring = Keyring(access_token_key=material.access_token_key, keys=dict(material.identity_keys))
         self.families = Families(options=self.options, new_value=lambda: secrets.token_urlsafe(32))
         self._resource_proofs = self._proof_reader(lambda: self.options.resource_dpop_nonces)
@@ -195,9 +197,29 @@ class Sandbox:
         """Let *client* ask for tokens, in place of an earlier one of the same ``client_id``."""
         self._tokens.clients[client.client_id] = client
 
-    def issue_client(self, name: str, *, lifetime: timedelta | None = None) -> Credential:
-        """Issue a client certificate and write it to ``NAME.pem`` and ``NAME.key`` (renewing an earlier one)."""
-        return self.material.issue_client(name, now=self._wall(), lifetime=lifetime)
+    @property
+    def clients(self) -> dict[str, RegisteredClient]:
+        """The clients by their ids."""
+        return self._tokens.clients
+
+    def issue_client(
+        self,
+        name: str,
+        *,
+        lifetime: timedelta | None = None,
+        common_name: str | None = None,
+        request: bytes | None = None,
+    ) -> Issued:
+        """Issue a client certificate as ``Authorities.issue_client`` does. Raises CertificateRefusedError."""
+        return self.authorities.issue_client(
+            name, now=self._wall(), lifetime=lifetime, common_name=common_name, request=request
+        )
+
+    def change_authority(self, step: str, *, cut: bool = False) -> None:
+        """Take one of ``authorities.Step``; open connections go on unless they are *cut*."""
+        self.authorities.take(Step(step), now=self._wall())
+        for name in ("issuer", "mtls", "resource", "elsewhere") if cut else ():
+            self._listeners[name].cut()
 
     def _proof_reader(self, mode: Callable[[], NonceMode]) -> ProofReader:
         nonces = Nonces(options=self.options, mode=mode, new_value=lambda: secrets.token_urlsafe(16))
@@ -225,7 +247,13 @@ class Sandbox:
 
     def _server(self) -> Server:
         issuer, key = self.addresses.issuer, self.material.access_token_key
-        responding = Responding(addresses=self.addresses, faults=self.faults, journal=self.journal, wall=self._wall)
+        responding = Responding(
+            addresses=self.addresses,
+            faults=self.faults,
+            journal=self.journal,
+            wall=self._wall,
+            client_keys=ClientKeys(clients=self.clients, journal=self.journal, wall=self._wall),
+        )
         reader = RequestReader(
             issuer=issuer,
             clients=self._tokens.clients,
@@ -280,7 +308,13 @@ class Sandbox:
                 return Handshake(certificate=fault.parameters["variant"])
             return Handshake(believe_clients=False)
 
-        return server_context(certificates, self.directory / CA, clients=clients, next_handshake=next_handshake)
+        return server_context(
+            certificates,
+            server / CLIENTS_CA,
+            clients=clients,
+            next_handshake=next_handshake,
+            generation=lambda: self.authorities.generation,
+        )
 
     def _write_files(self) -> None:
         described = {

@@ -18,7 +18,7 @@ from broker.sandbox.grant_routes import GrantRoutes
 from broker.sandbox.metadata import JWKS, PAR, TOKEN, USERINFO, metadata_document
 from broker.sandbox.resource import Guard
 from broker.sandbox.resource_routes import ResourceRoutes
-from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request, tell_nonces
+from broker.sandbox.responding import Responding, Seen, new_application, read_form, tell_nonces
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint
 
 SECRETS_IN_FORMS = (
@@ -100,7 +100,7 @@ class Server:
         return await self.responding.respond(request, Where.JWKS, Seen(endpoint="jwks"), process, content_type=JWK_SET)
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        asked = await read_request(request)
+        asked = await self.responding.read(request)
         grant_type = asked.first("grant_type")
         seen = Seen(
             endpoint="token",

@@ -253,9 +253,9 @@ def _read_json(raw: bytes) -> Any:
         return None
 
 
-def client_context(directory: Path, certificate: str | None) -> ssl.SSLContext:
+def client_context(directory: Path, certificate: str | None, *, trust: Path | None = None) -> ssl.SSLContext:
     """Trust the sandbox's authority only, as strictly as Python 3.13 does; present *certificate*, or none."""
-    context = ssl.create_default_context(cafile=directory / "ca.pem")
+    context = ssl.create_default_context(cafile=trust or directory / "ca.pem")
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if certificate is not None:
         context.load_cert_chain(directory / f"{certificate}.pem", directory / f"{certificate}.key")
