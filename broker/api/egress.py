@@ -88,7 +88,7 @@ class _Account:
                 fingerprint=None if token is None else token.fingerprint,
                 jti=None if token is None else token.jti,
                 method=self.method,
-                path=self.order.rule.template,
+                pattern=self.order.rule.template,
                 status=self.status,
                 outcome=outcome,
                 waited=self.waited,

@@ -268,4 +268,4 @@ API_ROUTES: tuple[Route[World], ...] = (
 
 @cache
 def _description() -> Answer:
-    return description_of(API_ROUTES, "Token Broker: local API", with_secret=True)
+    return description_of(API_ROUTES, "Token Broker: local API", with_secret=True, with_calls=True)

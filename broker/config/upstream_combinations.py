@@ -35,6 +35,9 @@ def _check_bases(document: Document, findings: Findings) -> None:
 
 def _check_workloads(document: Document, findings: Findings) -> None:
     for name, workload in document.workloads.items():
+        if not workload.upstreams and "tokens" not in document.declared("workload")[name]:
+            message = "is missing: this workload would get nothing"
+            findings.add(place("workload", name, "tokens"), message, 'add tokens = ["NAME"], or upstreams')
         if workload.upstreams and Action.EGRESS not in workload.may:
             message = 'has no effect without "egress" in may'
             findings.add(place("workload", name, "upstreams"), message, 'write may = ["get", "egress"]')

@@ -45,10 +45,10 @@ class EgressCalled(Event):
     """
     A caller had an API called: the record is written before the last of the reply is sent.
 
-    *path* is the allow rule that let it through, never the path of the call; *status* that of the reply, None
-    where there was none. *outcome* is ``ok``, ``client_error`` (4xx), ``server_error`` (5xx), ``cut_off`` (the reply
-    broke off), ``caller_left``, or the reason why there was no reply. *waited* and *duration* are seconds until the
-    head of the reply, and until its end; *sent* and *received* are bytes of the bodies.
+    *pattern* is the path of the allow rule that let it through, never that of the call; *status* that of the reply,
+    None where there was none. *outcome* is ``ok``, ``client_error`` (4xx), ``server_error`` (5xx), ``cut_off`` (the
+    reply broke off), ``caller_left``, or the reason why there was no reply. *waited* and *duration* are seconds until
+    the head of the reply, and until its end; *sent* and *received* are bytes of the bodies.
     """
 
     name: ClassVar[str] = "egress_called"
@@ -67,7 +67,7 @@ class EgressCalled(Event):
     fingerprint: str | None
     jti: str | None
     method: str
-    path: str
+    pattern: str
     status: int | None
     outcome: str
     waited: float | None

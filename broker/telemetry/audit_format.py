@@ -61,6 +61,7 @@ ORDER = (
     "route",
     "upstream",
     "method",
+    "pattern",
     "version",
     "tokens",
     "grants",
@@ -139,7 +140,7 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.TokenServed: _layout(*_CALLER, "grant", "fingerprint", "generation", "stale"),
         events.EgressCalled: _layout(
             *_CALLER,
-            *("grant", "upstream", "method", "path", "fingerprint", "jti"),
+            *("grant", "upstream", "method", "pattern", "fingerprint", "jti"),
             *("status", "waited", "duration", "sent", "received", "outcome"),
         ),
         events.TokenRefreshForced: _layout(*_CALLER),

@@ -116,7 +116,6 @@ def test_what_speaks_for_somebody_else_does_not_reach_the_api(at: EgressPlace):
     assert sorted(names) == sorted(
         ["host", "authorization", "x-fapi-interaction-id", *(name.lower() for name in kept), "accept-encoding"]
     )
-    assert seen["authorization"] if "authorization" in seen else True
     values = {name.lower(): value for name, value in seen["headers"]}
     assert {name: values[name.lower()] for name in kept} == kept
     assert values["authorization"] == "Bearer"
@@ -177,7 +176,7 @@ def test_each_call_is_one_record_and_counts(at: EgressPlace):
     at.ask("GET", "/bytes/200000")
 
     first, second = at.broker.records("egress_called")[before:]
-    assert (first["method"], first["path"], first["status"], first["sent"], first["outcome"]) == (
+    assert (first["method"], first["pattern"], first["status"], first["sent"], first["outcome"]) == (
         "POST",
         "/request/**",
         200,
