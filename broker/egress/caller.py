@@ -8,8 +8,8 @@ here. Implements ``tokens.calls.Egress``.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from base64 import urlsafe_b64decode
 from collections.abc import Hashable
 from dataclasses import replace
 
@@ -87,7 +87,7 @@ class Caller:
     def _with_interaction_id(self, call: ApiCall, outgoing: Fields) -> Fields:
         if not call.upstream.interaction_id or fields.values_of(outgoing, INTERACTION_ID):
             return outgoing
-        drawn = urlsafe_b64decode(self._randomness.token(INTERACTION_BYTES) + "==")
+        drawn = hashlib.sha256(self._randomness.token(INTERACTION_BYTES).encode()).digest()[:INTERACTION_BYTES]
         return (*outgoing, (INTERACTION_ID, str(uuid.UUID(bytes=drawn, version=4))))
 
     def _may_try_again(self, call: ApiCall, reply: ApiReply, body: RecordedBody | None) -> bool:
