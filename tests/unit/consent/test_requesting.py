@@ -69,17 +69,43 @@ async def test_a_signed_request_in_the_browser_ends_with_its_signature():
     assert world.signer.signed[-1]["typ"] == "oauth-authz-req+jwt"
 
 
-async def test_the_time_that_the_request_took_is_not_left_for_the_browser():
-    """And a second is always left."""
+@pytest.mark.parametrize(
+    ("lifetime", "took", "left"),
+    [
+        (60, 10.0, 45.0),
+        (60, 0.0, 55.0),
+        (900, 0.0, 595.0),
+        (5, 0.0, 2.5),
+        (3, 0.0, 1.5),
+        (30, 26.0, 2.0),
+        (7.5, 2, 2.75),
+    ],
+)
+async def test_the_time_that_the_request_took_is_not_left_for_the_browser(lifetime: float, took: float, left: float):
+    """Nor the last seconds; of a very short life half is (RFC 9126 section 2.2 begins at 5 s)."""
     async with ConsentWorld().running() as world:
-        world.server.delay = 10.0
+        world.server.delay = took
+        answer = json_response({"request_uri": "urn:a", "expires_in": lifetime}, status=201)
+        world.server.instead["/par"] = lambda: answer
         begun = await world.begin()
-        world.server.instead["/par"] = lambda: json_response({"request_uri": "urn:a", "expires_in": 3}, status=201)
-        world.server.delay = 0.0
-        hasty = await world.begin()
 
-    assert begun.expires_in == pytest.approx(45.0)
-    assert hasty.expires_in == 1.0
+    assert begun.expires_in == pytest.approx(left)
+
+
+@pytest.mark.parametrize(("lifetime", "took"), [(5, 20.0), (5, 5.0), (5, 3.5), (1, 0.0)])
+async def test_a_reference_that_ended_on_its_way_is_not_handed_out(lifetime: float, took: float):
+    """Whoever opened it would see an error of the server (PAR-04); to begin anew is the caller's to do."""
+    async with ConsentWorld().running() as world:
+        world.server.delay = took
+        answer = json_response({"request_uri": "urn:a", "expires_in": lifetime}, status=201)
+        world.server.instead["/par"] = lambda: answer
+        with pytest.raises(RemoteError) as caught:
+            await world.begin()
+        await asyncio.sleep(5_000.0)
+
+    assert (caught.value.code, caught.value.outcome) == (Reason.TIMED_OUT, Outcome.ANSWERED)
+    assert world.server.calls == ["/par"]
+    assert world.store.values == {}
 
 
 @pytest.mark.parametrize(
