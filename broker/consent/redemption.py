@@ -202,8 +202,13 @@ class Redeemer:
                         client, lambda: registration.exchange.send(draft, order.attempt.transmission)
                     )
         except TimeoutError:
+            if before.expired():
+                raise RemoteError(
+                    Reason.TIMED_OUT, "there was no turn for the code in time", outcome=Outcome.NOT_SENT
+                ) from None
+            # Somebody else's deadline: whatever it was for, the code may be out (AC-07).
             raise RemoteError(
-                Reason.TIMED_OUT, "there was no turn for the code in time", outcome=Outcome.NOT_SENT
+                Reason.TIMED_OUT, "the exchange of the code took too long", outcome=Outcome.UNKNOWN
             ) from None
 
     async def _draft(self, order: Order, code: AuthorizationCode) -> Draft:

@@ -441,6 +441,7 @@ def instead(*answers: Response | Exception) -> Callable[[], Any]:
         (Response(status=302, headers={"location": "https://evil.example"}, body=b""), Reason.REDIRECTED),
         (RemoteError(Reason.CONNECTION_LOST, "lost", outcome=Outcome.UNKNOWN), Reason.CONNECTION_LOST),
         (RemoteError(Reason.TIMED_OUT, "late", outcome=Outcome.UNKNOWN), Reason.TIMED_OUT),
+        (TimeoutError(), Reason.TIMED_OUT),
     ],
 )
 async def test_a_code_that_may_have_been_processed_is_not_sent_again(answer: Response | Exception, reason: Reason):
