@@ -310,6 +310,7 @@ class Redeemer:
             nonce=pending.transaction.nonce,
             access_token=answer.access_token,
             max_age=pending.asked.max_age,
+            asked_at=pending.created_at,
             acr_values=pending.asked.acr_values if consent.acr_required else (),
         )
         person = await verified_id_token(answer.id_token, registration, expected, wall=self._acquirer.clock.wall)

@@ -35,8 +35,8 @@ class IdTokenExpected:
     What an ID token has to say.
 
     *nonce* is None only for a refresh, where a present one is not compared. *subject* and *auth_time* are those
-    of the ID token before it, where there was one (OpenID Connect Core section 12.2); *max_age* in seconds;
-    *acr_values*: one of these is demanded.
+    of the ID token before it, where there was one (OpenID Connect Core section 12.2). *max_age* in seconds, at
+    *asked_at* in Unix seconds; None: now. *acr_values*: one of these is demanded.
     """
 
     issuer: str
@@ -47,6 +47,7 @@ class IdTokenExpected:
     subject: str | None = None
     auth_time: float | None = None
     max_age: int | None = None
+    asked_at: float | None = None
     acr_values: tuple[str, ...] = ()
 
 
@@ -125,8 +126,11 @@ def _check_at_hash(claims: Mapping[str, Any], expected: IdTokenExpected) -> None
 def _auth_time(claims: Mapping[str, Any], expected: IdTokenExpected, wall_now: float) -> float | None:
     auth_time = _instant(claims, "auth_time")
     _require("auth_time" not in claims or auth_time is not None, Check.AUTH_TIME)
+    _require(auth_time is None or auth_time <= wall_now + LEEWAY, Check.AUTH_TIME)
     if expected.max_age is not None:
-        _require(auth_time is not None and auth_time + expected.max_age + LEEWAY >= wall_now, Check.AUTH_TIME)
+        # The server compares when it is asked; how long the person then reads its pages makes no login older.
+        asked_at = wall_now if expected.asked_at is None else expected.asked_at
+        _require(auth_time is not None and auth_time + expected.max_age + LEEWAY >= asked_at, Check.AUTH_TIME)
     if expected.auth_time is not None and auth_time is not None:
         _require(auth_time == expected.auth_time, Check.AUTH_TIME)
     return auth_time

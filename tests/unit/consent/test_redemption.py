@@ -207,6 +207,8 @@ async def test_an_id_token_that_fails_a_check_costs_the_grant(server: dict[str, 
     [
         (Consent(max_age=60), {"auth_time": None}, "auth_time"),
         (Consent(max_age=60), {"auth_time": 1_000_000_000}, "auth_time"),
+        (Consent(), {"auth_time": 3_000_000_000}, "auth_time"),
+        (Consent(), {"auth_time": "now"}, "auth_time"),
         (Consent(acr_values=("high",), acr_required=True), {}, "acr"),
         (Consent(acr_values=("high",), acr_required=True), {"acr": "low"}, "acr"),
     ],
@@ -234,6 +236,19 @@ async def test_a_login_that_is_what_was_asked_for_is_good():
     assert world.pushed()["max_age"] == "60"
     assert world.pushed()["acr_values"] == "high"
     assert redeemed.grant.subject == "alice"
+
+
+@pytest.mark.parametrize("max_age", [0, 60])
+async def test_a_person_may_take_time_over_the_consent_page(max_age: int):
+    """Who logged in after we asked logged in lately enough."""
+    world = ConsentWorld(specs=(replace(SPEC, consent=Consent(max_age=max_age)),))
+    async with world.running():
+        begun = await world.begin()
+        world.server.claims = {"auth_time": int(world.clock.wall()) + 5}
+        await asyncio.sleep(120.0)
+        redeemed = await world.come_back(begun)
+
+    assert redeemed.grant.auth_time == world.server.claims["auth_time"]
 
 
 async def test_keys_are_fetched_anew_once_for_one_that_is_missing():

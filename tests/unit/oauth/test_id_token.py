@@ -131,6 +131,23 @@ def test_the_person_logged_in_lately_where_that_was_asked_for():
     assert failed({**GOOD, "auth_time": "now"}) is Check.AUTH_TIME
 
 
+def test_how_long_ago_the_login_was_is_counted_from_when_it_was_asked_for():
+    """OpenID Connect Core section 3.1.2.1: the server compares at the request, not at its end."""
+    expected = replace(EXPECTED, max_age=60, asked_at=NOW - 300)
+
+    assert read({**GOOD, "auth_time": NOW - 390}, expected).auth_time == NOW - 390
+    assert read({**GOOD, "auth_time": NOW}, expected).auth_time == NOW
+    assert failed({**GOOD, "auth_time": NOW - 391}, expected) is Check.AUTH_TIME
+    assert failed({**GOOD, "auth_time": NOW - 331}, replace(expected, max_age=0)) is Check.AUTH_TIME
+
+
+@pytest.mark.parametrize("expected", [EXPECTED, replace(EXPECTED, max_age=60), replace(EXPECTED, nonce=None)])
+def test_nobody_logs_in_tomorrow(expected: IdTokenExpected):
+    """Clocks may differ by half a minute, as with the other times."""
+    assert read({**GOOD, "auth_time": NOW + 30}, expected).auth_time == NOW + 30
+    assert failed({**GOOD, "auth_time": NOW + 31}, expected) is Check.AUTH_TIME
+
+
 def test_the_level_is_one_that_was_asked_for():
     """IDT-10: where one is demanded."""
     expected = replace(EXPECTED, acr_values=("loa2", "loa3"))
