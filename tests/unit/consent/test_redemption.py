@@ -104,6 +104,8 @@ def added(**more: str) -> Callable[[ConsentWorld], str]:
         (changed(code=None, error="access_denied", iss="https://evil.example"), "iss"),
         (changed(code=None, error="access_denied", state="another"), "state"),
         (lambda _: f"{REDIRECT_URI}?", "iss"),
+        (lambda world: f"{world.url(code=None)}&code", "code"),
+        (lambda world: f"{world.url()}&state", "repeated_parameter"),
     ],
 )
 async def test_a_response_that_fails_a_check_ends_the_flow(url: Callable[[ConsentWorld], str], check: str):
@@ -115,6 +117,16 @@ async def test_a_response_that_fails_a_check_ends_the_flow(url: Callable[[Consen
     assert isinstance(error, CheckFailedError)
     assert (error.code, error.check) == (Reason.AUTHORIZATION_RESPONSE_INVALID, check)
     assert world.server.after_par == []
+
+
+@pytest.mark.parametrize("more", ["&", "&x", "&x=", "&session_state=a.b", "&&y=1&"])
+async def test_what_nobody_knows_in_a_response_is_ignored(more: str):
+    """It has to be (RFC 6749 section 4.1.2)."""
+    async with ConsentWorld().running() as world:
+        begun = await world.begin()
+        redeemed = await world.come_back(begun, callback_url=f"{world.url()}{more}")
+
+    assert redeemed.grant.subject == "alice"
 
 
 @pytest.mark.parametrize(
