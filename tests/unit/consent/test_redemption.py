@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from broker.consent.authorizations import Begun
-from broker.consent.errors import FinishedError, NoSuchGrantError, SubjectMismatchError
+from broker.consent.errors import FinishedError, NoSuchGrantError, NotAcceptedError, SubjectMismatchError
 from broker.consent.redemption import PAUSE, TRIES, Redeemed
 from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import AuthorizationFailed, GrantRevoked
@@ -266,7 +266,6 @@ async def test_a_person_may_take_time_over_the_consent_page(max_age: int):
 async def test_keys_are_fetched_anew_once_for_one_that_is_missing():
     """The server rotated just before it signed; a decoy under the same name does no harm (JWKS-01, JWKS-03)."""
     world = ConsentWorld()
-    assert world.keys is not None
     world.keys.keys = published(DECOY.jwk(), RSA.jwk())
     world.keys.newer = published(DECOY.jwk(), KEY.jwk())
     async with world.running():
@@ -277,13 +276,109 @@ async def test_keys_are_fetched_anew_once_for_one_that_is_missing():
 
 
 async def test_without_keys_nothing_is_verified():
-    """An issuer whose keys cannot be had."""
-    world = ConsentWorld(keys=None)
+    """An issuer whose keys cannot be had: the code stays where it is."""
+    world = ConsentWorld()
+    world.has_keys = False
+
+    error = await failed_flow(world)
+
+    assert error.code == Reason.KEYS_UNAVAILABLE
+    assert world.server.after_par == []
+
+
+DOWN = RemoteError(Reason.KEYS_UNAVAILABLE, "down", outcome=Outcome.NOT_SENT)
+
+
+@pytest.mark.parametrize("mode", [ResponseMode.QUERY, ResponseMode.JWT])
+async def test_keys_that_cannot_be_had_just_now_cost_nobody_the_consent(mode: ResponseMode):
+    """The same callback may come again: nothing was sent, and nothing is known against it."""
+    world = ConsentWorld(client=replace(PEOPLE_CLIENT, response_mode=mode))
+    async with world.running():
+        begun = await world.begin()
+        url = jarm()(world) if mode is ResponseMode.JWT else world.url()
+        world.keys.error = DOWN
+        for _ in range(2):
+            with pytest.raises(NotAcceptedError) as caught:
+                await world.come_back(begun, callback_url=url)
+        status = world.authorizations.status(begun.id, owns=owned)
+        calls = list(world.server.after_par)
+        world.keys.error = None
+        redeemed = await world.come_back(begun, callback_url=url)
+
+    assert (caught.value.error, caught.value.code) == (DOWN, Reason.KEYS_UNAVAILABLE)
+    assert (status.state, calls) == ("waiting", [])
+    assert world.events.of(AuthorizationFailed) == []
+    assert redeemed.grant.subject == "alice"
+
+
+async def test_an_authorization_that_waits_for_keys_expires_as_any():
+    """It is not kept for ever."""
+    world = ConsentWorld()
+    async with world.running():
+        begun = await world.begin()
+        world.keys.error = DOWN
+        with pytest.raises(NotAcceptedError):
+            await world.come_back(begun)
+        await asyncio.sleep(601.0)
+        with pytest.raises(FinishedError) as finished:
+            await world.come_back(begun)
+
+    assert finished.value.state == "expired"
+    assert world.server.after_par == []
+
+
+async def test_newer_keys_of_a_signed_response_that_cannot_be_had_are_waited_for():
+    """The key is missing, and the server does not give the others: this is no failed check yet."""
+    world = jarm_world()
+    async with world.running():
+        begun = await world.begin()
+        url = jarm(OTHER.sign)(world)
+        world.keys.newer_error = DOWN
+        with pytest.raises(NotAcceptedError):
+            await world.come_back(begun, callback_url=url)
+        world.keys.newer_error, world.keys.newer = None, published(OTHER.jwk(), KEY.jwk())
+        redeemed = await world.come_back(begun, callback_url=url)
+
+    assert redeemed.grant.subject == "alice"
+
+
+async def test_newer_keys_of_an_id_token_that_cannot_be_had_cost_the_grant():
+    """The code is spent by then."""
+    world = ConsentWorld()
+    world.server.sign = OTHER.sign
+    world.keys.newer_error = DOWN
 
     error = await failed_flow(world)
 
     assert error.code == Reason.KEYS_UNAVAILABLE
     assert world.server.after_par == ["/token", "/revoke"]
+
+
+async def test_without_openid_no_keys_are_asked_for():
+    """Nothing is signed that they could be needed for; a refusal needs none either."""
+    world = ConsentWorld(specs=(replace(SPEC, scope=("accounts",)),))
+    world.keys.error = DOWN
+    async with world.running():
+        await world.consent()
+    refused = ConsentWorld()
+    refused.keys.error = DOWN
+
+    assert (await failed_flow(refused, changed(code=None, error="access_denied"))).code == "authorization_refused"
+
+
+@pytest.mark.parametrize("mode", [ResponseMode.QUERY, ResponseMode.JWT])
+async def test_a_key_that_newer_keys_lack_too_is_asked_for_once(mode: ResponseMode):
+    """A server that publishes none of that name has signed nothing (JWKS-03)."""
+    world = ConsentWorld(client=replace(PEOPLE_CLIENT, response_mode=mode))
+    world.keys.newer = published(KEY.jwk(), server_key("ES256", "k9").jwk())
+    is_jarm = mode is ResponseMode.JWT
+    world.server.sign = OTHER.sign
+
+    error = await failed_flow(world, jarm(OTHER.sign) if is_jarm else None)
+
+    assert getattr(error, "check", None) == "key"
+    assert world.keys.refetched == 1
+    assert world.server.after_par == ([] if is_jarm else ["/token", "/revoke"])
 
 
 # --- userinfo ---
@@ -595,7 +690,6 @@ async def test_a_signed_response_is_redeemed():
 async def test_the_key_of_a_signed_response_may_be_new():
     """Then the keys are fetched anew, once."""
     world = jarm_world()
-    assert world.keys is not None
     world.keys.newer = published(OTHER.jwk(), KEY.jwk())
     async with world.running():
         begun = await world.begin()
@@ -639,7 +733,7 @@ async def test_a_signed_response_that_fails_a_check_ends_the_flow(url: Callable[
 async def test_a_signed_response_needs_keys():
     """Without any nothing can be checked."""
     world = jarm_world()
-    world.keys = None
+    world.has_keys = False
 
     assert getattr(await failed_flow(world, jarm()), "check", None) == "key"
 
@@ -660,7 +754,7 @@ async def test_a_posted_response_is_redeemed():
 
 async def test_without_openid_nobody_says_who_it_is():
     """The subject is not verified, an ID token that nobody asked for is not looked at."""
-    world = ConsentWorld(specs=(replace(SPEC, scope=("accounts",)),), keys=None)
+    world = ConsentWorld(specs=(replace(SPEC, scope=("accounts",)),), has_keys=False)
     async with world.running():
         redeemed = await world.consent()
 
