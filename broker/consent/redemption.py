@@ -24,7 +24,7 @@ from broker.oauth.authorization_response import Expected, read_authorization_res
 from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import ResponseMode
 from broker.oauth.grants import code_draft
-from broker.oauth.id_token import IdTokenClaims, IdTokenExpected
+from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, demanded_claims
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
@@ -320,6 +320,7 @@ class Redeemer:
             max_age=pending.asked.max_age,
             asked_at=pending.created_at,
             acr_values=pending.asked.acr_values if consent.acr_required else (),
+            demanded=demanded_claims(pending.asked.claims),
         )
         person = await verified_id_token(answer.id_token, registration, expected, wall=self._acquirer.clock.wall)
         if consent.userinfo:

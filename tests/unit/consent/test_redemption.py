@@ -214,9 +214,14 @@ async def test_an_id_token_that_fails_a_check_costs_the_grant(server: dict[str, 
     assert [event.outcome for event in world.events.of(GrantRevoked)] == ["revoked"]
 
 
+INTENT = json.dumps({"id_token": {"openbanking_intent_id": {"essential": True, "value": "urn:intent:1"}}})
+
+
 @pytest.mark.parametrize(
     ("consent", "claims", "check"),
     [
+        (Consent(claims=INTENT), {}, "claims"),
+        (Consent(claims=INTENT), {"openbanking_intent_id": "urn:intent:2"}, "claims"),
         (Consent(max_age=60), {"auth_time": None}, "auth_time"),
         (Consent(max_age=60), {"auth_time": 1_000_000_000}, "auth_time"),
         (Consent(), {"auth_time": 3_000_000_000}, "auth_time"),
@@ -228,7 +233,7 @@ async def test_an_id_token_that_fails_a_check_costs_the_grant(server: dict[str, 
 async def test_a_login_that_is_not_what_was_asked_for_costs_the_grant(
     consent: Consent, claims: dict[str, Any], check: str
 ):
-    """Its age, and its level."""
+    """Its age, its level, and what it was for."""
     world = ConsentWorld(specs=(replace(SPEC, consent=consent),))
     world.server.claims = claims
 
@@ -240,8 +245,9 @@ async def test_a_login_that_is_not_what_was_asked_for_costs_the_grant(
 
 async def test_a_login_that_is_what_was_asked_for_is_good():
     """The same, when the server does it."""
-    world = ConsentWorld(specs=(replace(SPEC, consent=Consent(max_age=60, acr_values=("high",), acr_required=True)),))
-    world.server.claims = {"acr": "high"}
+    consent = Consent(max_age=60, acr_values=("high",), acr_required=True, claims=INTENT)
+    world = ConsentWorld(specs=(replace(SPEC, consent=consent),))
+    world.server.claims = {"acr": "high", "openbanking_intent_id": "urn:intent:1"}
     async with world.running():
         redeemed = await world.consent()
 
