@@ -119,7 +119,11 @@ def plan_authorization(
 
 
 def read_pushed_response(response: Response, *, wall_now: float) -> PushedRequest:
-    """Read the answer of the PAR endpoint (RFC 9126 section 2.2): 201, or 200 of servers that know no better."""
+    """
+    Read the answer of the PAR endpoint (RFC 9126 section 2.2): 201, or 200 of servers that know no better.
+
+    ``expires_in`` should be an integer; a fraction is as good, as it is in a token response.
+    """
     if response.status == 201:
         response = Response(status=200, headers=response.headers, body=response.body)
     members = json_object(response, wall_now=wall_now)

@@ -212,6 +212,7 @@ def signed(sign: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
         ({"claims": {"sub": ""}}, "sub"),
         ({"claims": {"nonce": None}}, "nonce"),
         ({"claims": {"nonce": "another"}}, "nonce"),
+        ({"claims": {"nonce": "\ud800"}}, "signature"),
         ({"claims": {"at_hash": "another"}}, "at_hash"),
         ({"claims": {"aud": ["app-1", "app-2"], "azp": "app-1"}}, "aud"),
         ({"claims": {"sub": "x" * 256}}, "sub"),
