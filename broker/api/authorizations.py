@@ -20,7 +20,7 @@ from broker.api.table import Call
 from broker.api.world import World, no_stranger, permitted
 from broker.consent.asking import Ask, AskError
 from broker.consent.authorizations import Authorizations, AuthorizationStatus, Begun, Owns
-from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NotRunningError
+from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NotAcceptedError, NotRunningError
 from broker.consent.redemption import Redeemed
 from broker.errors import BrokerError
 from broker.policy.peer import Peer
@@ -51,11 +51,8 @@ CAME_BACK = BodyRules(
 """What came back with the person; *form* for a response that was posted."""
 
 
-UNSPENT = (NoSuchAuthorizationError, FinishedError, NotRunningError, AskError)
+UNSPENT = (NoSuchAuthorizationError, FinishedError, NotRunningError, AskError, NotAcceptedError)
 """Errors that leave an authorization as it was, and so without an event about it."""
-
-STORE_UNAVAILABLE = "store_unavailable"
-"""So does a store that could not take the callback in."""
 
 
 async def begin_authorization(world: World, call: Call) -> Answer:
@@ -198,8 +195,7 @@ async def _redeemed(redeeming: Awaitable[Redeemed]) -> Redeemed:
     try:
         return await redeeming
     except BrokerError as error:
-        is_recorded = not isinstance(error, UNSPENT) and error.code != STORE_UNAVAILABLE
-        raise ProblemError(consent_problems.problem_of(error), is_recorded=is_recorded) from error
+        raise ProblemError(consent_problems.problem_of(error), is_recorded=not isinstance(error, UNSPENT)) from error
 
 
 async def _told(doing: Awaitable[T]) -> T:

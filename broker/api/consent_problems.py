@@ -19,6 +19,7 @@ from broker.consent.errors import (
     FinishedError,
     NoSuchAuthorizationError,
     NoSuchGrantError,
+    NotAcceptedError,
     NotConsentedToError,
     NotRunningError,
     SubjectMismatchError,
@@ -151,6 +152,8 @@ def problem_of(error: BrokerError) -> Problem:
             return choice_refused(error.message, error.hint)
         case FinishedError():
             return _finished(error)
+        case NotAcceptedError():
+            return problem_of(error.error)
         case CheckFailedError():
             return _check_failed(error)
         case RemoteError():

@@ -15,17 +15,22 @@ from broker.config.consent_combinations import check_consents
 from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
-from broker.config.schema import IssuerSection
+from broker.config.schema import GrantType, IssuerSection
 from broker.config.structure import Document
 from broker.config.upstream_combinations import check_upstreams
 from broker.errors import LocalError
+from broker.oauth.authorization_request import RESERVED_REQUEST_PARAMETERS
 from broker.oauth.endpoint_urls import is_loopback, parse_url
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.metadata import check_issuer
 from broker.tokens.spec import Refresh
 
-_OWN_KEYS = frozenset({"grant_type", "scope", "resource", "audience", "authorization_details"})
-"""Reserved form fields that a token section has keys for."""
+_OWN_KEYS = {
+    **{name: name for name in ("grant_type", "scope", "resource", "audience", "authorization_details")},
+    **{name: name for name in ("claims", "acr_values", "prompt")},
+    "max_age": "max_age_seconds",
+}
+"""Reserved form fields that a token section has keys for, and the keys."""
 
 _TO_ASK = 'add [listener.NAME] with path = "/run/token-broker/api.sock"'
 _TO_SERVE = 'add [token.NAME] with client = "NAME"'
@@ -103,9 +108,12 @@ def _check_proxy(name: str, section: IssuerSection, findings: Findings) -> None:
 
 def _check_parameters(document: Document, findings: Findings) -> None:
     for name, token in document.tokens.items():
+        asks = token.grant_type is GrantType.AUTHORIZATION_CODE
+        reserved = RESERVED_REQUEST_PARAMETERS if asks else RESERVED_PARAMETERS
         for parameter in token.parameters:
-            if parameter in RESERVED_PARAMETERS:
-                hint = f"write {parameter} above, as a key of the token" if parameter in _OWN_KEYS else "remove it"
+            if parameter in reserved:
+                key = _OWN_KEYS.get(parameter)
+                hint = "remove it" if key is None else f"write {key} above, as a key of the token"
                 findings.add(place("token", name, "parameters", parameter), "is set by the broker alone", hint)
 
 

@@ -295,7 +295,7 @@ class TokenSection:
     prompt: tuple[Prompt, ...] = ()
     """What the person is asked in any case."""
     max_age_seconds: Annotated[int, between(0, 31_536_000)] | None = None
-    """How long ago the person may have logged in; it is checked in the ID token."""
+    """How long ago the person may have logged in when asked; it is checked in the ID token."""
     keepalive_seconds: Annotated[int, between(60, 31_536_000)] = 86_400
     """How often a grant on demand is refreshed that nobody uses, so that it does not die."""
     consent_lifetime_seconds: Annotated[int, between(60, 315_360_000)] | None = None

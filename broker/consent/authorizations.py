@@ -21,6 +21,7 @@ from broker.consent.errors import (
     FinishedError,
     NoSuchAuthorizationError,
     NoSuchGrantError,
+    NotAcceptedError,
     NotConsentedToError,
     NotRunningError,
     WrongBindingError,
@@ -44,6 +45,7 @@ from broker.consent.shelf import Entry, Shelf
 from broker.errors import BrokerError, LocalError, RemoteError
 from broker.events import Emit, GrantUnreadable
 from broker.oauth.authorization_request import Asked, Transaction
+from broker.oauth.checks import CheckFailedError
 from broker.oauth.pkce import VERIFIER_BYTES
 from broker.oauth.secret import CodeVerifier
 from broker.policy.peer import Peer
@@ -174,9 +176,9 @@ class Authorizations:
         """
         Take in what came back with the person, and redeem it.
 
-        Raises NoSuchAuthorizationError, FinishedError, NotRunningError and AskError, after which nothing has
-        changed; CheckFailedError, SubjectMismatchError and other BrokerErrors, after which it is spent, but for
-        LocalError ``store_unavailable``. These have an event of their own.
+        Raises NoSuchAuthorizationError, FinishedError, NotRunningError, AskError and NotAcceptedError, after which
+        nothing has changed; CheckFailedError, SubjectMismatchError and other BrokerErrors, after which it is spent.
+        These have an event of their own.
         """
         entry = self._entry(authorization_id, owns)
         if not entry.pending.is_bound_to(binding):
@@ -284,9 +286,9 @@ class Authorizations:
         ended: Redeemed | BrokerError
         try:
             ended = await self._redeemed(entry.pending, callback)
-        except _NotAcceptedError as refused:
+        except NotAcceptedError as refused:
             entry.become(Waiting())
-            outcome.set_result(refused.error)
+            outcome.set_result(refused)
             return
         except BrokerError as error:
             ended = error
@@ -305,13 +307,18 @@ class Authorizations:
         registration = None if spec is None else self._registrations.get(spec.client)
         if spec is None or registration is None or not _is_of(pending, registration):
             raise LocalError("client_changed", "the configuration of the token has changed since it was begun")
-        code = await self._redeemer.code_of(pending, registration, callback)
+        try:
+            code = await self._redeemer.code_of(pending, registration, callback)
+        except CheckFailedError:
+            raise
+        except RemoteError as error:  # no keys just now: nothing is known against the response
+            raise NotAcceptedError(error) from error
 
         async def about_to_send() -> None:
             try:
                 await self._shelf.write(pending)
             except LocalError as error:
-                raise _NotAcceptedError(error) from error
+                raise NotAcceptedError(error) from error
 
         return await self._redeemer.redeem(pending, spec, registration, code, about_to_send=about_to_send)
 
@@ -364,14 +371,6 @@ class Authorizations:
     def _client_of(self, pending: Pending) -> str:
         spec = self._specs.get(pending.token)
         return "" if spec is None else spec.client
-
-
-class _NotAcceptedError(BrokerError):
-    """The store could not take the callback in, so that nothing was sent: it may come again."""
-
-    def __init__(self, error: LocalError) -> None:
-        super().__init__(error.code, error.message, hint=error.hint)
-        self.error = error
 
 
 def _is_of(pending: Pending, registration: Registration) -> bool:

@@ -42,10 +42,8 @@ def read_callback(callback_url: str, form: Mapping[str, Any] | None) -> Callback
     try:
         address = urlsplit(callback_url)
         _ = address.port  # raises for what is no port
-        query = parse_qsl(
-            address.query, keep_blank_values=True, strict_parsing=bool(address.query), errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )  # fmt: skip
+        # Not strictly: an empty pair is nothing, and a name without a value one that is empty, as in every form.
+        query = parse_qsl(address.query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:  # a UnicodeDecodeError is one
         raise _malformed("callback_url") from None
     if not address.hostname or not callback_url.isascii() or not callback_url.isprintable():

@@ -65,3 +65,11 @@ class NotRunningError(BrokerError):
 
     def __init__(self) -> None:
         super().__init__("draining", "the broker is stopping")
+
+
+class NotAcceptedError(BrokerError):
+    """Nothing was sent, for a reason that may pass, *error*: the authorization is as it was, and may be tried again."""
+
+    def __init__(self, error: BrokerError) -> None:
+        super().__init__(error.code, error.message, hint=error.hint)
+        self.error = error

@@ -21,10 +21,10 @@ from broker.consent.ports import GrantBook
 from broker.errors import BrokerError, Outcome, RemoteError
 from broker.oauth import jarm
 from broker.oauth.authorization_response import Expected, read_authorization_response
-from broker.oauth.checks import Check, CheckFailedError, response_invalid
+from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import ResponseMode
 from broker.oauth.grants import code_draft
-from broker.oauth.id_token import IdTokenClaims, IdTokenExpected
+from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, demanded_claims
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
@@ -43,6 +43,7 @@ from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
+from broker.tokens.ports import KeySource
 from broker.tokens.refreshing import verified_id_token
 from broker.tokens.spec import Consent, Grants, IssuedToken, TokenSpec
 
@@ -96,7 +97,12 @@ class Redeemer:
         self._adopting = asyncio.Lock()
 
     async def code_of(self, pending: Pending, registration: Registration, callback: Callback) -> AuthorizationCode:
-        """Check the response in the order of rules.md R4. Raises CheckFailedError, RemoteError ``keys_unavailable``."""
+        """
+        Check the response in the order of rules.md R4.
+
+        Raises CheckFailedError; RemoteError ``keys_unavailable`` where the issuer's keys cannot be had just now,
+        also those that only the ID token will need: once the code is spent it is too late to wait for them.
+        """
         pairs = parameters_of(
             callback, redirect_uri=pending.transaction.redirect_uri, response_mode=pending.response_mode
         )
@@ -109,7 +115,10 @@ class Redeemer:
             iss_required=pending.iss_required,
             signed=signed,
         )
-        return read_authorization_response(pairs, expected)
+        code = read_authorization_response(pairs, expected)
+        if pending.asked.is_openid:
+            await _keys_of(registration).get()
+        return code
 
     async def redeem(
         self,
@@ -154,9 +163,8 @@ class Redeemer:
 
     async def _unwrapped(self, response: str, registration: Registration) -> tuple[tuple[str, str], ...]:
         """Check a JARM response with the issuer's keys, fetched anew once where one is missing (JWKS-03)."""
-        if registration.keys is None:
-            raise response_invalid(Check.KEY)
-        keys, clock = await registration.keys.get(), self._acquirer.clock
+        source, clock = _keys_of(registration), self._acquirer.clock
+        keys = await source.get()
         client, issuer = registration.client, registration.issuer.issuer
         alg = client.authorization_signed_response_alg
         try:
@@ -164,7 +172,7 @@ class Redeemer:
                 response, keys, issuer=issuer, client_id=client.client_id, alg=alg, wall_now=clock.wall()
             )
         except KeyNotFoundError:
-            newer = await registration.keys.get_newer(keys)
+            newer = await source.get_newer(keys)
             if newer is None:
                 raise
             return jarm.unwrap(
@@ -202,8 +210,13 @@ class Redeemer:
                         client, lambda: registration.exchange.send(draft, order.attempt.transmission)
                     )
         except TimeoutError:
+            if before.expired():
+                raise RemoteError(
+                    Reason.TIMED_OUT, "there was no turn for the code in time", outcome=Outcome.NOT_SENT
+                ) from None
+            # Somebody else's deadline: whatever it was for, the code may be out (AC-07).
             raise RemoteError(
-                Reason.TIMED_OUT, "there was no turn for the code in time", outcome=Outcome.NOT_SENT
+                Reason.TIMED_OUT, "the exchange of the code took too long", outcome=Outcome.UNKNOWN
             ) from None
 
     async def _draft(self, order: Order, code: AuthorizationCode) -> Draft:
@@ -305,7 +318,9 @@ class Redeemer:
             nonce=pending.transaction.nonce,
             access_token=answer.access_token,
             max_age=pending.asked.max_age,
+            asked_at=pending.created_at,
             acr_values=pending.asked.acr_values if consent.acr_required else (),
+            demanded=demanded_claims(pending.asked.claims),
         )
         person = await verified_id_token(answer.id_token, registration, expected, wall=self._acquirer.clock.wall)
         if consent.userinfo:
@@ -338,6 +353,12 @@ class Redeemer:
             return self._grants.grant(grant_id)
         except KeyError:
             raise NoSuchGrantError from None
+
+
+def _keys_of(registration: Registration) -> KeySource:
+    if registration.keys is None:
+        raise CheckFailedError(Reason.KEYS_UNAVAILABLE, Check.KEY, message="the issuer has no keys to check with")
+    return registration.keys
 
 
 def renewed(old: Grant, new: Grant) -> Grant:

@@ -38,7 +38,10 @@ opened it: to end the transaction with it would send people away who were slow t
 """
 
 MARGIN = 5.0
-"""Seconds before its end in which a request_uri is not handed out any more (PAR-04): browsers take a moment."""
+"""Seconds before its end in which a request_uri is not to be opened any more (PAR-04): browsers take a moment."""
+
+LEAST = 1.0
+"""Seconds that have to be left for the browser; callers are told whole ones."""
 
 DEADLINE = 30.0
 """Seconds to get a request to the server: a person waits in front of a blank page."""
@@ -88,17 +91,27 @@ async def _request(
         if plan.request_object is not None:
             signed, left = await exchange.sign_request_object(plan.request_object), float(REQUEST_OBJECT_LIFETIME)
         url = authorization_url(server, client, plan, signed)
-    return Requested(
-        url=url,
-        expires_in=max(1.0, min(left - MARGIN, TRANSACTION_LIFETIME)),
-        iss_required=_promises_iss(server, registration),
-    )
+    return Requested(url=url, expires_in=_useful(left), iss_required=_promises_iss(server, registration))
 
 
 async def _push(who: str, registration: Registration, draft: Draft, passage: Passage) -> Sent:
     client, exchange = registration.client.name, registration.exchange
     async with passage.turn(who, client, registration.issuer, rank=HASTE, still_wanted=lambda: None):
         return await passage.guarded(client, lambda: exchange.send(draft, exchange.prepare()))
+
+
+def _useful(left: float) -> float:
+    """Give the seconds in which a URL may be opened that is good for *left*. Raises RemoteError if it is too late."""
+    # RFC 9126 section 2.2 lets a reference live for 5 s, of which the whole margin would leave nothing.
+    useful = min(left - min(MARGIN, left / 2), TRANSACTION_LIFETIME)
+    if useful < LEAST:
+        raise RemoteError(
+            Reason.TIMED_OUT,
+            "the request_uri ended before a browser could open it",
+            outcome=Outcome.ANSWERED,
+            hint="begin anew; if it happens again, the server is too slow for the life that it gives to a request_uri",
+        )
+    return useful
 
 
 def _promises_iss(server: AuthorizationServer, registration: Registration) -> bool:

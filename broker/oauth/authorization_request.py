@@ -26,6 +26,14 @@ from broker.oauth.messages import Draft, RequestObjectSpec, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint, insufficient
 from broker.oauth.secret import CodeVerifier, RequestObject
 
+RESERVED_REQUEST_PARAMETERS = RESERVED_PARAMETERS | {
+    # what is checked in the answer, or is the caller's to say
+    "claims", "acr_values", "prompt", "max_age", "login_hint",
+    # claims of a request object; with sub it could be taken for a client assertion (RFC 9101 section 10.8)
+    "sub", "exp", "nbf", "iat", "jti",
+}  # fmt: skip
+"""Parameters that configured extra ones may not set where a person is asked (rules.md R4)."""
+
 LONGEST_REQUEST_URI_LIFE = 600.0
 """Seconds: FAPI 2.0 section 5.3.2.2 expects less; of longer ones no more is used."""
 
@@ -111,7 +119,11 @@ def plan_authorization(
 
 
 def read_pushed_response(response: Response, *, wall_now: float) -> PushedRequest:
-    """Read the answer of the PAR endpoint (RFC 9126 section 2.2): 201, or 200 of servers that know no better."""
+    """
+    Read the answer of the PAR endpoint (RFC 9126 section 2.2): 201, or 200 of servers that know no better.
+
+    ``expires_in`` should be an integer; a fraction is as good, as it is in a token response.
+    """
     if response.status == 201:
         response = Response(status=200, headers=response.headers, body=response.body)
     members = json_object(response, wall_now=wall_now)
@@ -179,7 +191,7 @@ def _is_signed(server: AuthorizationServer, issuer: Issuer, client: Client) -> b
 
 def _members(client: Client, asked: Asked, transaction: Transaction) -> dict[str, Any]:
     """Give the parameters; those with structure as such."""
-    if any(name in RESERVED_PARAMETERS for name, _ in asked.parameters):
+    if any(name in RESERVED_REQUEST_PARAMETERS for name, _ in asked.parameters):
         raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
     mode = None if client.response_mode is ResponseMode.QUERY else client.response_mode.value
     wanted: dict[str, Any] = {

@@ -47,6 +47,8 @@ class Check(StrEnum):
     AT_HASH = "at_hash"
     AUTH_TIME = "auth_time"
     ACR = "acr"
+    CLAIMS = "claims"
+    """An essential claim has another value than was asked for."""
     # What the token response has to hold.
     ID_TOKEN = "id_token"  # noqa: S105 - the name of a check
     """There is none, although ``openid`` was asked for."""

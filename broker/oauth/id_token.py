@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,8 +36,9 @@ class IdTokenExpected:
     What an ID token has to say.
 
     *nonce* is None only for a refresh, where a present one is not compared. *subject* and *auth_time* are those
-    of the ID token before it, where there was one (OpenID Connect Core section 12.2); *max_age* in seconds;
-    *acr_values*: one of these is demanded.
+    of the ID token before it, where there was one (OpenID Connect Core section 12.2). *max_age* in seconds, at
+    *asked_at* in Unix seconds; None: now. *acr_values*: one of these is demanded. *demanded*: claims, each with
+    the values of which it has to have one.
     """
 
     issuer: str
@@ -47,7 +49,9 @@ class IdTokenExpected:
     subject: str | None = None
     auth_time: float | None = None
     max_age: int | None = None
+    asked_at: float | None = None
     acr_values: tuple[str, ...] = ()
+    demanded: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,27 @@ class IdTokenClaims:
     subject: str
     auth_time: float | None = None
     acr: str | None = None
+
+
+def demanded_claims(asked: Mapping[str, Any] | None) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """
+    Give the claims of the ID token that a ``claims`` parameter demands, each with the values that it may have.
+
+    They are the essential ones with a value (OpenID Connect Core section 5.5.1); others a server may leave out, or
+    give another value. ``sub`` with a value needs no such word (section 3.1.2.2).
+    """
+    members = (asked or {}).get("id_token")
+    if not isinstance(members, Mapping):
+        return ()
+    demanded: list[tuple[str, tuple[Any, ...]]] = []
+    for name, wanted in members.items():
+        if not isinstance(wanted, Mapping) or not (wanted.get("essential") is True or name == "sub"):
+            continue
+        if "value" in wanted:
+            demanded.append((name, (wanted["value"],)))
+        elif isinstance(wanted.get("values"), list) and wanted["values"]:
+            demanded.append((name, tuple(wanted["values"])))
+    return tuple(demanded)
 
 
 def read_id_token(token: IdToken, keys: JwkSet, expected: IdTokenExpected, *, wall_now: float) -> IdTokenClaims:
@@ -77,6 +102,7 @@ def read_id_token(token: IdToken, keys: JwkSet, expected: IdTokenExpected, *, wa
     auth_time = _auth_time(claims, expected, wall_now)
     acr = claims.get("acr")
     _require(acr in expected.acr_values if expected.acr_values else isinstance(acr, str | None), Check.ACR)
+    _check_demanded(claims, expected)
     return IdTokenClaims(subject=str(subject), auth_time=auth_time, acr=acr)
 
 
@@ -125,11 +151,21 @@ def _check_at_hash(claims: Mapping[str, Any], expected: IdTokenExpected) -> None
 def _auth_time(claims: Mapping[str, Any], expected: IdTokenExpected, wall_now: float) -> float | None:
     auth_time = _instant(claims, "auth_time")
     _require("auth_time" not in claims or auth_time is not None, Check.AUTH_TIME)
+    _require(auth_time is None or auth_time <= wall_now + LEEWAY, Check.AUTH_TIME)
     if expected.max_age is not None:
-        _require(auth_time is not None and auth_time + expected.max_age + LEEWAY >= wall_now, Check.AUTH_TIME)
+        # The server compares when it is asked; how long the person then reads its pages makes no login older.
+        asked_at = wall_now if expected.asked_at is None else expected.asked_at
+        _require(auth_time is not None and auth_time + expected.max_age + LEEWAY >= asked_at, Check.AUTH_TIME)
     if expected.auth_time is not None and auth_time is not None:
         _require(auth_time == expected.auth_time, Check.AUTH_TIME)
     return auth_time
+
+
+def _check_demanded(claims: Mapping[str, Any], expected: IdTokenExpected) -> None:
+    """Compare as JSON, in which true is not 1 (IDT-12)."""
+    for name, values in expected.demanded:
+        ours = {json.dumps(value, sort_keys=True) for value in values}
+        _require(name in claims and json.dumps(claims[name], sort_keys=True) in ours, Check.CLAIMS)
 
 
 def _instant(claims: Mapping[str, Any], name: str) -> float | None:

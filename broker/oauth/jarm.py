@@ -38,4 +38,10 @@ def unwrap(
     if claims.get("aud") not in (client_id, [client_id]):
         raise CheckFailedError(reason, Check.AUD)
     check_jwt_times(claims, reason, wall_now=wall_now)
-    return tuple((name, value) for name, value in claims.items() if name not in _ABOUT and isinstance(value, str))
+    # What is no string is there all the same, and as an empty one fails the check of its name: an error that is a
+    # number is no consent. Null is how some servers write what they leave out.
+    return tuple(
+        (name, value if isinstance(value, str) else "")
+        for name, value in claims.items()
+        if name not in _ABOUT and value is not None
+    )

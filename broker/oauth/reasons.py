@@ -39,7 +39,7 @@ class Reason(StrEnum):
     CERTIFICATE_EXPIRED = "certificate_expired"
     """As ``certificate_suspected``, and our certificate is past its ``not_after``."""
     TIMED_OUT = "timed_out"
-    """The total deadline passed."""
+    """The total deadline passed, or what was answered had ended by then (a ``request_uri``)."""
     CONNECTION_LOST = "connection_lost"
     """The connection ended before the answer was whole."""
     PROTOCOL_VIOLATED = "protocol_violated"

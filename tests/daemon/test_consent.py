@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,9 @@ redirect_uris = ["http://127.0.0.1/callback"]
 response_mode = "{response_mode}"
 """
 
+SETTLE = 1.0
+"""Seconds: a broker that tries again does so after one at the latest."""
+
 REDIRECT_URI = "http://127.0.0.1:49152/callback"
 
 
@@ -133,6 +137,11 @@ class Place:
     def consent(self, path: Path, token: str = "person", user: str = "alice", **more: str) -> Answer:
         begun = self.begin(path, token, **more)
         return self.come_back(path, begun, self.person(begun, user))
+
+    def settled_calls(self) -> list[str]:
+        """Give them when whatever was only put off for a moment has been made, too."""
+        time.sleep(SETTLE)
+        return self.calls()
 
     def calls(self) -> list[str]:
         """Give the requests that the broker made since they were forgotten, but for metadata and keys."""
@@ -246,6 +255,9 @@ RESPONSES = [
     ("authorization_error", {"error": "access_denied"}, "error"),
 ]
 SIGNED_RESPONSES = [
+    ("wrong_iss", "signed_iss"),
+    ("no_iss", "signed_iss"),
+    ("wrong_state", "state"),
     ("jarm_bad_signature", "signature"),
     ("jarm_alg_none", "alg"),
     ("jarm_rs256", "alg"),
@@ -284,7 +296,7 @@ def test_a_response_that_fails_a_check_costs_no_call(at: Place, kind: str, param
     assert answer.json()["check"] == check, answer.body
     assert answer.status == (409 if check == "error" else 400)
     assert at.come_back(at.a, begun, callback).status == 410
-    assert at.calls() == []
+    assert at.settled_calls() == []
     assert at.broker.records("authorization_failed")[-1]["check"] == check
 
 
@@ -299,7 +311,7 @@ def test_a_signed_response_that_fails_a_check_costs_no_call(at: Place, kind: str
     answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["check"]) == (400, check), answer.body
-    assert at.calls() == []
+    assert at.settled_calls() == []
 
 
 @pytest.mark.parametrize(("kind", "check"), ID_TOKENS)
@@ -314,7 +326,7 @@ def test_an_id_token_that_fails_a_check_costs_the_grant(at: Place, kind: str, ch
     answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["check"]) == (502, check), answer.body
-    assert at.calls() == ["token", "revocation"]
+    assert at.settled_calls() == ["token", "revocation"]
     assert [one["id"] for one in get(at.a, "/v1/grants?limit=200").json()["grants"]] == [one["id"] for one in grants]
 
 
@@ -328,17 +340,19 @@ def test_userinfo_about_another_person_costs_the_grant(at: Place):
     answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["check"]) == (502, "userinfo_sub"), answer.body
-    assert at.calls() == ["token", "userinfo", "revocation"]
+    assert at.settled_calls() == ["token", "userinfo", "revocation"]
 
 
 def test_a_person_may_say_no(at: Place):
     """And the application is told so, in the server's word."""
     begun = at.begin(at.a, "people")
     callback = at.person(begun, allow=False)
+    at.sandbox.control.clear_requests()
 
     answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["server_error"]) == (409, "access_denied")
+    assert at.settled_calls() == []
 
 
 @pytest.mark.parametrize("token", ["signed", "posted"])
@@ -386,6 +400,25 @@ def test_a_restart_between_the_two_halves_loses_nobody(at: Place):
         assert get(at.a, f"/v1/grants/{answer.json()['grant']}/token").status == 200
 
 
+def test_keys_that_cannot_be_had_just_now_cost_nobody_the_consent(at: Place):
+    """The first login after a start, while the server's JWKS is down: the same callback is good when it is back."""
+    begun = at.begin(at.a, "people")
+    callback = at.person(begun)
+    at.broker.stop()
+    at.sandbox.control.fault("jwks", "status", status=503)
+    at.broker.up()
+    at.sandbox.control.clear_requests()
+
+    refused = at.come_back(at.a, begun, callback)
+    calls = at.settled_calls()
+    at.sandbox.control.clear_faults()
+    wait_until(lambda: at.come_back(at.a, begun, callback).status == 200, "the keys are asked for again")
+
+    assert (refused.status, refused.json()["reason"]) == (503, "keys_unavailable"), refused.body
+    assert calls == []
+    assert at.settled_calls() == ["token"]
+
+
 def test_a_code_that_was_sent_before_a_crash_is_not_sent_again(at: Place):
     """Killed while the answer drips in: nobody knows what became of the code (AC-07)."""
     at.sandbox.control.fault("token", "drip", times=1, seconds_per_byte=1.0, grant_type="authorization_code")
@@ -415,7 +448,7 @@ def test_a_pushed_request_without_a_reference_goes_no_further(at: Place):
     answer = send(at.a, "POST", "/v1/authorizations", {"token": "people", "redirect_uri": REDIRECT_URI})
 
     assert (answer.status, answer.json()["reason"]) == (503, "invalid_response"), answer.body
-    assert at.calls() == ["par"]
+    assert at.settled_calls() == ["par"]
 
 
 def test_a_grant_without_a_refresh_token_is_served_to_its_end(at: Place):
@@ -431,10 +464,14 @@ def test_a_grant_without_a_refresh_token_is_served_to_its_end(at: Place):
 def test_an_id_token_about_another_person_than_the_userinfo_costs_the_grant(at: Place):
     """Whichever of them is right."""
     at.sandbox.control.fault("token", "id_token_wrong_sub", times=1)
+    begun = at.begin(at.a)
+    callback = at.person(begun)
+    at.sandbox.control.clear_requests()
 
-    answer = at.consent(at.a)
+    answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["check"]) == (502, "userinfo_sub"), answer.body
+    assert at.settled_calls() == ["token", "userinfo", "revocation"]
 
 
 def test_a_signed_response_may_be_the_first_of_a_new_key(at: Place):
@@ -447,16 +484,25 @@ def test_a_signed_response_may_be_the_first_of_a_new_key(at: Place):
 
 
 @pytest.mark.parametrize(
-    ("token", "where", "kind", "status"),
-    [("people", "token", "id_token_unknown_key", 502), ("signed", "authorize", "jarm_unknown_key", 400)],
+    ("token", "where", "kind", "status", "calls"),
+    [
+        ("people", "token", "id_token_unknown_key", 502, ["token", "revocation"]),
+        ("signed", "authorize", "jarm_unknown_key", 400, []),
+    ],
 )
-def test_a_key_that_is_nowhere_published_signs_nothing(at: Place, token: str, where: str, kind: str, status: int):
+def test_a_key_that_is_nowhere_published_signs_nothing(
+    at: Place, token: str, where: str, kind: str, status: int, calls: list[str]
+):
     """Last of all, because the keys are not fetched again so soon after a search in vain."""
     at.sandbox.control.fault(where, kind, times=1)
+    begun = at.begin(at.a, token)
+    callback = at.person(begun)
+    at.sandbox.control.clear_requests()
 
-    answer = at.consent(at.a, token)
+    answer = at.come_back(at.a, begun, callback)
 
     assert (answer.status, answer.json()["check"]) == (status, "key"), answer.body
+    assert at.settled_calls() == calls
 
 
 def test_every_fault_of_a_grant_is_tried():

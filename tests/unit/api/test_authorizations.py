@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from broker.api.limits import Limits
+from broker.errors import Outcome, RemoteError
 from broker.events import AuthorizationAbandoned, AuthorizationFailed, AuthorizationStarted, RequestRefused
+from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy
 from tests.jumping import loop_time
@@ -238,7 +240,7 @@ async def test_a_server_that_refuses_the_client_is_a_bad_gateway():
 
 
 async def test_what_may_pass_by_itself_is_temporary():
-    """A server that is busy, a disk that is full."""
+    """A server that is busy, a disk that is full, keys that cannot be had."""
     async with api() as through:
         begun = await through.begin()
         url = through.consents.url()
@@ -249,11 +251,17 @@ async def test_what_may_pass_by_itself_is_temporary():
         through.consents.store.error = unavailable()
         full = await through.come_back(begun, callback_url=url)
         through.consents.store.error = None
+        through.consents.keys.error = RemoteError(Reason.KEYS_UNAVAILABLE, "down", outcome=Outcome.NOT_SENT)
+        keyless = await through.come_back(begun, callback_url=url)
+        through.consents.keys.error = None
         good = await through.come_back(begun, callback_url=url)
+        refused = [event.reason for event in through.consents.events.of(RequestRefused)]
 
-    assert refusal(busy) == refusal(full) == (503, "temporarily_unavailable")
+    assert refusal(busy) == refusal(full) == refusal(keyless) == (503, "temporarily_unavailable")
     assert dict(busy.headers)["Retry-After"] == "17"
     assert members(full)["reason"] == "store_unavailable"
+    assert members(keyless)["reason"] == "keys_unavailable"
+    assert refused == ["rate_limited", "store_unavailable", "keys_unavailable"]
     assert good.status == 200
 
 

@@ -8,7 +8,7 @@ from broker.api import consent_problems, problems
 from broker.api.consent_problems import CONSTANT, problem_of
 from broker.consent import errors
 from broker.consent.asking import AskError
-from broker.consent.errors import FinishedError
+from broker.consent.errors import FinishedError, NotAcceptedError
 from broker.consent.pending import Expired, Failed, Granted
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.checks import Check, CheckFailedError, response_invalid
@@ -19,7 +19,7 @@ def test_every_error_of_a_consent_has_an_answer_of_its_own():
     """None of them falls through to the answer for whatever else goes wrong."""
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and kind.__module__ == errors.__name__}
 
-    assert kinds == {*CONSTANT, FinishedError}
+    assert kinds == {*CONSTANT, FinishedError, NotAcceptedError}
 
 
 def test_what_is_not_visible_is_not_there():
@@ -85,6 +85,8 @@ def test_a_failed_check_is_named(error: CheckFailedError, status: int):
         (RemoteError(Reason.RATE_LIMITED, "busy", outcome=Outcome.REFUSED, retry_after=16.2), 503, "17"),
         (RemoteError(Reason.RATE_LIMITED, "busy", outcome=Outcome.REFUSED, retry_after=0.0), 503, "1"),
         (LocalError("store_unavailable", "the disk is full", hint="make room"), 503, "5"),
+        (NotAcceptedError(LocalError("store_unavailable", "the disk is full")), 503, "5"),
+        (NotAcceptedError(RemoteError(Reason.KEYS_UNAVAILABLE, "down", outcome=Outcome.NOT_SENT)), 503, "5"),
     ],
 )
 def test_what_may_pass_by_itself_says_when_to_come_back(error: BrokerError, status: int, retry_after: str):

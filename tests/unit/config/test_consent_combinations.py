@@ -137,6 +137,27 @@ def test_keys_of_a_token_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sub", "remove it"),
+        ("login_hint", "remove it"),
+        ("claims", "write claims above, as a key of the token"),
+        ("acr_values", "write acr_values above, as a key of the token"),
+        ("prompt", "write prompt above, as a key of the token"),
+        ("max_age", "write max_age_seconds above, as a key of the token"),
+    ],
+)
+def test_what_is_asked_of_a_person_cannot_be_changed_by_a_parameter(tmp_path: Path, name: str, hint: str) -> None:
+    """Nothing of it would be checked; in a token request for the client itself the name means nothing."""
+    line = f'parameters = {{ {name} = "x" }}'
+    problem = only_problem(tmp_path, asking(line))
+    load(tmp_path, changed((TOKEN, f"{TOKEN}\n{line}")))
+
+    assert problem.path == f"token.directory.parameters.{name}"
+    assert (problem.message, problem.hint) == ("is set by the broker alone", hint)
+
+
+@pytest.mark.parametrize(
     ("line", "issuer", "path"),
     [
         ('front_channel_params = "scope"', "", "front_channel_params"),

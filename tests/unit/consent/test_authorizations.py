@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -29,7 +30,9 @@ from broker.events import (
 )
 from broker.oauth.reasons import Reason
 from broker.tokens.spec import Consent, Grants, TokenSpec
-from tests.unit.consent.world import PEOPLE_CLIENT, SPEC, ConsentWorld, owned, query_of
+from tests.fakes import Dice
+from tests.unit.consent.world import ISSUER, PEOPLE_CLIENT, SPEC, ConsentWorld, owned, query_of
+from tests.unit.oauth.builders import base64url
 from tests.unit.tokens.stores import unavailable
 from tests.unit.tokens.world import json_response
 
@@ -67,6 +70,34 @@ async def test_id_binding_and_state_are_different_and_not_in_the_url():
     assert len(values) == 4
     assert not any(value in begun.authorization_url for value in values)
     assert begun.binding.reveal() not in world.store.values[f"pending/{begun.id}"].decode()
+
+
+@dataclass
+class FairDice(Dice):
+    """Values as long as real ones, and how many bytes of chance there are in each."""
+
+    drawn: dict[str, int] = field(default_factory=dict)
+
+    def token(self, nbytes: int) -> str:
+        self.count += 1
+        value = base64url(self.count.to_bytes(nbytes, "big"))
+        self.drawn[value] = nbytes
+        return value
+
+
+async def test_what_nobody_may_guess_is_long_enough():
+    """AC-02, AC-03 and AC-04: 128 bits at least, a nonce that every server takes, a verifier of RFC 7636."""
+    dice = FairDice()
+    async with ConsentWorld(dice=dice).running() as world:
+        begun = await world.begin()
+        await world.come_back(begun)
+    [verifier] = [form["code_verifier"] for form in world.server.forms if "code_verifier" in form]
+    values = (begun.id, begun.binding.reveal(), world.pushed()["state"], world.pushed()["nonce"], verifier)
+
+    assert [dice.drawn[value] >= 16 for value in values] == [True] * 5
+    assert dice.drawn[verifier] >= 32
+    assert len(world.pushed()["nonce"]) <= 64
+    assert re.fullmatch(r"[A-Za-z0-9._~-]{43,128}", verifier)
 
 
 async def test_an_authorization_survives_a_restart():
@@ -309,6 +340,20 @@ async def test_an_authorization_expires_by_the_wall_clock_too():
         with pytest.raises(FinishedError) as later:
             await world.come_back(begun)
     assert later.value.state == "expired"
+    assert world.server.after_par == []
+
+
+async def test_a_wall_clock_that_is_set_while_somebody_logs_in_ends_it():
+    """The broker runs on: what was begun ten minutes ago by that clock is over."""
+    world = ConsentWorld()
+    async with world.running():
+        begun = await world.begin()
+        world.clock.wall_offset = 601.0
+        with pytest.raises(FinishedError) as finished:
+            await world.come_back(begun)
+
+    assert finished.value.state == "expired"
+    assert world.server.after_par == []
 
 
 async def test_an_authorization_from_the_future_has_expired():
@@ -322,6 +367,7 @@ async def test_an_authorization_from_the_future_has_expired():
             await world.come_back(begun)
 
     assert finished.value.state == "expired"
+    assert world.server.after_par == []
 
 
 async def test_an_authorization_can_be_given_up():
@@ -457,12 +503,20 @@ async def test_nothing_is_sent_for_a_choice_that_is_refused():
     assert world.store.values == {}
 
 
-async def test_an_authorization_of_another_client_fails_after_a_reload():
-    """The response is for the one that asked."""
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client": replace(PEOPLE_CLIENT, client_id="app-2")},
+        {"issuer": replace(ISSUER, issuer="https://other.example")},
+    ],
+)
+async def test_an_authorization_of_another_client_or_issuer_fails_after_a_reload(change: dict[str, Any]):
+    """The response is for the one that asked, from the one that was asked."""
     world = ConsentWorld()
     async with world.running():
         begun, gone = await world.begin(), await world.begin()
-        world.client = replace(PEOPLE_CLIENT, client_id="app-2")
+        for name, value in change.items():
+            setattr(world, name, value)
         assert world.authorizations.replace((SPEC,), world.registrations()) == ()
         with pytest.raises(LocalError) as changed:
             await world.come_back(begun)

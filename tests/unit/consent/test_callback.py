@@ -31,6 +31,21 @@ def test_the_parameters_of_the_query_are_given_decoded_in_their_order():
     assert found == (("code", "a b"), ("state", "x+y z"), ("code", "c"), ("empty", ""))
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("code=a&", (("code", "a"),)),
+        ("&code=a&&state=b", (("code", "a"), ("state", "b"))),
+        ("code=a&x", (("code", "a"), ("x", ""))),
+        ("code", (("code", ""),)),
+        ("", ()),
+    ],
+)
+def test_an_empty_pair_is_nothing_and_a_bare_name_has_no_value(query: str, found: Any):
+    """As in every form (RFC 6749 section 4.1.2): what a server or a proxy appends costs nobody the consent."""
+    assert pairs(f"{URI}?{query}") == found
+
+
 def test_a_form_is_given_where_it_was_asked_for():
     """Fields that came twice are an array."""
     found = pairs(URI, {"code": "a", "state": ["b", "c"]}, mode=ResponseMode.FORM_POST)
@@ -97,7 +112,6 @@ def test_a_response_that_came_in_another_way_is_a_failed_check():
         "https:///callback",
         "https://app.example:x/callback",
         "https://[::1/callback",
-        f"{URI}?code",
         f"{URI}?code=%ff",
         f"{URI}?c\u00f6de=a",
         f"{URI}?code=a\n",

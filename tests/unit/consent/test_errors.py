@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from broker.consent.errors import FinishedError, NoSuchAuthorizationError
+from broker.consent.errors import FinishedError, NoSuchAuthorizationError, NotAcceptedError
 from broker.consent.pending import Abandoned, Failed, Granted, Redeeming
+from broker.errors import LocalError
 
 
 def test_a_finished_authorization_carries_how_it_ended():
@@ -20,3 +21,10 @@ def test_what_is_not_found_says_nothing_about_why():
     """There is one such error, and it takes nothing."""
     assert NoSuchAuthorizationError().args == NoSuchAuthorizationError().args
     assert NoSuchAuthorizationError().hint is None
+
+
+def test_what_was_not_accepted_tells_why():
+    """With the code, the message and the hint of what may pass."""
+    error = NotAcceptedError(LocalError("store_unavailable", "the disk is full", hint="make room"))
+
+    assert (error.code, error.message, error.hint) == ("store_unavailable", "the disk is full", "make room")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from broker.consent.asking import Ask
 from broker.consent.authorizations import Authorizations, Begun
 from broker.consent.redemption import Redeemed
-from broker.errors import BrokerError
+from broker.errors import BrokerError, RemoteError
 from broker.oauth.client import Issuer
 from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Request, Response
@@ -157,17 +157,23 @@ class PeopleMetadata(FakeMetadata):
 
 @dataclass
 class FakeKeys:
-    """The issuer's published keys; *newer* is there from the next fetch on."""
+    """The issuer's published keys; *newer* is there from the next fetch on, an error in place of an answer."""
 
     keys: JwkSet = field(default_factory=lambda: published(KEY.jwk()))
     newer: JwkSet | None = None
+    error: RemoteError | None = None
+    newer_error: RemoteError | None = None
     refetched: int = 0
 
     async def get(self) -> JwkSet:
+        if self.error is not None:
+            raise self.error
         return self.keys
 
     async def get_newer(self, than: JwkSet) -> JwkSet | None:
         self.refetched += 1
+        if self.newer_error is not None:
+            raise self.newer_error
         return self.newer
 
 
@@ -181,7 +187,8 @@ class ConsentWorld:
     events: Events = field(default_factory=Events)
     signer: FakeSigner = field(default_factory=FakeSigner)
     metadata: PeopleMetadata = field(default_factory=PeopleMetadata)
-    keys: FakeKeys | None = field(default_factory=FakeKeys)
+    keys: FakeKeys = field(default_factory=FakeKeys)
+    has_keys: bool = True
     dice: Dice = field(default_factory=Dice)
     issuer: Issuer = ISSUER
     client: Any = PEOPLE_CLIENT
@@ -195,7 +202,11 @@ class ConsentWorld:
     def registrations(self) -> dict[str, Registration]:
         exchange = Exchange(session=self.server, signer=self.signer, clock=self.clock, randomness=self.dice)
         registration = Registration(
-            client=self.client, issuer=self.issuer, metadata=self.metadata, exchange=exchange, keys=self.keys
+            client=self.client,
+            issuer=self.issuer,
+            metadata=self.metadata,
+            exchange=exchange,
+            keys=self.keys if self.has_keys else None,
         )
         return {"app": registration}
 

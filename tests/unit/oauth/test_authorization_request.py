@@ -9,6 +9,7 @@ import pytest
 
 from broker.errors import LocalError, RemoteError
 from broker.oauth.authorization_request import (
+    RESERVED_REQUEST_PARAMETERS,
     Asked,
     ByValue,
     Pushed,
@@ -319,3 +320,31 @@ def test_other_answers_are_refusals(status: int):
         read_pushed_response(an_answer({"error": "invalid_request_object"}, status=status), wall_now=NOW)
 
     assert raised.value.server_error in ("invalid_request_object", None)
+
+
+@pytest.mark.parametrize("name", [
+    "response_type", "client_id", "redirect_uri", "response_mode", "scope", "state", "nonce", "code_challenge",
+    "code_challenge_method", "resource", "audience", "authorization_details", "claims", "acr_values", "prompt",
+    "login_hint", "max_age", "request", "request_uri", "dpop_jkt", "client_assertion", "client_assertion_type",
+    "iss", "sub", "aud", "exp", "nbf", "iat", "jti",
+])  # fmt: skip
+@pytest.mark.parametrize("server", [SERVER, BY_BROWSER])
+def test_an_extra_parameter_cannot_set_what_the_request_or_its_jwt_says(server: AuthorizationServer, name: str):
+    """JAR-03: with ``sub`` a request object could be taken for a client assertion (RFC 9101 section 10.8)."""
+    with pytest.raises(LocalError) as caught:
+        plan(server=server, asked=replace(ASKED, parameters=(("tenant", "blue"), (name, "canary"))))
+
+    assert caught.value.code == "parameter_reserved"
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asked", [ASKED, replace(ASKED, audience=("a",))])
+def test_every_name_that_a_request_can_have_is_reserved(asked: Asked):
+    """One that could be set twice would leave the choice to the server."""
+    client = a_client(response_mode=ResponseMode.JWT, request_object=RequestObjectUse.ALWAYS)
+    draft = pushed(client=client, asked=asked)
+    assert draft.request_object is not None
+
+    names = {*draft.request_object.claims, *(name for name, _ in draft.form)}
+    assert names - {"tenant"} <= RESERVED_REQUEST_PARAMETERS
+    assert names >= {"iss", "response_mode", "nonce", "resource", "claims", "max_age", "login_hint"}

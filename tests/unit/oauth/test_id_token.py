@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.oauth.checks import Check, CheckFailedError
-from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
+from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, demanded_claims, read_id_token
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken, IdToken
@@ -131,6 +131,23 @@ def test_the_person_logged_in_lately_where_that_was_asked_for():
     assert failed({**GOOD, "auth_time": "now"}) is Check.AUTH_TIME
 
 
+def test_how_long_ago_the_login_was_is_counted_from_when_it_was_asked_for():
+    """OpenID Connect Core section 3.1.2.1: the server compares at the request, not at its end."""
+    expected = replace(EXPECTED, max_age=60, asked_at=NOW - 300)
+
+    assert read({**GOOD, "auth_time": NOW - 390}, expected).auth_time == NOW - 390
+    assert read({**GOOD, "auth_time": NOW}, expected).auth_time == NOW
+    assert failed({**GOOD, "auth_time": NOW - 391}, expected) is Check.AUTH_TIME
+    assert failed({**GOOD, "auth_time": NOW - 331}, replace(expected, max_age=0)) is Check.AUTH_TIME
+
+
+@pytest.mark.parametrize("expected", [EXPECTED, replace(EXPECTED, max_age=60), replace(EXPECTED, nonce=None)])
+def test_nobody_logs_in_tomorrow(expected: IdTokenExpected):
+    """Clocks may differ by half a minute, as with the other times."""
+    assert read({**GOOD, "auth_time": NOW + 30}, expected).auth_time == NOW + 30
+    assert failed({**GOOD, "auth_time": NOW + 31}, expected) is Check.AUTH_TIME
+
+
 def test_the_level_is_one_that_was_asked_for():
     """IDT-10: where one is demanded."""
     expected = replace(EXPECTED, acr_values=("loa2", "loa3"))
@@ -139,6 +156,41 @@ def test_the_level_is_one_that_was_asked_for():
     assert failed({**GOOD, "acr": "loa1"}, expected) is Check.ACR
     assert failed(GOOD, expected) is Check.ACR
     assert failed({**GOOD, "acr": 3}) is Check.ACR
+
+
+INTENT = {"openbanking_intent_id": {"essential": True, "value": "urn:intent:1"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "demanded"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"id_token": None}, ()),
+        ({"userinfo": INTENT}, ()),
+        ({"id_token": {"email": None, "acr": {"essential": True}, "given_name": {"value": "Alice"}}}, ()),
+        ({"id_token": {"email": {"essential": False, "value": "a@b.example"}}}, ()),
+        ({"id_token": {"acr": {"essential": True, "values": []}}}, ()),
+        ({"id_token": INTENT}, (("openbanking_intent_id", ("urn:intent:1",)),)),
+        ({"id_token": {"acr": {"essential": True, "values": ["a", "b"]}}}, (("acr", ("a", "b")),)),
+        ({"id_token": {"x": {"essential": True, "value": None}}}, (("x", (None,)),)),
+        ({"id_token": {"sub": {"value": "alice"}}}, (("sub", ("alice",)),)),
+    ],
+)
+def test_an_essential_claim_with_a_value_is_demanded(asked: Any, demanded: Any):
+    """OpenID Connect Core section 5.5.1; others may be left out. Of ``sub`` it goes without saying (3.1.2.2)."""
+    assert demanded_claims(asked) == demanded
+
+
+def test_a_demanded_claim_has_one_of_its_values():
+    """IDT-12: what was consented to is what was asked for."""
+    expected = replace(EXPECTED, demanded=(("openbanking_intent_id", ("urn:1", "urn:2")), ("n", (1, {"a": [True]}))))
+
+    assert read({**GOOD, "openbanking_intent_id": "urn:2", "n": {"a": [True]}}, expected).subject == "alice"
+    for intent in (..., None, "urn:3", ["urn:1"]):
+        assert failed({**GOOD, "openbanking_intent_id": intent, "n": 1}, expected) is Check.CLAIMS
+    for n in (..., True, "1", 1.5, {"a": [1]}):
+        assert failed({**GOOD, "openbanking_intent_id": "urn:1", "n": n}, expected) is Check.CLAIMS
 
 
 def test_after_a_refresh_it_is_the_same_person_and_the_same_login():

@@ -91,7 +91,20 @@ def test_two_responses_are_none():
 
 
 @pytest.mark.parametrize(
-    ("change", "check"), [({"state": "x"}, Check.STATE), ({"state": 5}, Check.STATE), ({"code": ["c"]}, Check.CODE)]
+    ("change", "check"),
+    [
+        ({"state": "x"}, Check.STATE),
+        ({"state": 5}, Check.STATE),
+        ({"state": None}, Check.STATE),
+        ({"code": ["c"]}, Check.CODE),
+        ({"error": 5}, Check.ERROR),
+        ({"error": {}}, Check.ERROR),
+        ({"error": False}, Check.ERROR),
+        ({"error": 5, "state": "x"}, Check.STATE),
+        ({"access_token": ["a"]}, Check.RESPONSE_TYPE),
+        ({"id_token": {}}, Check.RESPONSE_TYPE),
+        ({"response": 1}, Check.RESPONSE_MODE),
+    ],
 )
 def test_what_is_in_it_is_checked_as_ever(change: dict[str, Any], check: Check):
     """A signature makes no state right."""
@@ -99,6 +112,13 @@ def test_what_is_in_it_is_checked_as_ever(change: dict[str, Any], check: Check):
         read_authorization_response(opened({**GOOD, **change}), EXPECTED)
 
     assert raised.value.check is check
+
+
+def test_what_is_null_is_not_there():
+    """As some servers write what they leave out; other members are none of ours, whatever they are."""
+    claims = {**GOOD, "error": None, "session_state": 5, "more": {"a": []}}
+
+    assert read_authorization_response(opened(claims), EXPECTED) == AuthorizationCode("c")
 
 
 def test_a_signed_refusal_is_a_refusal():
