@@ -118,6 +118,13 @@ class Grants(GrantServing):
         """Say how a grant stands. Raises KeyError."""
         return self._keepers[grant_id].status()
 
+    def bindings(self) -> Iterator[str]:
+        """Give the thumbprint of the certificate that each access token in hand is bound to, as often as it comes."""
+        for keeper in self._keepers.values():
+            token = keeper.state.token
+            if token is not None and token.certificate_thumbprint is not None:
+                yield token.certificate_thumbprint
+
     async def page(
         self, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, limit: int, cursor: str | None
     ) -> Page:

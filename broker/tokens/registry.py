@@ -83,6 +83,13 @@ class Registry:
             return None
         return token.expires_at_by(boot=now, wall=self._clock.wall())
 
+    def bindings(self) -> Iterator[str]:
+        """Give the thumbprint of the certificate that each token in hand is bound to, as often as it comes."""
+        for keeper in self._keepers.values():
+            token = keeper.in_hand()
+            if token is not None and token.certificate_thumbprint is not None:
+                yield token.certificate_thumbprint
+
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token, after a wait if need be: see ``ports.TokenSource``."""
         keeper = self._keepers[name]

@@ -68,6 +68,10 @@ class Lifecycle:
             with suppress(KeyError):
                 yield name, self.registry.expires_at(name)
 
+    def bound_thumbprints(self) -> frozenset[str]:
+        """Give the thumbprints of the certificates that tokens in hand are bound to; looks at every one of them."""
+        return frozenset((*self.registry.bindings(), *self.grants.bindings()))
+
     def available(self) -> Iterator[tuple[str, bool]]:
         """Say of each token whether it can be served, but for those of many people: each grant has its own state."""
         for name in self.tokens.names():

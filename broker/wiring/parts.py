@@ -36,6 +36,7 @@ from broker.telemetry.sink import Telemetry
 from broker.tokens.acquire import Acquirer
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.storing import Store
+from broker.wiring.generations import Generations
 from broker.wiring.identities import Identities
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
 from broker.wiring.listening import listeners_of
@@ -130,6 +131,7 @@ class Parts:
     api: ApiServer
     ops: OpsServer | None
     means: Means
+    generations: Generations
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -153,6 +155,7 @@ class Parts:
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
+        self.generations.put_to_use(means.identities.certificates)
         self.serving.settings, self.serving.restart, self.serving.refused = settings, restart, False
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
@@ -205,6 +208,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         api=serving.api(),
         ops=serving.ops(metrics.page),
         means=means,
+        generations=Generations(identities.certificates),
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),
