@@ -18,6 +18,7 @@ from broker.api.gate import Gate
 from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
+from broker.api.rotating import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service
@@ -54,6 +55,7 @@ class ApiServer:
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
         grants: GrantSource | None = None,
         authorizations: Authorizations | None = None,
+        rotate: Callable[[], Rotate | None] = lambda: None,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -61,7 +63,8 @@ class ApiServer:
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
         the last reload was refused, for readiness;
-        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
+        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent;
+        *rotate* gives what looks at the files that may be replaced, where there is such a thing.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -78,6 +81,7 @@ class ApiServer:
             clients=clients,
             grants=grants,
             authorizations=authorizations,
+            rotate=rotate,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}

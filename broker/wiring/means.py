@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from broker.config.settings import (
@@ -46,12 +46,13 @@ class Means:
     renewals: tuple[tuple[Server, Session], ...]
     sessions: tuple[Session, ...]
 
-    async def close(self) -> None:
-        """Close the sessions and the keys; twice does no harm."""
+    async def close(self, *, but: Collection[object] = ()) -> None:
+        """Close the sessions, and the keys *but* those that other means have as well; twice does no harm."""
         for session in self.sessions:
             await session.close()
         for key in self.identities.keys.values():
-            key.close()
+            if not any(key is other for other in but):
+                key.close()
 
 
 def means_of(

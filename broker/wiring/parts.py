@@ -18,6 +18,7 @@ from typing import TextIO
 from broker.api.desk import UNROUTED
 from broker.api.limits import Limits
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
+from broker.api.rotating import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
 from broker.api.world import PublicKeys
@@ -57,7 +58,7 @@ class _Serving:
     What both servers are made of.
 
     *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one,
-    *refused* says that the last reload was refused.
+    *refused* says that the last reload was refused. *rotate* looks at the files, once the daemon runs.
     """
 
     settings: Settings
@@ -68,6 +69,7 @@ class _Serving:
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
     refused: bool = False
+    rotate: Rotate | None = None
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
@@ -99,6 +101,7 @@ class _Serving:
             restart=lambda: self.restart,
             refused=lambda: self.refused,
             clients=lambda: self.public,
+            rotate=lambda: self.rotate,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -145,23 +148,29 @@ class Parts:
         return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
 
     def adopt(
-        self, settings: Settings, means: Means, *, restart: tuple[str, ...] = ()
+        self,
+        settings: Settings,
+        means: Means,
+        *,
+        restart: tuple[str, ...] = (),
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
         """
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
         To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
-        the sections whose changes wait for that.
+        the sections whose changes wait for that. Tokens that are bound to certificates with the thumbprints
+        *banned* are not served any more.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
         self.generations.put_to_use(means.identities.certificates)
-        self.serving.settings, self.serving.restart, self.serving.refused = settings, restart, False
+        self.serving.settings, self.serving.restart = settings, restart
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
         self.api.replace_policy(_policy(settings))
-        return self.life.replace(settings.tokens, means.registrations)
+        return self.life.replace(settings.tokens, means.registrations, banned=banned)
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""
