@@ -18,7 +18,7 @@ from broker.api.gate import Gate
 from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
-from broker.api.rotating import Rotate
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service

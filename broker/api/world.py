@@ -14,7 +14,7 @@ from typing import Any
 from broker.api import problems
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ProblemError
-from broker.api.rotating import Rotate
+from broker.api.rotated import Rotate
 from broker.api.table import Call
 from broker.consent.authorizations import Authorizations
 from broker.events import Emit

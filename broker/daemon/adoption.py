@@ -138,7 +138,7 @@ class Adoption:
         return [key for means in self._all_means() for key in means.identities.keys.values()]
 
     def _banned(self, after: Identities, compromised: Collection[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-        """Give the sections of which something older was in use, and the thumbprints of those certificates."""
+        """Give the sections of which something older was in use, and the thumbprints of that: certificates and keys."""
         before = self.parts.identities
         dropped: list[str] = []
         banned: set[str] = set()
@@ -148,11 +148,11 @@ class Adoption:
                 newest = after.certificates[name].thumbprint
                 known = (*self.parts.generations.earlier(), before.certificates.get(name, after.certificates[name]))
                 old = {one.thumbprint for one in known if one.name == name} - {newest}
-                banned |= old
             else:
                 newest = after.keys[name].thumbprint
                 known_keys = (means.identities.keys.get(name) for means in self._all_means())
                 old = {key.thumbprint for key in known_keys if key is not None} - {newest}
+            banned |= old
             dropped += [item] if old else []
         return tuple(dropped), frozenset(banned)
 

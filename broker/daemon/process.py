@@ -112,7 +112,7 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     adoption = Adoption(parts)
     stack.push_async_callback(adoption.close)
     reloader, rotation = Reloader(adoption, load), Rotation(adoption)
-    parts.serving.rotate = rotation.rotate
+    parts.serving.rotate = rotation
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
     announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)

@@ -13,13 +13,13 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import NoReturn
 
-from broker.api.rotating import RefusedItem, Rotated
+from broker.api.rotated import RefusedItem, Rotated
 from broker.daemon.adoption import Adoption
 from broker.daemon.expiry import Expiry
 from broker.errors import LocalError, frames_of
 from broker.events import FilesRotated, RotationMended, RotationRefused, UnexpectedFailure
 from broker.wiring.renewing import Renewal, renewed
-from broker.wiring.watched import contents_of
+from broker.wiring.watched import CERTIFICATE, KEY, contents_of
 
 LOOK_INTERVAL = 10.0
 """Seconds between two looks at the files (rules.md R8)."""
@@ -58,6 +58,14 @@ class Rotation:
                 name, frames = type(error).__name__, frames_of(error)
                 self._parts.emit(UnexpectedFailure(where="rotation", incident="", error=name, frames=frames))
                 due_at = clock.boot() + LOOK_INTERVAL
+
+    def sections(self) -> tuple[str, ...]:
+        """Name the sections of which an older generation may be compromised."""
+        settings = self._parts.settings
+        return (
+            *(f"{CERTIFICATE}.{name}" for name in settings.certificates),
+            *(f"{KEY}.{name}" for name in settings.keys),
+        )
 
     async def rotate(self, compromised: Collection[str] = ()) -> Rotated:
         """

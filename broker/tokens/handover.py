@@ -97,7 +97,7 @@ class Handovers:
         banned: frozenset[str] = frozenset(),
     ) -> None:
         """
-        Take in the newest means of every client; those with the thumbprints *banned* are used no more.
+        Take in the newest means of every client; certificates and keys with the thumbprints *banned* are used no more.
 
         Only a change of certificate or key is tried first: where anything else of the client changed, the operator
         wants that, and the older means are not those of this client.
@@ -198,9 +198,9 @@ class Handovers:
             line.settled, line.trial, line.grant = line.trial, None, None
 
     def _is_usable(self, registration: Registration, banned: frozenset[str] = frozenset()) -> bool:
-        session = registration.exchange.session
-        is_valid = session.not_after is None or self._clock.wall() < session.not_after
-        return is_valid and session.thumbprint not in banned
+        not_after, shown = registration.exchange.session.not_after, identity_of(registration)
+        is_valid = not_after is None or self._clock.wall() < not_after
+        return is_valid and banned.isdisjoint({shown.thumbprint, shown.key_id})
 
 
 def _was(grant: Grant, registration: Registration) -> bool:

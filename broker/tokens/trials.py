@@ -8,6 +8,7 @@ it. Looking at all grants of a client is spread over the alarms, so that ten tho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple
 
 from broker.events import ClientTrialBegun, ClientTrialFailed, ClientTrialPassed, Emit
 from broker.tokens import grant_state as table
@@ -15,7 +16,7 @@ from broker.tokens.acquire import Registration
 from broker.tokens.grant import Grant
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper
-from broker.tokens.handover import Choice, Handovers
+from broker.tokens.handover import Choice, Handovers, identity_of
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock
 
@@ -47,8 +48,13 @@ class Trials:
         self._following: set[str] = set()
 
     def replace(self, registrations: Mapping[str, Registration], banned: frozenset[str]) -> None:
-        """Take in the newest means of every client; nothing is served that is bound to one of *banned*."""
-        self._banned |= banned
+        """
+        Take in the newest means of every client; nothing older is served or used that has one of *banned*.
+
+        What comes back is good again: whoever puts it there means it.
+        """
+        shown = {one for each in registrations.values() for one in astuple(identity_of(each))}
+        self._banned = (self._banned | banned) - shown
         self._handovers.replace(registrations, has_grants=self._has_witnesses, banned=self._banned)
         for client in registrations:
             self._schedule(client)

@@ -76,7 +76,7 @@ def arranged(
         keys[name] = signs
         if waits is not None:
             waiting[name] = waits
-        former[name] = () if name in compromised else tuple(one for one in past if one.thumbprint != signs.thumbprint)
+        former[name] = () if name in compromised else tuple(one for one in past if _may_stay(one, signs))
     after = Overlap(waiting=waiting, former={name: past for name, past in former.items() if past})
     return replace(fresh, keys=keys, published=_published(after)), after
 
@@ -94,9 +94,16 @@ def _one(
         due = Waiting(key=new, at=due.at if waits and due is not None else now + delay)
     if due is None:
         return new, None
-    if at_once or now >= due.at or due.key.alg != old.alg:
+    # Two keys of one kid cannot be published at a time: whoever keeps the kid has the key replaced at the server.
+    is_in_place = due.key.kid is not None and due.key.kid == old.kid
+    if at_once or now >= due.at or is_in_place or due.key.alg != old.alg:
         return due.key, None
     return old, due
+
+
+def _may_stay(former: Former, signs: SigningKey) -> bool:
+    """Say whether a key may still be published beside the one that signs."""
+    return former.thumbprint != signs.thumbprint and (signs.kid is None or former.jwk.get("kid") != signs.kid)
 
 
 def _published(overlap: Overlap) -> dict[str, tuple[Mapping[str, Any], ...]]:

@@ -18,7 +18,7 @@ from typing import TextIO
 from broker.api.desk import UNROUTED
 from broker.api.limits import Limits
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
-from broker.api.rotating import Rotate
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
 from broker.api.world import PublicKeys
