@@ -48,7 +48,7 @@ def _sections(asked: Iterable[object], known: Collection[str]) -> tuple[str, ...
     """Give the sections that are meant. Raises ProblemError for a name that is none, or could be two."""
     found: list[str] = []
     for name in asked:
-        meant = [section for section in known if name in {section, section.partition(".")[2]}]
+        meant = [section for section in known if name in (section, section.partition(".")[2])]
         if len(meant) != 1:
             names = ", ".join(known) or "none is configured"
             raise ProblemError(problems.body_refused(f"in compromised, names of sections: {names}"))

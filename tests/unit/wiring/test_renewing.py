@@ -99,7 +99,3 @@ def test_what_was_loaded_without_digests_is_loaded_again(tmp_path: Path):
     renewal = renewed(settings, replace(before, contents={}), wall_now=WALL)
 
     assert renewal.items == ("certificate.x", "key.k", "client.e")
-        "certificate.x",
-        "key.k",
-        "client.e",
-    )
