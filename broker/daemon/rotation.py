@@ -34,7 +34,12 @@ SWEEP_INTERVAL = 1.0
 class Rotation:
     """Looks at the files now and then, and when asked."""
 
-    def __init__(self, adoption: Adoption) -> None:
+    def __init__(
+        self, adoption: Adoption, *, look_interval: float = LOOK_INTERVAL, sweep_interval: float = SWEEP_INTERVAL
+    ) -> None:
+        """Take how many seconds are between two looks, and between two sweeps."""
+        self._look_interval = look_interval
+        self._sweep_interval = sweep_interval
         self._adoption = adoption
         self._parts = adoption.parts
         self._expiry = Expiry(adoption.parts)
@@ -44,20 +49,20 @@ class Rotation:
     async def run(self) -> NoReturn:
         """Look and sweep, until cancelled."""
         clock = self._parts.clock
-        due_at = clock.boot() + LOOK_INTERVAL
+        due_at = clock.boot() + self._look_interval
         self._expiry.look()
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
+            await asyncio.sleep(self._sweep_interval)
             try:
                 await self._adoption.sweep()
                 if clock.boot() >= due_at:
                     settling = await self._look()
-                    due_at = clock.boot() + (SETTLE if settling else LOOK_INTERVAL)
+                    due_at = clock.boot() + (min(SETTLE, self._look_interval) if settling else self._look_interval)
                     self._expiry.look()
             except Exception as error:  # noqa: BLE001 - the boundary: a bug in a look must not stop the daemon
                 name, frames = type(error).__name__, frames_of(error)
                 self._parts.emit(UnexpectedFailure(where="rotation", incident="", error=name, frames=frames))
-                due_at = clock.boot() + LOOK_INTERVAL
+                due_at = clock.boot() + self._look_interval
 
     def sections(self) -> tuple[str, ...]:
         """Name the sections of which an older generation may be compromised."""
