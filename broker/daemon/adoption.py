@@ -24,6 +24,9 @@ from broker.wiring import Identities, Means, Parts
 from broker.wiring.key_overlap import Overlap, arranged
 from broker.wiring.watched import CERTIFICATE, KEY
 
+AT_ONCE = 500
+"""Tokens to look at before others have their turn: a fraction of a millisecond."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -118,13 +121,25 @@ class Adoption:
 
     async def sweep(self) -> None:
         """Close the means that nothing needs any more, and retire the certificates that nothing is bound to."""
+        if self._older:
+            await self.parts.life.release()
         for older in tuple(self._older):
             if all(task.done() for task in older.under_way) and not self.parts.life.needs(older.means.registrations):
                 self._older.remove(older)
                 await older.means.close(but=self._keys_in_use())
         if self.parts.generations.earlier():
-            presented = {session.thumbprint for older in self._older for session in older.means.sessions}
-            self._retire(kept=self.parts.life.bound_thumbprints() | {one for one in presented if one is not None})
+            bound = await self._bound()
+            # Looked at last: an attempt that ended meanwhile may have brought a token.
+            self._retire(kept=bound | {session.thumbprint for older in self._older for session in older.means.sessions})
+
+    async def _bound(self) -> set[str | None]:
+        """Give the thumbprints that tokens in hand are bound to; however many there are, others have their turn."""
+        bound: set[str | None] = set()
+        for number, (_, token) in enumerate(self.parts.life.in_hand(), 1):
+            bound.add(token.certificate_thumbprint)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return bound
 
     async def close(self) -> None:
         """Close all means, the older ones too, whatever runs with them."""
@@ -159,7 +174,7 @@ class Adoption:
     def _all_means(self) -> tuple[Means, ...]:
         return (self.parts.means, *(older.means for older in self._older))
 
-    def _retire(self, *, kept: Collection[str], reason: str | None = None) -> None:
+    def _retire(self, *, kept: Collection[str | None], reason: str | None = None) -> None:
         wall = self.parts.clock.wall()
         for old in self.parts.generations.retire(kept):
             why = reason or ("expired" if old.not_after <= wall else "unused")

@@ -92,7 +92,7 @@ class GrantServing(ABC):
 
     def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
         """Give each access token in hand with the name of its section; there may be ten thousand."""
-        for keeper in self.__keepers.values():
+        for keeper in tuple(self.__keepers.values()):  # whoever takes its time sees them come and go
             token = keeper.in_hand()
             if token is not None:
                 yield keeper.spec.name, token

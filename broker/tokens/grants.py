@@ -257,6 +257,10 @@ class Grants(GrantServing):
         """Say whether any grant may still be refreshed with *registration*."""
         return self._trials.needs(registration)
 
+    async def release(self) -> None:
+        """Give up the older means that no grant needs any more, for ``needs``."""
+        await self._trials.release()
+
     def reconsider(self) -> None:
         """Look at every grant again, after a clock was set or the machine slept; not at all in one moment."""
         now = self._clock.boot()

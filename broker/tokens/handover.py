@@ -20,6 +20,10 @@ LAST_PAUSE = 900.0
 """Seconds between two trials: soon at first, because a directory may need a moment, and not every minute for days."""
 
 
+Shown = tuple[str | None, str | None]
+"""The thumbprints of certificate and key with which a grant last succeeded, as its record has them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """What a client shows: ``x5t#S256`` of its certificate and the thumbprint of its signing key, if it has them."""
@@ -184,13 +188,12 @@ class Handovers:
         """Say whether there is anything that ``release`` may give up."""
         return any(line.earlier or line.trial for line in self._lines.values())
 
-    def release(self, grants_of: Callable[[str], Iterable[Grant]]) -> None:
-        """Give up earlier generations with which none of a client's grants has succeeded last, or that ended."""
+    def release(self, last: Mapping[str, set[Shown]]) -> None:
+        """Give up earlier generations with which none of a client's grants has succeeded *last*, or that ended."""
         for name, line in self._lines.items():
             self._settle_if_spent(line)
-            if line.earlier:
-                last = {(grant.thumbprint, grant.key_id) for grant in grants_of(name)}
-                line.earlier = [one for one in line.earlier if self._is_usable(one) and _is_among(one, last)]
+            shown = last.get(name, set())
+            line.earlier = [one for one in line.earlier if self._is_usable(one) and _is_among(one, shown)]
 
     def _settle_if_spent(self, line: _Line) -> None:
         """Go over to what is on trial when the certificate before it has ended: there is nothing to go back to."""
@@ -208,7 +211,7 @@ def _was(grant: Grant, registration: Registration) -> bool:
     return _is_among(registration, {(grant.thumbprint, grant.key_id)})
 
 
-def _is_among(registration: Registration, last: set[tuple[str | None, str | None]]) -> bool:
+def _is_among(registration: Registration, last: set[Shown]) -> bool:
     shown = identity_of(registration)
     return (shown.thumbprint, shown.key_id) in last or (shown.thumbprint, None) in last
 

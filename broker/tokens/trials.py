@@ -7,16 +7,16 @@ it. Looking at all grants of a client is spread over the alarms, so that ten tho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
 
 from broker.events import ClientTrialBegun, ClientTrialFailed, ClientTrialPassed, Emit
 from broker.tokens import grant_state as table
 from broker.tokens.acquire import Registration
-from broker.tokens.grant import Grant
-from broker.tokens.grant_index import GrantIndex
+from broker.tokens.grant_index import AT_ONCE, GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper
-from broker.tokens.handover import Choice, Handovers, identity_of
+from broker.tokens.handover import Choice, Handovers, Shown, identity_of
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock
 
@@ -144,10 +144,20 @@ class Trials:
         return self._handovers.settled(client)
 
     def needs(self, registration: Registration) -> bool:
-        """Say whether anything may still be asked with *registration*; gives up what no grant needs any more."""
-        if self._handovers.is_keeping():
-            self._handovers.release(self._live_grants)
+        """Say whether anything may still be asked with *registration*."""
         return self._handovers.needs(registration)
+
+    async def release(self) -> None:
+        """Give up older means that no grant needs any more; others have their turn between some grants and the next."""
+        if not self._handovers.is_keeping():
+            return
+        last: dict[str, set[Shown]] = {}
+        for number, keeper in enumerate(tuple(self._keepers.values()), 1):
+            if _is_alive(keeper):
+                last.setdefault(keeper.spec.client, set()).add((keeper.grant.thumbprint, keeper.grant.key_id))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._handovers.release(last)
 
     def _follow(self, client: str) -> None:
         """Have all grants of a client looked at whose tokens are bound to something older than it shows."""
@@ -168,15 +178,15 @@ class Trials:
 
     def _has_witnesses(self, client: str) -> bool:
         """Say whether a client has grants that can be lost."""
-        return any(True for _ in self._live_grants(client))
-
-    def _live_grants(self, client: str) -> Iterator[Grant]:
-        for keeper in self._of(client):
-            if not isinstance(keeper.state, table.Over) and keeper.grant.refresh_token is not None:
-                yield keeper.grant
+        return any(_is_alive(keeper) for keeper in self._of(client))
 
     def _of(self, client: str) -> tuple[GrantKeeper, ...]:
         return tuple(keeper for keeper in self._keepers.values() if keeper.spec.client == client)
+
+
+def _is_alive(keeper: GrantKeeper) -> bool:
+    """Say whether a grant may still be refreshed."""
+    return not isinstance(keeper.state, table.Over) and keeper.grant.refresh_token is not None
 
 
 def _is_witness(keeper: GrantKeeper) -> bool:

@@ -49,7 +49,7 @@ class Generations:
         }
         self._in_force = after
 
-    def retire(self, needed: Collection[str]) -> tuple[TransportCertificate, ...]:
+    def retire(self, needed: Collection[str | None]) -> tuple[TransportCertificate, ...]:
         """Give up the earlier ones whose thumbprints are not *needed*; gives them, when all were told."""
         retired = tuple(old for thumbprint, old in self._earlier.items() if thumbprint not in needed)
         for old in retired:

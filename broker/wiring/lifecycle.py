@@ -77,6 +77,10 @@ class Lifecycle:
             with suppress(KeyError):
                 yield name, self.registry.expires_at(name)
 
+    async def release(self) -> None:
+        """Give up the older means that no grant needs any more, for ``needs``."""
+        await self.grants.release()
+
     def needs(self, registrations: Mapping[str, Registration]) -> bool:
         """Say whether grants are refreshed with any of these, or may have to be."""
         return any(self.grants.needs(registration) for registration in registrations.values())

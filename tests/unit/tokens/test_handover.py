@@ -167,7 +167,7 @@ def test_an_old_certificate_that_ended_is_not_gone_back_to():
     clock.now = 100.0
 
     assert chosen(handovers, last(old)) == Choice(registration=new)
-    handovers.release(lambda _: ())
+    handovers.release({})
     assert not handovers.needs(old)
 
 
@@ -215,9 +215,9 @@ def test_earlier_means_are_kept_for_the_grants_that_succeeded_with_them_last():
     chosen(handovers, last(old))
     handovers.passed("app", new)
 
-    handovers.release(lambda _: (last(old), last(new)))
+    handovers.release({"app": {("one", "key-1"), ("two", "key-1")}})
     kept = handovers.needs(old)
-    handovers.release(lambda _: (last(new),))
+    handovers.release({"app": {("two", "key-1")}})
     released = handovers.needs(old)
     handovers.replace({}, has_grants=lambda _: True)
 

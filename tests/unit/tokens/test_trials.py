@@ -146,9 +146,13 @@ async def test_the_older_means_are_needed_until_the_last_grant_has_moved():
         grants.replace(place.world.specs, {"app": old})
         new = place.rotate(grants)
         during = (grants.needs(old), grants.needs(new))
+        await grants.release()
+        still = grants.needs(old)
         await asyncio.sleep(10.0)
+        await grants.release()
 
         assert during == (True, True)
+        assert still
         assert (grants.needs(old), grants.needs(new)) == (False, True)
 
 
