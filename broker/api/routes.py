@@ -28,6 +28,7 @@ from broker.api.grants import (
 from broker.api.jwks import JWK_SET, get_jwks
 from broker.api.openapi import description_of
 from broker.api.readiness import one_answer, readiness, readiness_answer, states_of
+from broker.api.rotating import COMPROMISED, rotate
 from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
 from broker.api.table import Call, Reply, Route
 from broker.api.world import World, may_refresh, no_stranger, own_words, visible
@@ -232,6 +233,16 @@ API_ROUTES: tuple[Route[World], ...] = (
         handler=get_jwks,
         summary="The public keys of a client, to register.",
         replies=(Reply(meaning="A set of public keys.", shape="JwkSet", media_types=(JWK_SET,)),),
+        errors=(403,),
+    ),
+    Route(
+        method="POST",
+        template="/v1/rotate",
+        handler=rotate,
+        summary="Files of certificates and keys are looked at now: for operators.",
+        body=COMPROMISED,
+        enter=no_stranger,
+        replies=(Reply(meaning="What came of it.", shape="Rotated"),),
         errors=(403,),
     ),
     Route(

@@ -20,6 +20,7 @@ from broker.api.gate import Gate
 from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service
@@ -62,6 +63,7 @@ class ApiServer:
         upstreams: Callable[[], Mapping[str, Upstream]] = dict,
         takes_records: Callable[[], bool] = lambda: True,
         bases: Mapping[str, str] = MappingProxyType({}),
+        rotate: Callable[[], Rotate | None] = lambda: None,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -69,7 +71,8 @@ class ApiServer:
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
         the last reload was refused, for readiness;
-        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
+        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent;
+        *rotate* gives what looks at the files that may be replaced, where there is such a thing.
         *egress* calls *upstreams*; *bases* are the listeners that stand for one of these, by their names;
         *takes_records*: what may not happen unrecorded may be begun.
         """
@@ -91,6 +94,7 @@ class ApiServer:
             egress=egress,
             upstreams=upstreams,
             takes_records=takes_records,
+            rotate=rotate,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}

@@ -165,6 +165,13 @@ SHAPES: Mapping[str, Schema] = {
     "Revoked": object_of(
         {"revoked": {"enum": [True, False, "pending"]}}, {"end_session_url": {"type": "string", "format": "uri"}}
     ),
+    "Rotated": object_of(
+        {
+            "rotated": array_of(TEXT),
+            "refused": array_of(object_of({"item": TEXT, "reason": TEXT, "problem": TEXT})),
+            "dropped": array_of(TEXT),
+        }
+    ),
     "Token": TOKEN,
     "TokenList": object_of({"tokens": array_of(TOKEN_STATE)}),
 }

@@ -14,6 +14,7 @@ from typing import Any
 from broker.api import problems
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ProblemError
+from broker.api.rotated import Rotate
 from broker.api.table import Call
 from broker.consent.authorizations import Authorizations
 from broker.events import Emit
@@ -49,6 +50,7 @@ class PublicKeys:
 class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
+    *rotate* looks at the files now, None where nobody watches them.
     *restart* gives the sections of the configuration that wait for a restart, *refused* says whether the last
     reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
     are there where people consent. *egress* makes the calls of *upstreams*, by their names; *takes_records* says
@@ -70,6 +72,7 @@ class World:
     egress: Egress | None = None
     upstreams: Callable[[], Mapping[str, Upstream]] = dict
     takes_records: Callable[[], bool] = lambda: True
+    rotate: Callable[[], Rotate | None] = lambda: None
     replacement: asyncio.Future[None] | None = field(default=None, init=False)
 
     def replace_policy(self, policy: Policy) -> None:

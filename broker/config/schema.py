@@ -220,6 +220,10 @@ class KeySection:
     """The key id as registered. Without it the JWK's own, or its thumbprint (RFC 7638); empty: none is sent."""
     passphrase: SecretReference | None = None
     """Opens an encrypted private key."""
+    cert_file: PathText | None = None
+    """Its certificate, in PEM, where the server asks for one: it is checked, and its end watched."""
+    switch_delay_seconds: Annotated[int, between(0, 604_800)] = 0
+    """How long a new key in the file is published before it signs, for servers that fetch the key set now and then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -237,7 +241,7 @@ class ClientSection:
     client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
     """How ``client_secret_basic`` writes id and secret: form-encoded, or ``raw`` for servers that do not decode."""
     signing_keys: tuple[Annotated[str, RefersTo("key")], ...] = ()
-    """The name of one ``[key.NAME]``, in an array."""
+    """The names of at most three ``[key.NAME]``: the first one signs, all of them are published."""
     certificate: Annotated[str, RefersTo("certificate")] | None = None
     """The name of the ``[certificate.NAME]`` that its connections present."""
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE

@@ -65,13 +65,20 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySettings:
-    """A signing key; *kid* None lets the key file decide, an empty one sends none."""
+    """
+    A signing key; *kid* None lets the key file decide, an empty one sends none.
+
+    *cert_file* is its certificate, if it has one; *switch_delay* the seconds for which a new key in the file is
+    published before it signs.
+    """
 
     name: str
     file: Path
     alg: str
     kid: str | None
     passphrase_file: Path | None
+    cert_file: Path | None = None
+    switch_delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +86,19 @@ class ClientSettings:
     """
     A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``.
 
+    The first of *signing_keys* signs, all of them are published.
     *secret_file* holds its client secret; None for methods that send none.
     """
 
     client: Client
     certificate: str | None
-    signing_key: str | None
+    signing_keys: tuple[str, ...] = ()
     secret_file: Path | None = None
+
+    @property
+    def signing_key(self) -> str | None:
+        """The name of the key that signs, None where nothing is signed."""
+        return self.signing_keys[0] if self.signing_keys else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

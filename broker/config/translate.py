@@ -139,6 +139,8 @@ def key_settings(name: str, section: KeySection, here: Surroundings) -> KeySetti
         alg=section.alg.value,
         kid=section.kid,
         passphrase_file=here.secret_file(section.passphrase, "key", name, "passphrase"),
+        cert_file=None if section.cert_file is None else here.path(section.cert_file),
+        switch_delay=float(section.switch_delay_seconds),
     )
 
 
@@ -170,7 +172,7 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
     return ClientSettings(
         client=client,
         certificate=section.certificate,
-        signing_key=signing_key,
+        signing_keys=section.signing_keys,
         secret_file=here.secret_file(section.client_secret, "client", name, "client_secret"),
     )
 

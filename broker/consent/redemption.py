@@ -41,6 +41,7 @@ from broker.oauth.userinfo import check_userinfo, userinfo_request
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
+from broker.tokens.handover import moved
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
 from broker.tokens.ports import KeySource
@@ -286,7 +287,7 @@ class Redeemer:
         person = await self._person(order, answer)
         lifetime = order.consent.lifetime
         grant = replace(
-            held,
+            moved(held, registration),
             subject=None if person is None else person.subject,
             subject_verified=person is not None,
             auth_time=None if person is None else person.auth_time,
@@ -294,7 +295,6 @@ class Redeemer:
             authorization_details=details,
             consent_expires_at=None if lifetime is None else held.created_at + lifetime,
             idle_lifetime=answer.refresh_expires_in,
-            thumbprint=registration.exchange.session.thumbprint,
             phase=Phase.SETTLED,
         )
         async with self._adopting:

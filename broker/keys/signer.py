@@ -19,9 +19,10 @@ from joserfc import jws
 from joserfc.errors import JoseError
 
 from broker.errors import LocalError
+from broker.keys import certificates
 from broker.keys.files import read_private
 from broker.keys.jwk import Jwk, parse_jwk, public_members, wrap
-from broker.keys.private_keys import PrivateKey, parse_pem
+from broker.keys.private_keys import PrivateKey, parse_pem, same_key
 
 ALGORITHMS = ("PS256", "ES256", "EdDSA", "RS256")
 """FAPI 2.0 section 5.4.1, and RS256 for servers that know nothing better. Never guessed from the key."""
@@ -74,6 +75,11 @@ class SigningKey:
         return self._kid
 
     @property
+    def thumbprint(self) -> str:
+        """The thumbprint of the public key (RFC 7638): another one is another key, whatever the ``kid`` says."""
+        return self._key.thumbprint()
+
+    @property
     def not_after(self) -> float | None:
         """Unix time when the key's certificate ends, or None."""
         return self._not_after
@@ -123,21 +129,40 @@ class SigningKey:
 
 
 def load_signing_key(
-    *, name: str, file: Path, alg: str, kid: str | None = None, passphrase_file: Path | None = None
+    *,
+    name: str,
+    file: Path,
+    alg: str,
+    kid: str | None = None,
+    passphrase_file: Path | None = None,
+    cert_file: Path | None = None,
+    wall_now: float = 0.0,
 ) -> SigningKey:
     """
     Read the private key in *file*, PEM or JWK, for *alg*, one of ``ALGORITHMS``.
 
-    *kid* None means the JWK's own, or else the thumbprint (RFC 7638); an empty one means none at all.
+    *kid* None means the JWK's own, or else the thumbprint (RFC 7638); an empty one means none at all. *cert_file*
+    holds its certificate: it has to be for this key, and its dates to include *wall_now* (Unix seconds).
     Blocks; RSA takes some tens of milliseconds. Raises LocalError ``key_algorithm``, ``key_id``, or those
-    of ``private_keys``, ``jwk`` and ``files``.
+    of ``private_keys``, ``jwk``, ``files`` and, of the certificate, ``certificates``.
     """
     read = _read(file, passphrase_file)
     _check_algorithm(read, alg, file)
     if kid and read.kid is not None and kid != read.kid:
         message = f"{file}: the JWK has another kid than the configuration of key {name}"
         raise LocalError("key_id", message, hint="remove one of them, or correct it")
-    return SigningKey(name=name, alg=alg, kid=read.kid if kid is None else kid, not_after=read.not_after, key=read.key)
+    not_after = read.not_after if cert_file is None else _end_of_certificate(read, cert_file, file, wall_now)
+    return SigningKey(name=name, alg=alg, kid=read.kid if kid is None else kid, not_after=not_after, key=read.key)
+
+
+def _end_of_certificate(read: Jwk, cert_file: Path, file: Path, wall_now: float) -> float:
+    """Give the end of the certificate of a key, which is looked at like one of ``identity``, but for its usage."""
+    chain = certificates.read_chain(cert_file)
+    if not same_key(certificates.public_key_of(chain[0]), read.key.public_key()):
+        message = f"{cert_file} and {file}: the certificate is not for this private key"
+        raise LocalError("certificate_mismatch", message, hint="do they come from the same request?")
+    certificates.check_dates(chain, cert_file, wall_now=wall_now)
+    return certificates.not_after(chain[0])
 
 
 def _read(path: Path, passphrase_file: Path | None) -> Jwk:

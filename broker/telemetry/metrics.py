@@ -22,6 +22,7 @@ from broker.events import Event
 from broker.oauth.reasons import Reason
 from broker.telemetry import egress_series
 from broker.telemetry.collectors import One, Registry, Watched
+from broker.telemetry.file_series import FileSeries
 from broker.telemetry.grant_series import Sighting, Survey
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
@@ -107,6 +108,7 @@ class Metrics:
         self._watched = Watched()
         self._registry.register(self._watched)
         self._counters()
+        self._files = FileSeries(self._registry)
         self._gauges()
         self._build.labels(__version__).set(1)
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -116,8 +118,10 @@ class Metrics:
             events.EgressCalled: self._called,
             events.ConfigurationLoaded: self._configuration_loaded,
             events.ConfigurationRefused: self._configuration_refused,
-            events.CertificateLoaded: self._certificate,
-            events.SigningKeyLoaded: self._key,
+            events.CertificateLoaded: self._files.certificate,
+            events.SigningKeyLoaded: self._files.key,
+            events.RotationRefused: self._files.refused,
+            events.RotationMended: self._files.mended,
             events.SandboxIssuerInUse: self._sandbox_issuer,
             events.ClientSuspended: self._client_suspended,
             events.ClientResumed: self._client_resumed,
@@ -180,18 +184,6 @@ class Metrics:
 
     def _gauges(self) -> None:
         registry = self._registry
-        self._certificates = Gauge(
-            "token_broker_certificate_not_after_timestamp_seconds",
-            "Unix time when a transport certificate expires.",
-            ("certificate",),
-            registry=registry,
-        )
-        self._keys = Gauge(
-            "token_broker_key_not_after_timestamp_seconds",
-            "Unix time when the certificate of a signing key expires; only for keys that have one.",
-            ("key",),
-            registry=registry,
-        )
         self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
         self._trouble()
 
@@ -263,8 +255,7 @@ class Metrics:
             self._request_seconds.labels(route)
             for outcome in REQUEST_OUTCOMES:
                 self._requests.labels(route, outcome)
-        self._replace("certificate", certificates, self._certificates)
-        self._replace("key", keys, self._keys)
+        self._files.expect(certificates, keys)
         self._consented = tuple(consented)
         for token in self._consented:
             for outcome in CONSENT_OUTCOMES.values():
@@ -274,13 +265,6 @@ class Metrics:
         new = list(names)
         self._known.setdefault(label, set()).update(new)
         return new
-
-    def _replace(self, label: str, names: Iterable[str], gauge: Gauge) -> None:
-        new = set(names)
-        for gone in self._known.get(label, set()) - new:
-            gauge.labels(gone)  # older releases of the library raise for a series that is not there
-            gauge.remove(gone)
-        self._known[label] = new
 
     def _name(self, label: str, value: str) -> str:
         return value if value in self._known.get(label, ()) else OTHER
@@ -350,13 +334,6 @@ class Metrics:
 
     def _called(self, event: events.EgressCalled) -> None:
         self._calls.count(event, self._name("upstream", event.upstream))
-
-    def _certificate(self, event: events.CertificateLoaded) -> None:
-        self._certificates.labels(self._name("certificate", event.certificate)).set(event.not_after)
-
-    def _key(self, event: events.SigningKeyLoaded) -> None:
-        if event.not_after is not None:
-            self._keys.labels(self._name("key", event.key)).set(event.not_after)
 
     def _configuration_loaded(self, event: events.ConfigurationLoaded) -> None:
         self._refused.set(0)

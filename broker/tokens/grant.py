@@ -90,9 +90,9 @@ class Grant:
     may exceed.
     *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
     newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
-    *key_id* are those of the certificate and the signing key that last succeeded. *authorization* is the id of
-    the consent that it came of last. *reason* says more about
-    the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a refresh token lives
+    *key_id* are those of the certificate and the signing key that last succeeded (``handover``), and *generation*
+    counts how often they changed. *authorization* is the id of the consent that it came of last. *reason* says more
+    about the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a refresh token lives
     unused, where the server says so.
     """
 

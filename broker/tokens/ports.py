@@ -41,6 +41,10 @@ class Signer(Protocol):
     def alg(self) -> str:
         """The JWS algorithm (RFC 7518 section 3.1)."""
 
+    @property
+    def thumbprint(self) -> str:
+        """What tells this key from others, whatever its ``kid`` (RFC 7638)."""
+
     async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
         """Make a compact JWS of *claims* with our ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
 

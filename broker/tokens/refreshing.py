@@ -26,6 +26,7 @@ from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase, SealedAccess
 from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
+from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken, TokenSpec
@@ -45,7 +46,7 @@ class Order:
     An attempt to be made.
 
     *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *rank*
-    as in ``Passage``.
+    as in ``Passage``. *counts*: how it ends speaks for or against the client (``Passage.guarded``).
     """
 
     number: int
@@ -55,6 +56,7 @@ class Order:
     replay: Replay
     previous: bool = False
     rank: float = 0.0
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,7 @@ class _Run:
             )
             async with turn:
                 await self._intend(still_wanted)
-                sent = await self._passage.guarded(order.spec.client, lambda: self._send(draft))
+                sent = await self._pass(draft)
             await self._store_refresh_token(sent)
             return await self._finish(sent), None
         except TimeoutError:
@@ -182,6 +184,12 @@ class _Run:
         except LocalError:
             if self._order.replay is not Replay.NEVER:
                 raise
+
+    async def _pass(self, draft: Draft) -> Sent:
+        """Send under the client's breaker, unless it is not about what the client shows to everybody else."""
+        if not self._order.counts:
+            return await self._send(draft)
+        return await self._passage.guarded(self._order.spec.client, lambda: self._send(draft))
 
     async def _send(self, draft: Draft) -> Sent:
         return await self._order.registration.exchange.send(draft, self._attempt.transmission)
@@ -224,9 +232,9 @@ class _Run:
             reason=None,
             scope=token.scope,
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
-            thumbprint=registration.exchange.session.thumbprint,
         )
-        return Succeeded(attempt=self._order.number, grant=await self._keep(grant), token=token)
+        written = await self._keep(moved(grant, registration))
+        return Succeeded(attempt=self._order.number, grant=written, token=token)
 
     async def _check_person(self, id_token: IdToken, access_token: AccessToken) -> None:
         """See that a refresh is about the same person (RT-06)."""

@@ -131,6 +131,11 @@ class IssuedToken:
         return left if self.certificate_not_after is None else min(left, self.certificate_not_after - wall)
 
     @property
+    def ends_with_certificate(self) -> bool:
+        """Say whether it would live longer if its certificate did."""
+        return self.certificate_not_after is not None and self.expires_at_wall >= self.certificate_not_after
+
+    @property
     def lifetime(self) -> float:
         """Seconds from request to expiry."""
         return self.expires_at - self.obtained_at

@@ -17,7 +17,7 @@ from broker.tokens.passage import Passage
 from broker.tokens.refreshing import Refresher
 from broker.tokens.registry import Registry
 from broker.tokens.source import Tokens
-from broker.tokens.spec import TokenSpec
+from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.storing import Store
 from broker.tokens.vault import Vault
 
@@ -44,11 +44,20 @@ class Lifecycle:
         return {"tokens": self.registry.run, "grants": self.grants.run, "consents": self.authorizations.run}
 
     def replace(
-        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+        self,
+        specs: Sequence[TokenSpec],
+        registrations: Mapping[str, Registration],
+        *,
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
-        """Go on under another configuration, at once; gives what runs with the means of the older one."""
-        under_way = self.registry.replace(_of_clients(specs), registrations)
-        under_way += self.grants.replace(specs, registrations)
+        """
+        Go on under another configuration, at once; gives what runs with the means of the older one.
+
+        No token is served any more that is bound to a certificate with one of the thumbprints *banned*, and nothing
+        is signed with such a key.
+        """
+        under_way = self.registry.replace(_of_clients(specs), registrations, banned=banned)
+        under_way += self.grants.replace(specs, registrations, banned=banned)
         under_way += self.authorizations.replace(specs, registrations)
         self.tokens.replace(specs)
         return under_way
@@ -67,6 +76,24 @@ class Lifecycle:
         for name in self.registry.names():
             with suppress(KeyError):
                 yield name, self.registry.expires_at(name)
+
+    async def release(self) -> None:
+        """Give up the older means that no grant needs any more, for ``needs``."""
+        await self.grants.release()
+
+    def needs(self, registrations: Mapping[str, Registration]) -> bool:
+        """Say whether grants are refreshed with any of these, or may have to be."""
+        return any(self.grants.needs(registration) for registration in registrations.values())
+
+    def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
+        """Give each access token in hand, with the name of its section; there may be ten thousand."""
+        yield from self.registry.in_hand()
+        yield from self.grants.in_hand()
+
+    def bound_thumbprints(self) -> frozenset[str]:
+        """Give the thumbprints of the certificates that tokens in hand are bound to; looks at every one of them."""
+        bound = (token.certificate_thumbprint for _, token in self.in_hand())
+        return frozenset(thumbprint for thumbprint in bound if thumbprint is not None)
 
     def available(self) -> Iterator[tuple[str, bool]]:
         """Say of each token whether it can be served, but for those of many people: each grant has its own state."""

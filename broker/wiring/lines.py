@@ -42,14 +42,6 @@ class UpstreamLines:
         for key in gone:
             del self._all[key]
 
-    def cut(self, thumbprint: str) -> None:
-        """Close the lines that present a certificate which somebody else may have: calls under way fail."""
-        for key, line in self._all.items():
-            if key[1] == thumbprint:
-                self._begin(line, seconds=0.0)
-        self._all = {key: line for key, line in self._all.items() if key[1] != thumbprint}
-        self._newest = {name: line for name, line in self._newest.items() if line.thumbprint != thumbprint}
-
     async def close(self) -> None:
         """Close everything, when nobody calls any more. When it returns, no socket is open."""
         for line in (*self._all.values(), *self._ending.values()):

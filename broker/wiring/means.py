@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from broker.config.settings import (
@@ -49,12 +49,17 @@ class Means:
     sessions: tuple[Session, ...]
     lines: Mapping[str, UpstreamLine] = field(default_factory=dict)
 
-    async def close(self) -> None:
-        """Close the sessions and the keys, but for the *lines*, which have a life of their own; twice does no harm."""
+    async def close(self, *, but: Collection[object] = ()) -> None:
+        """
+        Close the sessions, and the keys *but* those that other means have as well; twice does no harm.
+
+        The *lines* have a life of their own.
+        """
         for session in self.sessions:
             await session.close()
         for key in self.identities.keys.values():
-            key.close()
+            if not any(key is other for other in but):
+                key.close()
 
 
 def means_of(

@@ -19,6 +19,7 @@ from broker.api.desk import UNROUTED
 from broker.api.egress import PASSED_ROUTES
 from broker.api.limits import Limits
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
 from broker.api.world import PublicKeys
@@ -38,6 +39,7 @@ from broker.telemetry.sink import Telemetry
 from broker.tokens.acquire import Acquirer
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.storing import Store
+from broker.wiring.generations import Generations
 from broker.wiring.identities import Identities
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
 from broker.wiring.lines import UpstreamLines
@@ -59,7 +61,7 @@ class _Serving:
     What both servers are made of.
 
     *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one,
-    *refused* says that the last reload was refused.
+    *refused* says that the last reload was refused. *rotate* looks at the files, once the daemon runs.
     """
 
     settings: Settings
@@ -70,6 +72,7 @@ class _Serving:
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
     refused: bool = False
+    rotate: Rotate | None = None
     lines: UpstreamLines
     audit: AuditLog | None
 
@@ -107,6 +110,7 @@ class _Serving:
             upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
             takes_records=lambda: self.audit is None or self.audit.takes_records,
             bases={one.name: one.upstream for one in self.settings.listeners if one.upstream is not None},
+            rotate=lambda: self.rotate,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -140,6 +144,7 @@ class Parts:
     ops: OpsServer | None
     means: Means
     lines: UpstreamLines
+    generations: Generations
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -153,23 +158,30 @@ class Parts:
         return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
 
     def adopt(
-        self, settings: Settings, means: Means, *, restart: tuple[str, ...] = ()
+        self,
+        settings: Settings,
+        means: Means,
+        *,
+        restart: tuple[str, ...] = (),
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
         """
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
         To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
-        the sections whose changes wait for that.
+        the sections whose changes wait for that. Tokens that are bound to certificates with the thumbprints
+        *banned* are not served any more.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
-        self.serving.settings, self.serving.restart, self.serving.refused = settings, restart, False
+        self.generations.put_to_use(means.identities.certificates)
+        self.serving.settings, self.serving.restart = settings, restart
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
         self.lines.adopt(means.lines)
         self.api.replace_policy(_policy(settings))
-        return self.life.replace(settings.tokens, means.registrations)
+        return self.life.replace(settings.tokens, means.registrations, banned=banned)
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""
@@ -209,6 +221,8 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         lines=lines,
         audit=audit,
     )
+    generations = Generations(identities.certificates)
+    generations.on_retired(lambda certificate: lines.retire(certificate.thumbprint))
     return Parts(
         settings=settings,
         identities=identities,
@@ -220,6 +234,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         ops=serving.ops(metrics.page),
         means=means,
         lines=lines,
+        generations=generations,
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),
