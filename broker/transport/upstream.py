@@ -17,6 +17,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from broker.errors import RemoteError
 from broker.oauth.reasons import Reason
 from broker.tokens.calls import ApiReply, ApiRequest, Body
 from broker.tokens.ports import Clock
@@ -129,9 +130,11 @@ class UpstreamLine:
                 finally:
                     self._beginning.discard(deadline)
                     self._look()
-        except FOREIGN as error:
+        except (RemoteError, *FOREIGN) as error:
             if sending is not None and sending.failure is not None:
                 raise sending.failure from None
+            if isinstance(error, RemoteError):
+                raise
             raise self._connections.translated(error, progress) from None
 
     async def drained(self, seconds: float) -> None:
