@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,9 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: 1\r\nX-A: 2\r\n\r\nhello"
 class Given:
     """A body of some pieces, with pauses, or an error at its end."""
 
-    def __init__(self, *pieces: bytes, length: int | None = None, pause: float = 0.0, fails: Exception | None = None):
+    def __init__(
+        self, *pieces: bytes, length: int | None = None, pause: float = 0.0, fails: Exception | None = None
+    ) -> None:
         self.length = length
         self._pieces = pieces
         self._pause = pause
@@ -46,7 +47,7 @@ async def line(patience: Patience | None = None, limit: int = 4) -> AsyncIterato
         await made.close()
 
 
-def request(server: RawServer, method: str = "GET", body: Body | None = None, **changes: Any) -> ApiRequest:
+def request(server: RawServer, method: str = "GET", body: Body | None = None) -> ApiRequest:
     return ApiRequest(
         method=method, url=server.url("/a?b=%20c", scheme="https"), fields=(("X", "1"),), body=body, **changes
     )
