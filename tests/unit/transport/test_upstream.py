@@ -48,9 +48,7 @@ async def line(patience: Patience | None = None, limit: int = 4) -> AsyncIterato
 
 
 def request(server: RawServer, method: str = "GET", body: Body | None = None) -> ApiRequest:
-    return ApiRequest(
-        method=method, url=server.url("/a?b=%20c", scheme="https"), fields=(("X", "1"),), body=body, **changes
-    )
+    return ApiRequest(method=method, url=server.url("/a?b=%20c", scheme="https"), fields=(("X", "1"),), body=body)
 
 
 async def whole(reply: ApiReply) -> bytes:
