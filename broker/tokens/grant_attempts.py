@@ -199,8 +199,7 @@ class GrantAttempts:
                 self._trust(client, keeper.grant.id)
                 self._report_success(keeper, registration, succeeded, ending)
             case table.Failed() as failed:
-                # What is on trial may be refused for itself: that speaks against no client, and no grant of it.
-                self._settle(keeper, failed if choice.on_trial else self._judged(keeper, failed))
+                self._settle(keeper, _on_trial(keeper, failed) if choice.on_trial else self._judged(keeper, failed))
                 if isinstance(keeper.state, table.Over):
                     self._refused.get(client, {}).pop(keeper.grant.id, None)
                 self._report_failure(keeper, registration, failed, ending)
@@ -339,3 +338,15 @@ class GrantAttempts:
                 grant=status.id,
             )
         )
+
+
+def _on_trial(keeper: GrantKeeper, failed: table.Failed) -> table.Failed:
+    """
+    Give what a failure means with a certificate or key that nobody knows the server to take.
+
+    It may be refused for itself: that speaks against no client. A refusal is confirmed with the older one (R2.6);
+    where it would be a verdict, because something hangs over the grant already, it is none.
+    """
+    state = keeper.state
+    in_doubt = not isinstance(state, table.Over) and state.doubt is not table.Doubt.NONE
+    return replace(failed, suspect=in_doubt and failed.trouble is table.Trouble.INVALID_GRANT)

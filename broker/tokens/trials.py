@@ -19,6 +19,7 @@ from broker.tokens.grant_keeper import GrantKeeper
 from broker.tokens.handover import Choice, Handovers, Shown, identity_of
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock
+from broker.tokens.refreshing import INVALID_GRANT
 
 
 class Trials:
@@ -63,13 +64,10 @@ class Trials:
     def choose(self, keeper: GrantKeeper) -> Choice:
         """Say with what the attempt is made that begins now."""
         state, client = keeper.state, keeper.spec.client
-        doubt = table.Doubt.NONE if isinstance(state, table.Over) else state.doubt
-        choice = self._handovers.choose(
-            client,
-            keeper.grant,
-            in_doubt=doubt is not table.Doubt.NONE,
-            is_refused=doubt in {table.Doubt.REFUSED, table.Doubt.PREVIOUS},
-        )
+        is_refused = _is_to_be_confirmed(state)
+        # A grant in doubt is a poor witness, but may be the only one; no verdict comes of its trial then.
+        in_doubt = is_refused or (_is_in_doubt(state) and any(map(_is_witness, self._of(client))))
+        choice = self._handovers.choose(client, keeper.grant, in_doubt=in_doubt, is_refused=is_refused)
         if choice.on_trial:
             self._emit(ClientTrialBegun(client=client, token=keeper.spec.name, grant=keeper.grant.id))
         return choice
@@ -187,6 +185,17 @@ class Trials:
 def _is_alive(keeper: GrantKeeper) -> bool:
     """Say whether a grant may still be refreshed."""
     return not isinstance(keeper.state, table.Over) and keeper.grant.refresh_token is not None
+
+
+def _is_in_doubt(state: table.State) -> bool:
+    return not isinstance(state, table.Over) and state.doubt is not table.Doubt.NONE
+
+
+def _is_to_be_confirmed(state: table.State) -> bool:
+    """Say whether a refusal is still to be confirmed that came last: not after something else went wrong with that."""
+    if isinstance(state, table.Over) or state.doubt not in {table.Doubt.REFUSED, table.Doubt.PREVIOUS}:
+        return False
+    return state.failure is None or state.failure.server_error == INVALID_GRANT
 
 
 def _is_witness(keeper: GrantKeeper) -> bool:

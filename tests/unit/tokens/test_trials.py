@@ -279,3 +279,44 @@ async def test_a_token_that_a_reload_changes_with_its_client_needs_no_trial():
 
         assert place.world.events.of(ClientTrialBegun) == []
         assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+async def test_the_only_grant_tries_what_is_new_whatever_hangs_over_it(seconds: float):
+    """
+    Else it would go on asking with a certificate that the server takes no more; a refusal is no verdict.
+
+    It was refused with the new one, or its last answer with the old one was lost.
+    """
+    place = rotating("a", mode="never", expires_in=100)
+    place.world.server.after = lambda _: RemoteError("x", "lost", outcome=Outcome.UNKNOWN)
+    async with place.world.running() as grants:
+        await asyncio.sleep(seconds)
+        place.world.server.before = lambda _: alert()
+        place.answer = refusal("invalid_grant")
+        place.rotate(grants)
+        await asyncio.sleep(100.0)
+        failed, ended = place.world.events.of(ClientTrialFailed), place.world.events.of(GrantEnded)
+        place.answer, place.newer.after = None, lambda _: None
+        await asyncio.sleep(2_000.0)
+
+        assert (len(failed) > 0, ended) == (True, [])
+        assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+
+
+async def test_a_trial_that_a_new_consent_overtakes_is_made_by_another_grant():
+    """What the older refresh token brings is of no interest any more."""
+    place = rotating("a", "b", expires_in=1_000)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.newer.delay = 5.0
+        place.rotate(grants)
+        await asyncio.sleep(3.0)
+        (begun,) = place.world.events.of(ClientTrialBegun)
+        grants.replace((), {"app": place.registration()})  # the token is not configured for a while
+        grants.replace(place.world.specs, {"app": place.registration()})
+        await asyncio.sleep(30.0)
+
+        assert begun.grant in {"a", "b"}
+        assert await bound_to(grants, "a", "b") == [OTHER_THUMBPRINT] * 2
+        assert place.world.events.of(GrantEnded) == []
