@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,10 @@ def bound_to(broker: BrokerProcess) -> str:
     answer = broker.token()
     assert answer.status == 200, answer.body
     return str(answer.json()["cnf"]["x5t#S256"])
+
+
+def is_bound_to(broker: BrokerProcess, thumbprint: str) -> bool:
+    return bound_to(broker) == thumbprint
 
 
 @contextmanager
@@ -250,3 +255,27 @@ def test_a_new_signing_key_is_published_before_it_signs(broker: BrokerProcess, s
     assert dropped.returncode == 0, dropped.stderr
     assert published() == [second]
     assert broker.wait_for("signing_key_loaded", kid=second)
+
+
+def test_five_rotations_in_a_row_leave_nothing_open(broker: BrokerProcess, sandbox: SandboxProcess, secret: Secret):
+    """Certificate and CA file under load: no failed call, and as many descriptors as before."""
+
+    def descriptors() -> int:
+        return len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
+
+    before = descriptors()
+    authorities = (sandbox.home / "ca.pem").read_text()
+    with callers(broker, 4) as statuses:
+        for number in range(5):
+            cert, key, thumbprint = another(sandbox, f"turn-{number}")
+            bundle = sandbox.home / "bundle.pem"
+            bundle.write_text(authorities * (number % 2 + 1))
+            secret.swap(cert=cert, key=key, ca=bundle)
+            assert operator(broker).returncode == 0
+            wait_until(partial(is_bound_to, broker, thumbprint), "the token is bound to the new one")
+    broker.wait_for("certificate_retired", generation=5)
+
+    assert set(statuses) <= {200, 304}
+    assert [event["generation"] for event in broker.log("certificate_loaded")] == [1, 2, 3, 4, 5, 6]
+    assert "issuer.sandbox" in broker.log("files_rotated")[-1]["items"]
+    wait_until(lambda: descriptors() <= before + 2, "what the older ones had open is closed")
