@@ -29,6 +29,7 @@ from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy, may_read_states, workloads_of
 from broker.tokens.ports import Clock, Randomness, TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 Listener = UnixListener | TcpListener
@@ -54,6 +55,8 @@ class ApiServer:
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
         grants: GrantSource | None = None,
         authorizations: Authorizations | None = None,
+        proving: Proving | None = None,
+        resources: Callable[[str], Sequence[str]] = lambda _token: (),
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -62,6 +65,7 @@ class ApiServer:
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
         the last reload was refused, for readiness;
         *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
+        *proving* makes DPoP proofs for callers, for URLs under those that *resources* gives by the token's name.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -78,6 +82,8 @@ class ApiServer:
             clients=clients,
             grants=grants,
             authorizations=authorizations,
+            proving=proving,
+            resources=resources,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}

@@ -21,6 +21,7 @@ from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Action, Denial, Denied, Policy, decide, may_read_states, tokens_of, workloads_of
 from broker.tokens.ports import TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 
@@ -38,7 +39,8 @@ class World:
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
     *restart* gives the sections of the configuration that wait for a restart, *refused* says whether the last
     reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
-    are there where people consent.
+    are there where people consent. *proving* makes DPoP proofs, *resources* gives the base URLs of the APIs that they
+    may be for, by the name of the token.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -53,6 +55,8 @@ class World:
     clients: Callable[[], Mapping[str, PublicKeys]] = dict
     grants: GrantSource | None = None
     authorizations: Authorizations | None = None
+    proving: Proving | None = None
+    resources: Callable[[str], Sequence[str]] = lambda _token: ()
     replacement: asyncio.Future[None] | None = field(default=None, init=False)
 
     def replace_policy(self, policy: Policy) -> None:

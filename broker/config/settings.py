@@ -78,13 +78,15 @@ class ClientSettings:
     """
     A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``.
 
-    *secret_file* holds its client secret; None for methods that send none.
+    *secret_file* holds its client secret; None for methods that send none. *dpop_key* is the name of the key that
+    its tokens are bound to; None where there is none, and where the broker makes it.
     """
 
     client: Client
     certificate: str | None
     signing_key: str | None
     secret_file: Path | None = None
+    dpop_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
+from broker.oauth.dpop import is_canonical
 from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 
 
@@ -102,6 +103,15 @@ def _check_resource(value: str) -> None:
         raise Refused("must be an absolute URI (RFC 8707 section 2)", 'for example "https://api.example.com/"')
     if value.lower().startswith(("https:", "http:")) and not _authority(value):
         raise Refused("must be an absolute URI with a host", 'for example "https://api.example.com/"')
+
+
+def _check_base_url(value: str) -> None:
+    if not value.startswith("https://"):
+        raise Refused("must be https")
+    if not (is_canonical(value) or is_canonical(f"{value}/")):
+        raise Refused(
+            "must be a plain URL: host in lower case, no default port, no query, nothing encoded that leads elsewhere"
+        )
 
 
 def _authority(url: str) -> str | None:
@@ -299,6 +309,7 @@ Name = Annotated[str, Rule(_check_name)]
 PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/file.pem"')]
 ScopeToken = Annotated[str, Rule(_check_scope_token)]
 ResourceUri = Annotated[str, Rule(_check_resource)]
+BaseUrl = Annotated[str, Rule(_check_base_url, example='"https://api.example.com/v1"')]
 Visible = Annotated[str, Rule(_check_visible)]
 KeyId = Annotated[str, Rule(_check_key_id)]
 FormValue = Annotated[str, Rule(_check_form_value)]

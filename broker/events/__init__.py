@@ -13,6 +13,7 @@ from broker.events.api import (
     AcceptFailed,
     GrantGivenUp,
     GrantReassigned,
+    ProofServed,
     RequestAnswered,
     RequestRefused,
     TokenRefreshForced,
@@ -69,6 +70,8 @@ from broker.events.issuers import (
 )
 from broker.events.keys import (
     CertificateLoaded,
+    DpopKeyInUse,
+    DpopKeyUnreadable,
     SigningKeyLoaded,
 )
 from broker.events.store import (
@@ -111,6 +114,8 @@ __all__ = [
     "DaemonStarted",
     "DaemonStopped",
     "DaemonStopping",
+    "DpopKeyInUse",
+    "DpopKeyUnreadable",
     "Emit",
     "Event",
     "GrantEnded",
@@ -128,6 +133,7 @@ __all__ = [
     "MachineResumed",
     "MetadataLoaded",
     "MetadataRefused",
+    "ProofServed",
     "RequestAnswered",
     "RequestRefused",
     "SandboxIssuerInUse",

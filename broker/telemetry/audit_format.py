@@ -59,6 +59,8 @@ ORDER = (
     "certificate",
     "key",
     "route",
+    "method",
+    "origin",
     "version",
     "tokens",
     "grants",
@@ -110,6 +112,8 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ConfigurationRefused: _layout("path", "reason", count="found"),
         events.CertificateLoaded: _layout("certificate", "generation", "thumbprint", "not_after"),
         events.SigningKeyLoaded: _layout("key", "alg", "kid", "not_after"),
+        events.DpopKeyInUse: _layout("client", "alg", "thumbprint"),
+        events.DpopKeyUnreadable: _layout("client", "record"),
         events.SandboxIssuerInUse: _layout("issuer"),
         events.TokenRefreshed: _layout(*_REFRESH, "generation", "expires_at", "binding", "fingerprint"),
         events.TokenRefreshFailed: _layout(
@@ -131,6 +135,7 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ClientSuspended: _layout("client", "reason", "probe_in"),
         events.ClientResumed: _layout("client"),
         events.TokenServed: _layout(*_CALLER, "grant", "fingerprint", "generation", "stale"),
+        events.ProofServed: _layout(*_CALLER, "grant", "method", "origin", "jti", "fingerprint", "generation", "stale"),
         events.TokenRefreshForced: _layout(*_CALLER),
         events.GrantGivenUp: _layout(*_CALLER, "grant"),
         events.GrantReassigned: _layout(*_CALLER, "grant"),
@@ -139,7 +144,9 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 """For each audited event, the members of its record and the fields they are taken from."""
 
-SUCCESS: Mapping[type[Event], str] = MappingProxyType({events.TokenRefreshed: "success", events.TokenServed: "ok"})
+SUCCESS: Mapping[type[Event], str] = MappingProxyType(
+    {events.TokenRefreshed: "success", events.TokenServed: "ok", events.ProofServed: "ok"}
+)
 """The ``outcome`` of events that are a good outcome by being what they are."""
 
 

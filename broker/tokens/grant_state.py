@@ -178,10 +178,11 @@ Event = Tick | Wanted | Forced | Unblocked | Stored | Succeeded | Failed | Repri
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Start *attempt*; *previous*: with the previous refresh token."""
+    """Start *attempt*; *previous*: with the previous refresh token; *confirms*: the server said no once (R2.6)."""
 
     attempt: int
     previous: bool = False
+    confirms: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,12 @@ READ_SIZE = 64 * 1024
 
 USER_AGENT = f"token-broker/{__version__}"
 
+LISTS = frozenset({"www-authenticate", "dpop-nonce"})
+"""
+Fields that are told whole. Of challenges each counts (RFC 9110 section 11.6.1); nonces that are two are none, and
+with the space between them they do not look like one.
+"""
+
 FINAL_STATUSES = range(200, 600)
 """RFC 9110 section 15; 101 among others would be an answer to something that we never ask."""
 
@@ -224,7 +230,7 @@ class Session:
         except BaseException:
             _drop(answer)
             raise
-        return Response(status=answer.status, headers=_first_values(answer), body=body)
+        return Response(status=answer.status, headers=_values(answer), body=body)
 
     async def _read(self, answer: aiohttp.ClientResponse, progress: Progress) -> bytes:
         if answer.status not in FINAL_STATUSES:
@@ -328,7 +334,7 @@ def _headers(request: Request) -> dict[str, str]:
     """Give the headers that go out beside Host and Content-Length; those of transport cannot be overridden."""
     headers = {"accept": "application/json", "user-agent": USER_AGENT}
     headers.update((name.lower(), value) for name, value in request.headers.items())
-    headers.update(credential_headers(request.credential))
+    headers.update(credential_headers(request.credential, request.proof))
     headers["accept-encoding"] = "identity"
     if request.form is not None:
         headers["content-type"] = "application/x-www-form-urlencoded"
@@ -343,10 +349,13 @@ def _form(request: Request) -> bytes | None:
     return urlencode([*request.form, *secrets, *credential_form(request.credential)]).encode("ascii")
 
 
-def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:
+def _values(answer: aiohttp.ClientResponse) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in answer.headers.items():
-        headers.setdefault(name.lower(), value)
+        folded = name.lower()
+        if folded in LISTS and folded in headers:
+            headers[folded] += f", {value}"
+        headers.setdefault(folded, value)
     return headers
 
 

@@ -17,6 +17,7 @@ from broker.errors import LocalError
 from broker.keys.client_secrets import load_client_secret
 from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
+from broker.keys.proof_key import ProofKey, load_proof_key
 from broker.keys.proxy_credentials import load_proxy_credentials
 from broker.keys.sealing import SealingKey, load_sealing_key
 from broker.keys.signer import SigningKey, load_signing_key
@@ -40,11 +41,13 @@ class Identities:
     """
     Certificates and signing keys by their names, client secrets by their client's, loaded and checked.
 
-    *proxies*: what the proxies of issuers want to know of us, by the issuer's name.
+    *proof_keys* are those ``[key.NAME]`` that tokens are bound to by DPoP, which are not among *keys*: each key has
+    one purpose. *proxies*: what the proxies of issuers want to know of us, by the issuer's name.
     """
 
     certificates: Mapping[str, TransportCertificate]
     keys: Mapping[str, SigningKey]
+    proof_keys: Mapping[str, ProofKey] = field(default_factory=dict)
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
     audit_key: bytes | None = field(default=None, repr=False)
     proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
@@ -60,10 +63,12 @@ def load_identities(
     Raises LocalError for the first that is wrong. With *on_error* every error goes there instead, and what
     is wrong is missing from the result.
     """
+    proving = {client.dpop_key for client in settings.clients.values()}
     _each(settings.issuers, lambda issuer: client_context(issuer.ca_file), on_error)
     return Identities(
         certificates=_each(settings.certificates, partial(_certificate, wall_now=wall_now), on_error),
-        keys=_each(settings.keys, _signing_key, on_error),
+        keys=_each(_picked(settings.keys, lambda name: name not in proving), _signing_key, on_error),
+        proof_keys=_each(_picked(settings.keys, lambda name: name in proving), _proof_key, on_error),
         secrets=_each(_secret_files(settings), load_client_secret, on_error),
         proxies=_each(_proxy_files(settings), load_proxy_credentials, on_error),
         audit_key=_each(_audit_key_file(settings), _audit_key, on_error).get(AUDIT),
@@ -116,6 +121,14 @@ def _certificate(wanted: CertificateSettings, *, wall_now: float) -> TransportCe
         generation=FIRST_GENERATION,
         wall_now=wall_now,
     )
+
+
+def _picked(keys: Mapping[str, KeySettings], is_wanted: Callable[[str], bool]) -> dict[str, KeySettings]:
+    return {name: key for name, key in keys.items() if is_wanted(name)}
+
+
+def _proof_key(wanted: KeySettings) -> ProofKey:
+    return load_proof_key(name=wanted.name, file=wanted.file, alg=wanted.alg, passphrase_file=wanted.passphrase_file)
 
 
 def _signing_key(wanted: KeySettings) -> SigningKey:

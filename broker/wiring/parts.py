@@ -40,6 +40,7 @@ from broker.wiring.identities import Identities
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
+from broker.wiring.proof_keys import ProofKeys
 from broker.wiring.public_keys import public_keys
 from broker.wiring.storing import open_store
 
@@ -72,6 +73,10 @@ class _Serving:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
         return tuple(name for name, issuer in self.settings.issuers.items() if issuer.issuer.sandbox)
 
+    def resources(self, token: str) -> tuple[str, ...]:
+        """Give the base URLs of the APIs that callers may have DPoP proofs for with *token* (rules.md R7)."""
+        return self.life.proving.resources(token)
+
     def api(self) -> ApiServer:
         """Make the server of the API sockets."""
         daemon = self.settings.daemon
@@ -98,6 +103,8 @@ class _Serving:
             restart=lambda: self.restart,
             refused=lambda: self.refused,
             clients=lambda: self.public,
+            proving=self.life.proving,
+            resources=self.resources,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -130,6 +137,7 @@ class Parts:
     api: ApiServer
     ops: OpsServer | None
     means: Means
+    proof_keys: ProofKeys
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -140,7 +148,9 @@ class Parts:
     def prepare(self, settings: Settings, identities: Identities) -> Means:
         """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
         known = {issuer: self.means.servers[name] for name, issuer in self.settings.issuers.items()}
-        return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
+        return means_of(
+            settings, identities, self.clock, self.randomness, self.emit, proof_keys=self.proof_keys, known=known
+        )
 
     def adopt(
         self, settings: Settings, means: Means, *, restart: tuple[str, ...] = ()
@@ -157,6 +167,7 @@ class Parts:
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
+        self.proof_keys.adopt(means.registrations)
         self.api.replace_policy(_policy(settings))
         return self.life.replace(settings.tokens, means.registrations)
 
@@ -176,12 +187,15 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
     store = open_store(settings, identities.store_key, clock=clock, emit=emit)
-    means = means_of(settings, identities, clock, randomness, emit)
+    proof_keys = ProofKeys(store, clock=clock, randomness=randomness, emit=emit)
+    means = means_of(settings, identities, clock, randomness, emit, proof_keys=proof_keys)
+    proof_keys.adopt(means.registrations)
     life = lifecycle_of(
         settings.tokens,
         means.registrations,
         acquirer=Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness)),
         store=store,
+        proof_keys=proof_keys,
         emit=emit,
     )
     metrics.watch_tokens(life.expiries)
@@ -205,6 +219,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         api=serving.api(),
         ops=serving.ops(metrics.page),
         means=means,
+        proof_keys=proof_keys,
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),
