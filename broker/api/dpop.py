@@ -27,17 +27,22 @@ from broker.policy.rules import Action
 from broker.tokens.proving import MadeProof, ProofRefusedError, Proving
 from broker.tokens.serving import Serving
 
+METHOD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}"
+"""RFC 9110 section 9.1; registered ones have at most 17 characters."""
+
 REQUEST = BodyRules(
     members={"token": str, "grant": str, "htm": str, "htu": str, "nonce": str},
-    patterns={"htm": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$"},
+    patterns={
+        "htm": f"^{METHOD}$",
+        "htu": r"^https://([a-z0-9-]{1,40}\.){0,4}[a-z][a-z0-9-]{0,40}(:(?!443/)[1-9][0-9]{0,3})?/"
+        r"((?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,=:@-]+(/|$))*$",
+        "nonce": r"^[!#-\[\]-~]{1,1024}$",
+    },
     required=("htm", "htu"),
+    either=("token", "grant"),
 )
 """What a proof is asked for with: the token by its name, or by a grant."""
 
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
-"""RFC 9110 section 9.1; registered ones have at most 17 characters."""
-
-_ONE_OF_BOTH = "either token, the name of one, or grant, the id of one"
 _URL = (
     "htu is the URL without query and fragment: https, host in lower case, no default port, a path (/ at least), and"
     " in it no '..', '//' or ';', nor those percent-encoded; nonce as the API gave it"
@@ -57,8 +62,6 @@ async def make_proof(world: World, call: Call) -> Answer:
     """Hand out a token and a proof, recorded before they leave."""
     wanted = _read(call)
     name, grant = call.body.get("token"), call.body.get("grant")
-    if (name is None) == (grant is None):
-        raise ProblemError(problems.body_refused(_ONE_OF_BOTH))
     made: list[MadeProof] = []
 
     def permit() -> Permission:
@@ -96,7 +99,7 @@ async def make_proof(world: World, call: Call) -> Answer:
 def _read(call: Call) -> _Wanted:
     """Read what the proof is to say. Raises ProblemError."""
     method, url, nonce = call.body["htm"], call.body["htu"], call.body.get("nonce")
-    if not _METHOD.fullmatch(method) or not is_canonical(url) or not (nonce is None or is_nonce(nonce)):
+    if not re.fullmatch(METHOD, method) or not is_canonical(url) or not (nonce is None or is_nonce(nonce)):
         raise ProblemError(problems.body_refused(_URL))
     return _Wanted(method=method, url=url, nonce=nonce)
 

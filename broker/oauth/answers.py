@@ -50,6 +50,10 @@ _HINTS: dict[str, str] = {
     " certificate, client secret and assertion_audience with the registration, and the clock with the server's",
     "invalid_grant": "the code or the refresh token has ended, was withdrawn, or was given to another client; some"
     " servers say the same when the client's certificate is missing or another one",
+    "invalid_dpop_proof": "the server does not accept the DPoP proof: compare this host's clock with the server's, and"
+    " see whether something between us changes the URL that the server sees",
+    "use_dpop_nonce": "the server wants another nonce in the DPoP proof than the one it has just handed out: it may be"
+    " several servers that do not share them",
     "unauthorized_client": "the client is not registered for this grant type",
     "unsupported_grant_type": "the server does not offer this grant type",
     "invalid_scope": "the client is not registered for a scope of the token",

@@ -93,8 +93,7 @@ class Grant:
     newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint*, *key_id*
     and *jkt* are those of the certificate, the signing key and the DPoP key that last succeeded. *authorization* is
     the id of the consent that it came of last. *reason* says more about the phase. *since* is when the phase began.
-    *idle_lifetime* in seconds is how long a refresh token lives
-    unused, where the server says so.
+    *idle_lifetime* in seconds is how long a refresh token lives unused, where the server says so.
     """
 
     id: str

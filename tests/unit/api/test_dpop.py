@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from broker.api.dpop import make_proof
+from broker.api.dpop import REQUEST, make_proof
 from broker.api.problems import Problem, ProblemError, RefusalReason
 from broker.api.table import Call
 from broker.api.world import World
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.events import AuditUnavailableError, Event, ProofServed, TokenServed
+from broker.oauth.dpop import is_canonical
 from broker.oauth.secret import DpopProof
 from broker.policy.peer import Peer
 from broker.policy.rules import Action, Denial, Policy
@@ -125,8 +129,6 @@ async def test_without_its_record_a_proof_does_not_leave():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"token": None},
-        {"grant": "g1"},
         {"htm": ""},
         {"htm": "GET /"},
         {"htm": "A" * 33},
@@ -258,3 +260,16 @@ async def test_a_grant_is_named_by_its_id():
         assert proving.proved == [("people", "GET", URL, None)]
         (served,) = through.consents.events.of(ProofServed)
         assert (served.token, served.grant) == ("people", grant)
+
+
+@pytest.mark.parametrize("url", [URL, "https://api.example/", "https://a.b.example:8443/x/.y/z..", "https://x:80/"])
+def test_what_the_document_says_of_a_url_is_taken(url: str):
+    """More is, such as what is percent-encoded; nothing that the pattern admits is refused."""
+    assert re.fullmatch(REQUEST.patterns["htu"], url)
+    assert is_canonical(url)
+
+
+@given(st.from_regex(REQUEST.patterns["htu"], fullmatch=True))
+def test_no_url_of_the_documented_pattern_is_refused(url: str):
+    """A caller that holds to the document is not told that its request is malformed."""
+    assert is_canonical(url)
