@@ -100,6 +100,8 @@ class Reason(StrEnum):
     """The signing key could not sign."""
     DPOP_KEY_UNKNOWN = "dpop_key_unknown"
     """The DPoP key that a token or a code is bound to is not there any more."""
+    DPOP_KEY_UNREADABLE = "dpop_key_unreadable"
+    """The store has a DPoP key that this version cannot read, so that nobody is asked for what would be bound to it."""
     CLIENT_SUSPENDED = "client_suspended"
     """Requests of this client are held back after repeated suspicions against its certificate."""
     CLIENT_SUSPECT = "client_suspect"

@@ -94,7 +94,7 @@ class Exchange:
         Sign what has to be signed, and send, once: again only if the server wants a nonce in the DPoP proof.
 
         It says so of a request that it has not processed (RFC 9449 section 8), so that a code or a refresh token in
-        it is not spent (rules.md R1). All that is signed is new then.
+        it is not spent (rules.md R1). All that is signed is new then. The second request has the turn of the first.
 
         Raises LocalError when a key cannot sign, RemoteError with the outcome when there is no answer, and
         TypeError, with nothing sent, for a draft that needs what this client was not built with.

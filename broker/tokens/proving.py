@@ -49,6 +49,14 @@ class Proving:
         spec = self._specs.get(token)
         return () if spec is None else spec.dpop_resources
 
+    def proofs(self, token: str) -> Proofs | None:
+        """
+        Give the means to make proofs for requests with *token*, None where it is not bound by DPoP.
+
+        As they are under the configuration in force: to be asked anew for each request. Raises KeyError.
+        """
+        return self._registrations[self._specs[token].client].exchange.proofs
+
     async def check(self, token: str, url: str, *, nonce: str | None) -> None:
         """
         See that a proof for *url* may be made, before the token is fetched.
@@ -71,10 +79,10 @@ class Proving:
         return MadeProof(proof=proof, jti=jti)
 
     def _means(self, token: str) -> tuple[Registration, Proofs]:
-        registration = self._registrations[self._specs[token].client]
-        if registration.exchange.proofs is None:
+        proofs = self.proofs(token)
+        if proofs is None:
             raise ProofRefusedError("not_dpop", "the token is not bound to a key by DPoP")
-        return registration, registration.exchange.proofs
+        return self._registrations[self._specs[token].client], proofs
 
 
 def _plain(htu: str) -> str:

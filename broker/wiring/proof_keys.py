@@ -22,6 +22,7 @@ from broker.errors import LocalError
 from broker.events import DpopKeyInUse, DpopKeyUnreadable, Emit, Event
 from broker.keys.proof_key import ProofKey, make_proof_key, stored_proof_key
 from broker.oauth.client import Client
+from broker.oauth.reasons import Reason
 from broker.tokens.acquire import Registration
 from broker.tokens.nonces import Nonces
 from broker.tokens.ports import Clock, Randomness
@@ -83,8 +84,8 @@ class ProofKeys:
         key = holder.known.get(key.jkt, key)  # one that is in use already goes on, whoever loaded it again
         known = {jkt: one for jkt, one in holder.known.items() if jkt != key.jkt}
         while len(known) >= MAX_KNOWN:
-            oldest = next(jkt for jkt, one in known.items() if one is not holder.made)
-            known.pop(oldest).close()
+            # Not closed: what was handed out before goes on with it.
+            known.pop(next(jkt for jkt, one in known.items() if one is not holder.made))
         holder.known = {**known, key.jkt: key}
         self._holders[place] = holder
         return Proofs(
@@ -155,7 +156,7 @@ class ProofKeys:
         holder = self._holders[place]
         if holder.lost:
             message = f"the DPoP key of client {client} in the store cannot be understood"
-            raise LocalError("dpop_key_unreadable", message, hint="run the version of the broker that wrote it")
+            raise LocalError(Reason.DPOP_KEY_UNREADABLE, message, hint="run the version of the broker that wrote it")
         await self._save(holder)
 
     async def _save(self, holder: _Holder) -> None:

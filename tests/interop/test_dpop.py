@@ -18,6 +18,7 @@ import pytest
 
 from tests.daemon.harness import Answer, BrokerProcess, wait_until
 from tests.daemon.test_consent import send
+from tests.daemon.test_reload import reload
 from tests.interop.credentials import make_signing_key
 from tests.interop.person import consent
 from tests.interop.rig import SCOPE, Rig, assertion_registration
@@ -267,3 +268,32 @@ def test_a_key_that_the_broker_made_outlives_the_process(rig: Rig, tmp_path: Pat
 
     assert before["cnf"] == after["cnf"]
     assert before["access_token"] != after["access_token"]
+
+
+def test_another_key_is_put_to_use_while_the_old_token_is_served(rig: Rig, tmp_path: Path):
+    """SIGHUP: the token is served, and can be proved, until its successor is there; no caller is turned away."""
+    process = configure(rig, tmp_path / "home")
+    try:
+        process.up()
+        before = process.token("own-es256", "?wait=20").json()
+        reload(process, ('dpop_key = "own-es256"', 'dpop_key = "other"'), more=another_key(tmp_path / "home"))
+
+        def moved() -> bool:
+            served, proved = process.token("own-es256"), ask(process, "own-es256", rig.api_url)
+            assert (served.status, proved.status) == (200, 200)
+            return bool(served.json()["cnf"] != before["cnf"])
+
+        wait_until(moved, "a token that is bound to the other key")
+        told = process.records("dpop_key_in_use")
+        in_use = [record["thumbprint"] for record in told if record["client"] == "own-es256"]
+    finally:
+        process.stop()
+
+    assert in_use[0] == before["cnf"]["jkt"]
+    assert len(in_use) == 2
+
+
+def another_key(home: Path) -> str:
+    """Make a key and give its section."""
+    (home / "other").mkdir()
+    return f'\n[key.other]\nfile = "{make_signing_key(home / "other", "ES256").file}"\nalg = "ES256"\n'
