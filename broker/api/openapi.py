@@ -184,6 +184,7 @@ def _body(rules: BodyRules) -> dict[str, Any]:
         "properties": {name: _member(name, kind, rules) for name, kind in rules.members.items()},
         "additionalProperties": False,
         **({"required": list(rules.required)} if rules.required else {}),
+        **({"oneOf": [{"required": [name]} for name in rules.either]} if rules.either else {}),
     }
     return {"required": bool(rules.required), "content": {MEDIA_TYPE: {"schema": schema}}}
 

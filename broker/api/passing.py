@@ -27,6 +27,9 @@ _BY_GRANT = re.compile(r"/v1/grants/([^/]+)/egress/([^/]+)(/.*)")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Those of RFC 9110 and RFC 5789 that are passed on; whatever an allow list says, no others are understood."""
 
+PLAIN_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+"""What a path is made of (RFC 3986 section 3.3): who sends something else leaves it to others to guess."""
+
 ACCESS_TOKEN = b"access_token"
 """RFC 6750 section 2.3: a token in a query ends up in logs, and it would not be ours."""
 
@@ -71,7 +74,7 @@ def passage_of(path: str, query: str, *, base: str | None) -> Passage:
 
 def check_passage(incoming: Incoming, passage: Passage) -> None:
     """Refuse what is no plain call of an API. Raises ProblemError."""
-    if "." in passage.path.split("/"):
+    if "." in passage.path.split("/") or not PLAIN_PATH.fullmatch(passage.path):
         raise ProblemError(problems.TARGET_REFUSED)  # the API may resolve it, and the allow list did not
     if incoming.method not in METHODS or incoming.values("upgrade") or incoming.values("http2-settings"):
         raise ProblemError(problems.NOT_PASSED_ON)

@@ -14,6 +14,7 @@ from broker.api.authorizations import (
     may_come_back,
     pass_callback,
 )
+from broker.api.dpop import REQUEST, make_proof
 from broker.api.grants import (
     LIMIT_RANGE,
     NOTHING,
@@ -226,6 +227,17 @@ API_ROUTES: tuple[Route[World], ...] = (
         enter=no_stranger,
         replies=(Reply(meaning="How it stands.", shape="Grant"),),
         errors=(403, 404, 503),
+    ),
+    Route(
+        method="POST",
+        template="/v1/dpop",
+        handler=make_proof,
+        summary="A token, and a DPoP proof for one request with it.",
+        action=Action.DPOP,
+        body=REQUEST,
+        enter=no_stranger,
+        replies=(Reply(meaning="Both, to be sent together, once.", shape="Proven"),),
+        errors=(403, 404, 409, 502, 503),
     ),
     Route(
         method="GET",

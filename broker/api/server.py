@@ -34,6 +34,7 @@ from broker.policy.rules import Policy, may_read_states, workloads_of
 from broker.policy.upstreams import Upstream
 from broker.tokens.calls import Egress
 from broker.tokens.ports import Clock, Randomness, TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 Listener = UnixListener | TcpListener
@@ -64,6 +65,8 @@ class ApiServer:
         takes_records: Callable[[], bool] = lambda: True,
         bases: Mapping[str, str] = MappingProxyType({}),
         rotate: Callable[[], Rotate | None] = lambda: None,
+        proving: Proving | None = None,
+        resources: Callable[[str], Sequence[str]] = lambda _token: (),
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -75,6 +78,7 @@ class ApiServer:
         *rotate* gives what looks at the files that may be replaced, where there is such a thing.
         *egress* calls *upstreams*; *bases* are the listeners that stand for one of these, by their names;
         *takes_records*: what may not happen unrecorded may be begun.
+        *proving* makes DPoP proofs for callers, for URLs under those that *resources* gives by the token's name.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -95,6 +99,8 @@ class ApiServer:
             upstreams=upstreams,
             takes_records=takes_records,
             rotate=rotate,
+            proving=proving,
+            resources=resources,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}

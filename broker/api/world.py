@@ -35,6 +35,7 @@ from broker.policy.rules import (
 from broker.policy.upstreams import Upstream
 from broker.tokens.calls import Egress
 from broker.tokens.ports import TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 
@@ -54,7 +55,8 @@ class World:
     *restart* gives the sections of the configuration that wait for a restart, *refused* says whether the last
     reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
     are there where people consent. *egress* makes the calls of *upstreams*, by their names; *takes_records* says
-    whether what may not happen unrecorded may be begun.
+    whether what may not happen unrecorded may be begun. *proving* makes DPoP proofs, *resources* gives the base URLs
+    of the APIs that they may be for, by the name of the token.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -73,6 +75,8 @@ class World:
     upstreams: Callable[[], Mapping[str, Upstream]] = dict
     takes_records: Callable[[], bool] = lambda: True
     rotate: Callable[[], Rotate | None] = lambda: None
+    proving: Proving | None = None
+    resources: Callable[[str], Sequence[str]] = lambda _token: ()
     replacement: asyncio.Future[None] | None = field(default=None, init=False)
 
     def replace_policy(self, policy: Policy) -> None:

@@ -71,7 +71,8 @@ def _issuers(document: Document, warnings: Findings) -> None:
 def _unused(document: Document, warnings: Findings) -> None:
     clients, tokens = document.clients.values(), document.tokens.values()
     _report_unused("certificate", document.certificates, (client.certificate for client in clients), warnings)
-    _report_unused("key", document.keys, (key for client in clients for key in client.signing_keys), warnings)
+    keys = (key for client in clients for key in (*client.signing_keys, client.dpop_key))
+    _report_unused("key", document.keys, keys, warnings)
     _report_unused("issuer", document.issuers, (client.issuer for client in clients), warnings)
     _report_unused("client", document.clients, (token.client for token in tokens), warnings)
     called = (upstream for workload in document.workloads.values() for upstream in workload.upstreams)

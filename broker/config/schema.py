@@ -246,6 +246,8 @@ class ClientSection:
     """The name of the ``[certificate.NAME]`` that its connections present."""
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
     """What its tokens are bound to: ``none`` gives bearer tokens, which work for whoever finds one."""
+    dpop_key: Annotated[str, RefersTo("key")] | None = None
+    """The name of the ``[key.NAME]`` that ``dpop`` binds tokens to. Without it the broker makes one, and keeps it."""
     redirect_uris: tuple[RedirectUri, ...] = ()
     """Where people come back to, as registered. One on a loopback address stands for any port."""
     response_mode: ResponseMode = ResponseMode.QUERY
@@ -284,6 +286,8 @@ class TokenSection:
     """Whether it is fetched at the start and kept fresh, or only when somebody asks."""
     required: bool = False
     """True makes readiness depend on it."""
+    dpop_resources: tuple[BaseUrl, ...] = ()
+    """Base URLs of the APIs that callers may have DPoP proofs for (``POST /v1/dpop``)."""
     default_lifetime_seconds: Annotated[int, between(1, MAX_LIFETIME_SECONDS)] = DEFAULT_LIFETIME_SECONDS
     """How long it is trusted where the server does not say ``expires_in``."""
     grants: Grants = Grants.ONE

@@ -87,13 +87,15 @@ class ClientSettings:
     A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``.
 
     The first of *signing_keys* signs, all of them are published.
-    *secret_file* holds its client secret; None for methods that send none.
+    *secret_file* holds its client secret; None for methods that send none. *dpop_key* is the name of the key that
+    its tokens are bound to; None where there is none, and where the broker makes it.
     """
 
     client: Client
     certificate: str | None
     signing_keys: tuple[str, ...] = ()
     secret_file: Path | None = None
+    dpop_key: str | None = None
 
     @property
     def signing_key(self) -> str | None:

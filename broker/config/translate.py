@@ -48,7 +48,8 @@ from broker.config.settings import (
 )
 from broker.config.structure import Document
 from broker.config.values import redirect_place, split_base_url, split_listen, split_loopback
-from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation
+from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation, SenderConstraint
+from broker.oauth.dpop import MADE_ALG
 from broker.policy.rules import Workload
 from broker.policy.upstreams import Upstream, read_rule
 from broker.tokens.spec import Consent, TokenSpec
@@ -158,6 +159,7 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
         sender_constraint=section.sender_constraint,
         presents_certificate=section.certificate is not None,
         signing_alg=key.alg.value if key else None,
+        dpop_alg=_dpop_alg(section, document),
         client_secret_encoding=section.client_secret_encoding,
         redirect_uris=section.redirect_uris,
         request_object=section.request_object,
@@ -173,8 +175,17 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
         client=client,
         certificate=section.certificate,
         signing_keys=section.signing_keys,
+        dpop_key=section.dpop_key,
         secret_file=here.secret_file(section.client_secret, "client", name, "client_secret"),
     )
+
+
+def _dpop_alg(section: ClientSection, document: Document) -> str | None:
+    """Give the algorithm of its proofs: that of the key it names, or of those that the broker makes."""
+    if section.sender_constraint is not SenderConstraint.DPOP:
+        return None
+    key = None if section.dpop_key is None else document.keys.get(section.dpop_key)
+    return MADE_ALG if key is None else key.alg.value
 
 
 def _shares_redirect_uri(section: ClientSection, document: Document) -> bool:
@@ -205,6 +216,7 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
         required=section.required,
         default_lifetime=float(section.default_lifetime_seconds),
         consent=_consent(section) if asks else None,
+        dpop_resources=section.dpop_resources,
     )
 
 

@@ -1,24 +1,27 @@
 """
 One call of an API, from what a caller asked for to the head of the reply (rules.md R6).
 
-It goes out with the token and on a connection with the certificate that the token is bound to. It is repeated in
-one case only: the API says that it does not know the token, another one can be had, and all of the body is still
-here. Implements ``tokens.calls.Egress``.
+It goes out with the token, and on a connection with the certificate or with a proof of the key that the token is
+bound to. It is repeated in two cases only, and only if all of the body is still here: the API wants a nonce in the
+proof, or it says that it does not know the token, and another one can be had. Implements ``tokens.calls.Egress``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 
 from broker.egress import fields
 from broker.egress.recording import RecordedBody
 from broker.errors import BrokerError, LocalError
-from broker.oauth.challenges import read_challenges, says_invalid_token
+from broker.oauth.challenges import parse_challenges, says_invalid_token
+from broker.oauth.dpop import is_nonce_challenge, presented
+from broker.oauth.reasons import Reason
 from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, Fields, Line, Lines, Renew
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving
 from broker.tokens.spec import IssuedToken
 
@@ -37,11 +40,16 @@ MAX_MEMORIES = 4_096
 """Tokens and APIs for which it is known when a token was refused last; far more than are refused in a minute."""
 
 
+ProofsOf = Callable[[str], Proofs | None]
+"""Gives the means to make DPoP proofs for requests with a token, by its name; None where it is not bound so."""
+
+
 class Caller:
     """Makes calls; remembers only which tokens were refused lately."""
 
-    def __init__(self, *, lines: Lines, clock: Clock, randomness: Randomness) -> None:
+    def __init__(self, *, lines: Lines, proofs: ProofsOf, clock: Clock, randomness: Randomness) -> None:
         self._lines = lines
+        self._proofs = proofs
         self._clock = clock
         self._randomness = randomness
         self._refused: dict[Hashable, tuple[str, float]] = {}
@@ -53,26 +61,40 @@ class Caller:
         Raises LocalError ``certificate_gone`` where the token is bound to a certificate that is not there any more.
         """
         body = None if call.body is None else RecordedBody(call.body)
-        outgoing = self._with_interaction_id(call, fields.of_request(call.fields))
-        reply = await self._send(call, outgoing, body, call.serving.token)
+        call = replace(call, fields=self._with_interaction_id(call, fields.of_request(call.fields)), body=body)
+        reply = await self._send(call, call.serving.token)
         serving = call.serving
         if reply.status == UNAUTHORIZED and self._may_try_again(call, reply, body):
             newer = await self._renewed(call.renew, reply, call.serving)
             if newer is not None:
                 serving = newer
-                reply = await self._send(call, outgoing, None if body is None else body.again(), newer.token)
+                again = replace(call, body=None if body is None else body.again())
+                reply = await self._send(again, newer.token)
         return Called(reply=replace(reply, fields=fields.of_reply(reply.fields)), serving=serving)
 
-    async def _send(self, call: ApiCall, outgoing: Fields, body: RecordedBody | None, token: IssuedToken) -> ApiReply:
+    async def _send(self, call: ApiCall, token: IssuedToken) -> ApiReply:
+        """Send a call with what *token* is bound to; a second time where the API wants a nonce in the proof."""
         line = self._line(call, token)
-        credentials = (("Authorization", f"Bearer {token.access_token.reveal()}"),)
-        request = ApiRequest(
-            method=call.method,
-            url=call.upstream.url_of(call.path, call.query),
-            fields=(*outgoing, *credentials),
-            body=body,
-        )
-        return await line.open(request)
+        url = call.upstream.url_of(call.path, call.query)
+        if token.jkt is None:
+            return await line.open(_request(call, url, {"authorization": f"Bearer {token.access_token.reveal()}"}))
+        proofs = self._proofs(call.upstream.token)
+        if proofs is None:
+            raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the token is bound to a key that is not there any more")
+        htu = url.partition("?")[0]  # whatever a query is made of, it is not proved
+        proof = await proofs.for_resource(call.method, htu, token.access_token, jkt=token.jkt)
+        body = None if call.body is None else RecordedBody(call.body)
+        reply = await line.open(_request(replace(call, body=body), url, presented(token.access_token, proof)))
+        nonce = proofs.note_resource(htu, reply.fields)
+        challenges = fields.values_of(reply.fields, "www-authenticate")
+        if nonce is None or not is_nonce_challenge(reply.status, challenges) or not _is_here(body):
+            return reply
+        await reply.body.close()
+        proof = await proofs.for_resource(call.method, htu, token.access_token, jkt=token.jkt, nonce=nonce)
+        again = replace(call, body=None if body is None else body.again())
+        reply = await line.open(_request(again, url, presented(token.access_token, proof)))
+        proofs.note_resource(htu, reply.fields)
+        return reply
 
     def _line(self, call: ApiCall, token: IssuedToken) -> Line:
         line = self._lines.line(call.upstream.name, token.certificate_thumbprint)
@@ -92,8 +114,8 @@ class Caller:
 
     def _may_try_again(self, call: ApiCall, reply: ApiReply, body: RecordedBody | None) -> bool:
         """Say whether another token may help; once for each token, and once in a cooldown for it and this API."""
-        challenges = read_challenges(fields.values_of(reply.fields, "www-authenticate"))
-        if not says_invalid_token(challenges) or (body is not None and not body.is_whole):
+        challenges = parse_challenges(fields.values_of(reply.fields, "www-authenticate"))
+        if not says_invalid_token(challenges) or not _is_here(body):
             return False
         key, now = (call.upstream.name, call.upstream.token, call.grant), self._clock.boot()
         etag, at = self._refused.get(key, ("", -COOLDOWN))
@@ -114,3 +136,12 @@ class Caller:
             return None
         await refused.body.close()
         return newer
+
+
+def _request(call: ApiCall, url: str, credentials: Mapping[str, str]) -> ApiRequest:
+    return ApiRequest(method=call.method, url=url, fields=(*call.fields, *credentials.items()), body=call.body)
+
+
+def _is_here(body: RecordedBody | None) -> bool:
+    """Say whether a call can be made again: it has no body, or all of that is known."""
+    return body is None or body.is_whole

@@ -77,6 +77,22 @@ class EgressCalled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProofServed(TokenServed):
+    """
+    A caller is about to get a token with a DPoP proof for one request of its own.
+
+    *method* and *origin* (scheme, host, port) are what the proof is good for, *jti* is its own; the path is not
+    told, it may say whose account it is.
+    """
+
+    name: ClassVar[str] = "proof_served"
+
+    method: str
+    origin: str
+    jti: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefreshForced(Event):
     """A caller had a token refreshed ahead of its time: an attempt begins that would not have come now."""
 

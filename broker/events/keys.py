@@ -101,3 +101,31 @@ class TokenEndsWithCertificate(Event):
     certificate: str
     thumbprint: str
     not_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpopKeyInUse(Event):
+    """Tokens of *client* are bound to a DPoP key from now on; *thumbprint* is its ``jkt`` (RFC 7638)."""
+
+    name: ClassVar[str] = "dpop_key_in_use"
+    audited: ClassVar[bool] = True
+
+    client: str
+    alg: str
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpopKeyUnreadable(Event):
+    """
+    The DPoP key of *client* in the store is not understood, and left as it is: *record* is its name.
+
+    Another one is used, which is gone with the process; nobody is asked for a consent that would be bound to it.
+    """
+
+    name: ClassVar[str] = "dpop_key_unreadable"
+    severity: ClassVar[Severity] = Severity.ERROR
+    audited: ClassVar[bool] = True
+
+    client: str
+    record: str

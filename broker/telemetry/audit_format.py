@@ -64,6 +64,7 @@ ORDER = (
     "upstream",
     "method",
     "pattern",
+    "origin",
     "version",
     "tokens",
     "grants",
@@ -127,6 +128,8 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.CompromiseDeclared: _layout("uid", "items"),
         events.ClientTrialPassed: _layout("client", "token", "grant"),
         events.ClientTrialFailed: _layout("client", "token", "grant", "retry_in", "reason"),
+        events.DpopKeyInUse: _layout("client", "alg", "thumbprint"),
+        events.DpopKeyUnreadable: _layout("client", "record"),
         events.SandboxIssuerInUse: _layout("issuer"),
         events.TokenRefreshed: _layout(*_REFRESH, "generation", "expires_at", "binding", "fingerprint"),
         events.TokenRefreshFailed: _layout(
@@ -153,6 +156,7 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
             *("grant", "upstream", "method", "pattern", "fingerprint", "jti"),
             *("status", "waited", "duration", "sent", "received", "outcome"),
         ),
+        events.ProofServed: _layout(*_CALLER, "grant", "method", "origin", "jti", "fingerprint", "generation", "stale"),
         events.TokenRefreshForced: _layout(*_CALLER),
         events.GrantGivenUp: _layout(*_CALLER, "grant"),
         events.GrantReassigned: _layout(*_CALLER, "grant"),
@@ -161,7 +165,9 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 """For each audited event, the members of its record and the fields they are taken from."""
 
-SUCCESS: Mapping[type[Event], str] = MappingProxyType({events.TokenRefreshed: "success", events.TokenServed: "ok"})
+SUCCESS: Mapping[type[Event], str] = MappingProxyType(
+    {events.TokenRefreshed: "success", events.TokenServed: "ok", events.ProofServed: "ok"}
+)
 """The ``outcome`` of events that are a good outcome by being what they are."""
 
 

@@ -137,6 +137,7 @@ class GrantAttempts:
             counts=choice.counts,
             replay=keeper.terms(keeper.grant).replay,
             previous=begin.previous,
+            confirms=begin.confirms,
             rank=self._clock.boot() + MISSING_RANK if token is None else token.expires_at,
         )
 

@@ -201,10 +201,11 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Start *attempt*; *previous*: with the previous refresh token."""
+    """Start *attempt*; *previous*: with the previous refresh token; *confirms*: the server said no once (R2.6)."""
 
     attempt: int
     previous: bool = False
+    confirms: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,7 +155,9 @@ def _begin(state: Resting, attempt: int, effects: tuple[Effect, ...]) -> Step:
         failure=state.failure,
         forced_at=state.forced_at,
     )
-    return running, (*effects, Begin(attempt=attempt, previous=state.doubt is Doubt.PREVIOUS))
+    doubt = state.doubt
+    begin = Begin(attempt=attempt, previous=doubt is Doubt.PREVIOUS, confirms=doubt is Doubt.REFUSED)
+    return running, (*effects, begin)
 
 
 def _may_be_hastened(state: Resting, now: float) -> bool:

@@ -293,8 +293,11 @@ class Grants(GrantServing):
     def _renew(self, keeper: GrantKeeper) -> None:
         """Go on with a keeper under the configuration in force."""
         keeper.spec = self._specs[keeper.grant.token]
-        keeper.issuer = self._registrations[keeper.spec.client].issuer
+        registration, token = self._registrations[keeper.spec.client], keeper.state.token
+        keeper.issuer = registration.issuer
         self.handle(keeper, table.Unblocked())
+        if token is not None and not registration.exchange.holds(token.jkt):
+            self.handle(keeper, table.Forced())
         keeper.announce()
         self.set_alarm(keeper)
 
@@ -334,8 +337,11 @@ class Grants(GrantServing):
         if not self._is_of(grant):
             self._strangers[grant.id] = grant
             return
-        keeper = self._keeper(self._specs[grant.token])
+        spec = self._specs[grant.token]
+        keeper = self._keeper(spec)
         token = unsealed(grant, clock=self._clock, randomness=self._randomness, fingerprint=self._fingerprint)
+        if token is not None and not self._registrations[spec.client].exchange.holds(token.jkt):
+            token = None  # bound to a key that is not here: nobody could use it
         keeper.restore(grant, token)
         self._keepers.add(grant.id, keeper)
         self.set_alarm(keeper)

@@ -49,6 +49,21 @@ class Signer(Protocol):
         """Make a compact JWS of *claims* with our ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
 
 
+class ProofKey(Protocol):
+    """A key that tokens are bound to by DPoP (RFC 9449), wherever it lives. It signs proofs and nothing else."""
+
+    @property
+    def alg(self) -> str:
+        """The JWS algorithm (RFC 7518 section 3.1)."""
+
+    @property
+    def jkt(self) -> str:
+        """Its thumbprint (RFC 7638)."""
+
+    async def prove(self, claims: Mapping[str, Any]) -> str:
+        """Make a proof that says *claims*: a compact JWS whose header has the public key. Raises LocalError."""
+
+
 class Session(Protocol):
     """Connections to one authorization server with one certificate generation, or with none."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities
 from broker.oauth.checks import Check, CheckFailedError
+from broker.oauth.client import ClientAuthMethod
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
 from broker.oauth.jwks import KeyNotFoundError
@@ -45,8 +46,9 @@ class Order:
     """
     An attempt to be made.
 
-    *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *rank*
-    as in ``Passage``. *counts*: how it ends speaks for or against the client (``Passage.guarded``).
+    *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *confirms*:
+    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *counts*: how it ends speaks for or against the
+    client (``Passage.guarded``).
     """
 
     number: int
@@ -55,6 +57,7 @@ class Order:
     registration: Registration
     replay: Replay
     previous: bool = False
+    confirms: bool = False
     rank: float = 0.0
     counts: bool = True
 
@@ -101,7 +104,7 @@ class Refresher:
             # What an answer does not say about the scope means: as it was (RT-05).
             spec=replace(order.spec, scope=order.grant.scope or order.spec.scope),
             registration=order.registration,
-            transmission=order.registration.exchange.prepare(),
+            transmission=order.registration.exchange.prepare(_dpop_key(order)),
             started_at=clock.boot(),
         )
         event, error = await _Run(self, order, attempt, settle, revise).go(still_wanted)
@@ -220,6 +223,7 @@ class _Run:
             client=registration.client,
             asked_scope=self._order.grant.asked_scope or self._order.spec.scope,
             certificate_thumbprint=registration.exchange.session.thumbprint,
+            jkt=self._attempt.transmission.jkt,
             wall_now=acquirer.clock.wall(),
         )
         if answer.id_token is not None and registration.keys is not None:
@@ -232,6 +236,7 @@ class _Run:
             reason=None,
             scope=token.scope,
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
+            jkt=token.jkt,
         )
         written = await self._keep(moved(grant, registration))
         return Succeeded(attempt=self._order.number, grant=written, token=token)
@@ -262,6 +267,19 @@ class _Run:
             retry_after=None if remote is None else remote.retry_after,
         )
         return Failed(attempt=self._order.number, trouble=trouble, failure=failure)
+
+
+def _dpop_key(order: Order) -> str | None:
+    """
+    Give the thumbprint of the DPoP key to refresh with, None for the one that tokens are asked for with now.
+
+    The refresh token of a public client is bound to the key that it was given for (RFC 9449 section 5). That of
+    another client is not; but a server that thinks so shall have the key it knows before its word counts (R2.6).
+    """
+    exchange, jkt = order.registration.exchange, order.grant.jkt
+    is_public = order.registration.client.client_auth_method is ClientAuthMethod.NONE
+    is_known = exchange.proofs is not None and exchange.proofs.knows(jkt)
+    return jkt if is_known and (is_public or order.confirms) else None
 
 
 def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:
@@ -314,5 +332,6 @@ def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -
             binding=token.binding,
             certificate_thumbprint=token.certificate_thumbprint,
             certificate_not_after=token.certificate_not_after,
+            jkt=token.jkt,
         ),
     )

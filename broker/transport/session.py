@@ -40,6 +40,12 @@ To judge the structure of so much hostile JSON takes the loop some 15 ms; a mebi
 MAX_CONNECTIONS = 16
 """At once to all hosts of a session: above the per-issuer concurrency, below what an fd limit would notice."""
 
+LISTS = frozenset({"www-authenticate", "dpop-nonce"})
+"""
+Fields that are told whole. Of challenges each counts (RFC 9110 section 11.6.1); nonces that are two are none, and
+with the space between them they do not look like one.
+"""
+
 
 class Session:
     """
@@ -139,7 +145,7 @@ class Session:
         except BaseException:
             drop(answer)
             raise
-        return Response(status=answer.status, headers=_first_values(answer), body=body)
+        return Response(status=answer.status, headers=_values(answer), body=body)
 
     async def _read(self, answer: aiohttp.ClientResponse, progress: Progress) -> bytes:
         if answer.status not in FINAL_STATUSES:
@@ -159,7 +165,7 @@ def _headers(request: Request) -> dict[str, str]:
     """Give the headers that go out beside Host and Content-Length; those of transport cannot be overridden."""
     headers = {"accept": "application/json", "user-agent": USER_AGENT}
     headers.update((name.lower(), value) for name, value in request.headers.items())
-    headers.update(credential_headers(request.credential))
+    headers.update(credential_headers(request.credential, request.proof))
     headers["accept-encoding"] = "identity"
     if request.form is not None:
         headers["content-type"] = "application/x-www-form-urlencoded"
@@ -174,8 +180,11 @@ def _form(request: Request) -> bytes | None:
     return urlencode([*request.form, *secrets, *credential_form(request.credential)]).encode("ascii")
 
 
-def _first_values(answer: aiohttp.ClientResponse) -> dict[str, str]:
+def _values(answer: aiohttp.ClientResponse) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in answer.headers.items():
-        headers.setdefault(name.lower(), value)
+        folded = name.lower()
+        if folded in LISTS and folded in headers:
+            headers[folded] += f", {value}"
+        headers.setdefault(folded, value)
     return headers

@@ -17,6 +17,7 @@ from broker.errors import LocalError
 from broker.keys.client_secrets import load_client_secret
 from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
+from broker.keys.proof_key import ProofKey, load_proof_key
 from broker.keys.proxy_credentials import load_proxy_credentials
 from broker.keys.sealing import SealingKey, load_sealing_key
 from broker.keys.signer import SigningKey, load_signing_key
@@ -41,14 +42,16 @@ class Identities:
     """
     Certificates and signing keys by their names, client secrets by their client's, loaded and checked.
 
-    *proxies*: what the proxies of issuers want to know of us, by the issuer's name; *upstream_proxies*: those of APIs.
-    *published* are public keys beside those of *keys*, as JWKs by the name of the key: one that does not sign yet,
-    and ones that did lately. *contents* are digests of what the files of each section held (``watched``), to see a
-    change by.
+    *proof_keys* are those ``[key.NAME]`` that tokens are bound to by DPoP, which are not among *keys*: each key has
+    one purpose. *proxies*: what the proxies of issuers want to know of us, by the issuer's name; *upstream_proxies*:
+    those of APIs. *published* are public keys beside those of *keys*, as JWKs by the name of the key: one that does
+    not sign yet, and ones that did lately. *contents* are digests of what the files of each section held
+    (``watched``), to see a change by.
     """
 
     certificates: Mapping[str, TransportCertificate]
     keys: Mapping[str, SigningKey]
+    proof_keys: Mapping[str, ProofKey] = field(default_factory=dict)
     secrets: Mapping[str, ClientSecret] = field(default_factory=dict)
     audit_key: bytes | None = field(default=None, repr=False)
     proxies: Mapping[str, BasicCredentials] = field(default_factory=dict)
@@ -72,7 +75,8 @@ def load_identities(
     _each(settings.upstreams, lambda upstream: client_context(upstream.ca_file), on_error)
     return Identities(
         certificates=_each(settings.certificates, partial(load_certificate, wall_now=wall_now), on_error),
-        keys=_each(settings.keys, partial(load_key, wall_now=wall_now), on_error),
+        keys=_each(signing_keys(settings), partial(load_key, wall_now=wall_now), on_error),
+        proof_keys=_each(proof_keys(settings), load_proof, on_error),
         secrets=_each(secret_files(settings), load_client_secret, on_error),
         proxies=_each(proxy_files(settings), load_proxy_credentials, on_error),
         upstream_proxies=_each(upstream_proxy_files(settings), load_proxy_credentials, on_error),
@@ -136,6 +140,23 @@ def load_certificate(wanted: CertificateSettings, *, wall_now: float) -> Transpo
         generation=FIRST_GENERATION,
         wall_now=wall_now,
     )
+
+
+def signing_keys(settings: Settings) -> dict[str, KeySettings]:
+    """Give the keys that sign assertions and requests, by their names."""
+    proving = proof_keys(settings)
+    return {name: key for name, key in settings.keys.items() if name not in proving}
+
+
+def proof_keys(settings: Settings) -> dict[str, KeySettings]:
+    """Give the keys that tokens are bound to by DPoP, by their names."""
+    wanted = {client.dpop_key for client in settings.clients.values()}
+    return {name: key for name, key in settings.keys.items() if name in wanted}
+
+
+def load_proof(wanted: KeySettings) -> ProofKey:
+    """Load a DPoP key. Blocks. Raises LocalError."""
+    return load_proof_key(name=wanted.name, file=wanted.file, alg=wanted.alg, passphrase_file=wanted.passphrase_file)
 
 
 def load_key(wanted: KeySettings, *, wall_now: float) -> SigningKey:

@@ -14,12 +14,14 @@ from broker.events import Emit
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.grants import Grants
 from broker.tokens.passage import Passage
+from broker.tokens.proving import Proving
 from broker.tokens.refreshing import Refresher
 from broker.tokens.registry import Registry
 from broker.tokens.source import Tokens
 from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.storing import Store
 from broker.tokens.vault import Vault
+from broker.wiring.proof_keys import ProofKeys
 
 Runs = Callable[[], Coroutine[None, None, NoReturn]]
 
@@ -33,6 +35,8 @@ class Lifecycle:
     grants: Grants
     authorizations: Authorizations
     vault: Vault
+    proof_keys: ProofKeys
+    proving: Proving
 
     def restore(self) -> None:
         """Take up what the store has; sends nothing and spends nothing."""
@@ -41,7 +45,12 @@ class Lifecycle:
 
     def runs(self) -> Mapping[str, Runs]:
         """Give what has to run for as long as the daemon does, by name; cancelled, it finishes what it began."""
-        return {"tokens": self.registry.run, "grants": self.grants.run, "consents": self.authorizations.run}
+        return {
+            "tokens": self.registry.run,
+            "grants": self.grants.run,
+            "consents": self.authorizations.run,
+            "dpop keys": self.proof_keys.run,
+        }
 
     def replace(
         self,
@@ -60,6 +69,7 @@ class Lifecycle:
         under_way += self.grants.replace(specs, registrations, banned=banned)
         under_way += self.authorizations.replace(specs, registrations)
         self.tokens.replace(specs)
+        self.proving.replace(specs, registrations)
         return under_way
 
     def reconsider(self) -> None:
@@ -70,6 +80,7 @@ class Lifecycle:
     async def close(self) -> None:
         """Write down what is still waiting, when nothing runs any more: a redemption may have been the last to end."""
         await self.vault.flush()
+        self.proof_keys.close()
 
     def expiries(self) -> Iterator[tuple[str, float | None]]:
         """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
@@ -109,6 +120,7 @@ def lifecycle_of(
     *,
     acquirer: Acquirer,
     store: Store,
+    proof_keys: ProofKeys,
     emit: Emit,
 ) -> Lifecycle:
     """Build it; nothing of it runs yet."""
@@ -140,6 +152,8 @@ def lifecycle_of(
         grants=grants,
         authorizations=authorizations,
         vault=vault,
+        proof_keys=proof_keys,
+        proving=Proving(specs, registrations),
     )
 
 

@@ -14,15 +14,18 @@ from broker.config.settings import (
 )
 from broker.events import Emit
 from broker.keys.tls import client_context
+from broker.oauth.client import Issuer
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.proofs import Proofs
 from broker.transport.jwks import KeySource
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
 from broker.transport.upstream import Patience, UpstreamLine
 from broker.wiring.identities import Identities
+from broker.wiring.proof_keys import ProofKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +72,11 @@ def means_of(
     randomness: Randomness,
     emit: Emit,
     *,
+    proof_keys: ProofKeys,
     known: Mapping[IssuerSettings, Server] | None = None,
 ) -> Means:
     """Build the means of a configuration; what is known of issuers that are *known* as they are is kept."""
-    lines = _Lines(settings, identities, clock, randomness, emit, known=known or {})
+    lines = _Lines(settings, identities, clock, randomness, emit, proof_keys=proof_keys, known=known or {})
     return Means(
         identities=identities,
         registrations={name: lines.registration(client) for name, client in settings.clients.items()},
@@ -101,8 +105,10 @@ class _Lines:
         randomness: Randomness,
         emit: Emit,
         *,
+        proof_keys: ProofKeys,
         known: Mapping[IssuerSettings, Server] | None = None,
     ) -> None:
+        self._proof_keys = proof_keys
         self.sessions: list[Session] = []
         self.renewals: list[tuple[Server, Session]] = []
         self._emit = emit
@@ -139,6 +145,7 @@ class _Lines:
                 session=self._line(issuer.name, wanted.certificate),
                 signer=signer,
                 secret=self._identities.secrets.get(wanted.client.name),
+                proofs=self._proofs(wanted, issuer) if wanted.client.proves else None,
                 clock=self._clock,
                 randomness=self._randomness,
             ),
@@ -163,6 +170,10 @@ class _Lines:
             patience=Patience(reply=wanted.reply_seconds, piece=wanted.idle_seconds),
             proxy=proxy,
         )
+
+    def _proofs(self, wanted: ClientSettings, issuer: Issuer) -> Proofs:
+        configured = None if wanted.dpop_key is None else self._identities.proof_keys[wanted.dpop_key]
+        return self._proof_keys.proofs(wanted.client, issuer.issuer, configured)
 
     def _line(self, issuer: str, certificate: str | None) -> Session:
         """Give the session to *issuer* with *certificate*; clients that share both share it."""

@@ -45,6 +45,7 @@ from broker.wiring.lifecycle import Lifecycle, lifecycle_of
 from broker.wiring.lines import UpstreamLines
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
+from broker.wiring.proof_keys import ProofKeys
 from broker.wiring.public_keys import public_keys
 from broker.wiring.storing import open_store
 
@@ -80,6 +81,11 @@ class _Serving:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
         return tuple(name for name, issuer in self.settings.issuers.items() if issuer.issuer.sandbox)
 
+    def resources(self, token: str) -> tuple[str, ...]:
+        """Give the base URLs of the APIs that callers may have DPoP proofs for with *token* (rules.md R7)."""
+        apis = (one.upstream for one in self.settings.upstreams.values())
+        return (*self.life.proving.resources(token), *(api.base_url for api in apis if api.token == token))
+
     def api(self) -> ApiServer:
         """Make the server of the API sockets."""
         daemon = self.settings.daemon
@@ -106,11 +112,15 @@ class _Serving:
             restart=lambda: self.restart,
             refused=lambda: self.refused,
             clients=lambda: self.public,
-            egress=Caller(lines=self.lines, clock=self.clock, randomness=self.randomness),
+            egress=Caller(
+                lines=self.lines, proofs=self.life.proving.proofs, clock=self.clock, randomness=self.randomness
+            ),
             upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
             takes_records=lambda: self.audit is None or self.audit.takes_records,
             bases={one.name: one.upstream for one in self.settings.listeners if one.upstream is not None},
             rotate=lambda: self.rotate,
+            proving=self.life.proving,
+            resources=self.resources,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -145,6 +155,7 @@ class Parts:
     means: Means
     lines: UpstreamLines
     generations: Generations
+    proof_keys: ProofKeys
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -155,7 +166,9 @@ class Parts:
     def prepare(self, settings: Settings, identities: Identities) -> Means:
         """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
         known = {issuer: self.means.servers[name] for name, issuer in self.settings.issuers.items()}
-        return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
+        return means_of(
+            settings, identities, self.clock, self.randomness, self.emit, proof_keys=self.proof_keys, known=known
+        )
 
     def adopt(
         self,
@@ -180,6 +193,7 @@ class Parts:
         for server, session in means.renewals:
             server.renew(session)
         self.lines.adopt(means.lines)
+        self.proof_keys.adopt(means.registrations)
         self.api.replace_policy(_policy(settings))
         return self.life.replace(settings.tokens, means.registrations, banned=banned)
 
@@ -199,13 +213,16 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
     store = open_store(settings, identities.store_key, clock=clock, emit=emit)
-    means = means_of(settings, identities, clock, randomness, emit)
+    proof_keys = ProofKeys(store, clock=clock, randomness=randomness, emit=emit)
+    means = means_of(settings, identities, clock, randomness, emit, proof_keys=proof_keys)
+    proof_keys.adopt(means.registrations)
     lines = UpstreamLines(means.lines)
     life = lifecycle_of(
         settings.tokens,
         means.registrations,
         acquirer=Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness)),
         store=store,
+        proof_keys=proof_keys,
         emit=emit,
     )
     metrics.watch_tokens(life.expiries)
@@ -235,6 +252,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         means=means,
         lines=lines,
         generations=generations,
+        proof_keys=proof_keys,
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),

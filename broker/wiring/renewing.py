@@ -21,8 +21,11 @@ from broker.wiring.identities import (
     Identities,
     load_certificate,
     load_key,
+    load_proof,
+    proof_keys,
     proxy_files,
     secret_files,
+    signing_keys,
     upstream_proxy_files,
 )
 from broker.wiring.watched import (
@@ -67,7 +70,8 @@ def renewed(settings: Settings, before: Identities, *, wall_now: float) -> Renew
     certificates = look.each(
         CERTIFICATE, settings.certificates, before.certificates, partial(load_certificate, wall_now=wall_now)
     )
-    keys = look.each(KEY, settings.keys, before.keys, partial(load_key, wall_now=wall_now))
+    keys = look.each(KEY, signing_keys(settings), before.keys, partial(load_key, wall_now=wall_now))
+    proving = look.each(KEY, proof_keys(settings), before.proof_keys, load_proof)
     secrets = look.each(SECRET, secret_files(settings), before.secrets, load_client_secret)
     proxies = look.each(PROXY, proxy_files(settings), before.proxies, load_proxy_credentials)
     ways = upstream_proxy_files(settings)
@@ -83,6 +87,7 @@ def renewed(settings: Settings, before: Identities, *, wall_now: float) -> Renew
         before,
         certificates=certificates,
         keys=keys,
+        proof_keys=proving,
         secrets=secrets,
         proxies=proxies,
         upstream_proxies=upstream_proxies,

@@ -108,6 +108,8 @@ def test_what_is_required_of_a_body_and_what_an_id_is_made_of_is_in_the_document
     schema = body["content"]["application/json"]["schema"]
     assert schema["required"] == ["token"]
     assert schema["properties"]["authorization_details"]["items"]["type"] == "object"
+    either = paths["/v1/dpop"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert either == [{"required": ["token"]}, {"required": ["grant"]}]
     assert paths["/v1/authorizations/{id}"]["get"]["parameters"][0]["schema"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
     assert "Location" in paths["/v1/authorizations"]["post"]["responses"]["201"]["headers"]
     texts = {one["name"]: one["schema"] for one in paths["/v1/grants"]["get"]["parameters"] if one["in"] == "query"}

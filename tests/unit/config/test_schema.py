@@ -190,7 +190,7 @@ def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
     settings = load_settings(path, credentials_directory=None, accounts=FakeAccounts())
 
     assert settings.warnings == ()
-    assert [token.name for token in settings.tokens] == ["software", "reports", "accounts"]
+    assert [token.name for token in settings.tokens] == ["software", "payments", "reports", "accounts"]
 
 
 @pytest.mark.parametrize(("heading", "cls"), HEADINGS.items())

@@ -13,6 +13,7 @@ from broker.egress.caller import COOLDOWN, MAX_MEMORIES, Caller
 from broker.errors import LocalError, RemoteError
 from broker.policy.upstreams import Upstream, read_rule
 from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, Line
+from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving, TokenUnavailableError
 from tests.fakes import Dice, HandClock
 from tests.unit.api.world import serving, unavailable
@@ -83,9 +84,12 @@ class World:
         default_factory=lambda: serving(etag="newer", access_token=serving().token.access_token)
     )
     has_line: bool = True
+    proofs: Proofs | None = None
 
     def __post_init__(self) -> None:
-        self.caller = Caller(lines=FakeLines(self), clock=self.clock, randomness=Dice())
+        self.caller = Caller(
+            lines=FakeLines(self), proofs=lambda _token: self.proofs, clock=self.clock, randomness=Dice()
+        )
 
     async def renew(self, etag: str) -> Serving:
         self.renewed.append(etag)
@@ -116,7 +120,7 @@ async def test_a_call_goes_out_with_the_token_on_the_line_of_its_certificate():
     assert world.asked == [("api", "a-thumbprint")]
     (request,) = world.line.requests
     assert (request.method, request.url) == ("GET", "https://api.example/v1/a?b=c")
-    assert request.fields == (("Accept", "x"), ("Authorization", "Bearer the-access-token"))
+    assert request.fields == (("Accept", "x"), ("authorization", "Bearer the-access-token"))
     assert called.reply.fields == (("X", "1"),)
     assert "the-access-token" not in repr(request)
 

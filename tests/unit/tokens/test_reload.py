@@ -45,6 +45,7 @@ TOKEN = issued(at=1_000.0)
         (replace(TERMS, spec=replace(SPEC, scope=("read", "write", "more"))), Fate.RENEWED),
         (replace(TERMS, spec=replace(SPEC, resource=("https://a", "https://b"))), Fate.RENEWED),
         (replace(TERMS, thumbprint=OTHER_THUMBPRINT), Fate.RENEWED),
+        (replace(TERMS, jkt="another-key"), Fate.RENEWED),
         (replace(TERMS, spec=replace(SPEC, scope=("read",))), Fate.DROPPED),
         (replace(TERMS, spec=replace(SPEC, scope=())), Fate.DROPPED),
         (replace(TERMS, spec=replace(SPEC, resource=("https://b",))), Fate.DROPPED),

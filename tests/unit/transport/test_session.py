@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,9 +15,10 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from broker.errors import Outcome, RemoteError
+from broker.oauth.dpop import nonce_of
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, RefreshToken
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, DpopProof, RefreshToken
 from broker.transport.connections import _OrderlyRequest
 from tests.fakes import HandClock
 from tests.unit.transport.certificates import client, client_context, server_context
@@ -147,6 +149,31 @@ async def test_an_answer_has_lower_case_headers_and_the_first_value_of_each():
         assert answer.status == 400
         assert answer.headers == {"x-a": "one", "content-length": "4"}
         assert answer.body == b"\xff\x00{}"
+
+
+async def test_challenges_and_nonces_are_told_whole():
+    """Each challenge counts, and of two nonces none does: the first of two would be a guess."""
+    fields = b"WWW-Authenticate: Bearer\r\nwww-authenticate: DPoP x=y\r\nDPoP-Nonce: a\r\nDPoP-Nonce: b\r\n"
+    data = b"HTTP/1.1 401 No\r\n" + fields + b"Content-Length: 0\r\n\r\n"
+    async with serving(says(data)) as server, session() as connections:
+        answer = await connections.send(post(server.url()))
+
+        assert answer.headers["www-authenticate"] == "Bearer, DPoP x=y"
+        assert answer.headers["dpop-nonce"] == "a, b"
+        assert nonce_of(answer.headers.items()) is None
+
+
+async def test_a_proof_goes_out_as_a_header():
+    """Beside the credential, and with a token as its scheme wants it."""
+    proof = DpopProof("the.proof")
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(replace(post(server.url()), proof=proof))
+        await connections.send(Request(method="GET", url=server.url(), credential=AccessToken("at"), proof=proof))
+
+        first, second = (heard.headers() for heard in server.heard)
+        assert first["dpop"] == second["dpop"] == "the.proof"
+        assert "authorization" not in first
+        assert second["authorization"] == "DPoP at"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
