@@ -155,8 +155,8 @@ class Place:
 
 @contextmanager
 def place(directory: Path) -> Iterator[Place]:
-    """Run a sandbox and a broker with a store."""
-    with sandbox_process(directory) as sandbox:
+    """Run a sandbox and a broker with a store; no token ends meanwhile, so that no refresh is among the calls."""
+    with sandbox_process(directory, lifetime=3_600) as sandbox:
         home = sandbox.home
         subprocess.run(
             [sys.executable, "-m", "broker", "keygen", "store", str(home / "consent-store.key")],

@@ -346,9 +346,13 @@ def test_an_older_copy_of_the_store_spends_nothing_until_it_is_accepted(home: Pa
         broker.up()
         broker.wait_for("store_rolled_back")
         wait_until(lambda: broker.token("person", "?wait=0").status == 503, "the access token of the copy has ended")
-        (why,) = (one for one in get(broker.socket, "/v1/tokens").json()["tokens"] if one["name"] == "person")
-        assert why["reason"] == "store_rolled_back"
-        assert "store accept" in why["hint"]
+
+        def why() -> dict[str, Any]:
+            return next(one for one in get(broker.socket, "/v1/tokens").json()["tokens"] if one["name"] == "person")
+
+        wait_until(lambda: "reason" in why(), "it is said why")
+        assert why()["reason"] == "store_rolled_back"
+        assert "store accept" in why()["hint"]
         assert len(server.requests) == asked
         broker.stop()
 

@@ -172,7 +172,7 @@ def test_a_narrow_terminal_cuts_nothing_off(broker: BrokerProcess):
     lines = screen.replace("\r\n", "\n").splitlines()
 
     assert "NEXT TRY IN  REASON" in lines[0]
-    assert lines[-4:-2] == ["refused: the client is not registered for a", "  scope of [token.NAME]"]
+    assert lines[-4:-2] == ["refused: the client is not registered for a", "  scope of the token"]
     assert all(len(line) <= SCREENFUL for line in lines if " idle " in line)
 
 
