@@ -150,7 +150,8 @@ class Desk(Generic[W]):
         started = self._clock.boot()
         if problem.error is not ErrorCode.SLOW_DOWN and not self._in_time(peer, understood=False):
             problem = problems.TOO_MANY_MISTAKES
-        answer = self._refused(ProblemError(problem), peer, UNROUTED)
+        passes = self._passing is not None and peer.listener in self._passing.bases
+        answer = self._refused(ProblemError(problem), peer, UNROUTED, passes=passes)
         self._answered(UNROUTED, answer, started)
         return answer
 

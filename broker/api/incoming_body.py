@@ -30,6 +30,7 @@ class IncomingBody:
         self._ends_at = ends_at
         self._say_continue = say_continue
         self._late = problems.TOO_SLOW
+        self._is_broken = False
         self._reading: asyncio.Timeout | None = None
 
     @property
@@ -40,7 +41,7 @@ class IncomingBody:
     @property
     def is_read(self) -> bool:
         """Say whether nothing of it is left."""
-        return self._request.content.at_eof()
+        return self._request.content.at_eof() and not self._is_broken
 
     async def whole(self) -> bytes:
         """Read it to its end. Raises ProblemError."""
@@ -71,6 +72,18 @@ class IncomingBody:
         if self._reading is not None and not self._reading.expired():
             self._late = problem
             self._reading.reschedule(asyncio.get_running_loop().time())
+
+    def break_off(self) -> None:
+        """
+        Note that what came cannot be parsed, if that was before the end: the reader gets a problem and waits no longer.
+
+        aiohttp tells nobody who reads. It is told that nothing more comes, or it would read on for a while.
+        """
+        content = self._request.content
+        if not content.is_eof():
+            self._is_broken = True
+            content.set_exception(web.RequestPayloadError("not the body that was announced"))
+            content.feed_eof()
 
     def _begin(self) -> None:
         if self._request.version == HttpVersion11 and "Expect" in self._request.headers:

@@ -229,8 +229,9 @@ TARGET_REFUSED = invalid(
     RefusalReason.TARGET_REFUSED,
     "the request target is not a plain path",
     hint="no '..', '//', ';', '#' or backslash, no control characters, none of them percent-encoded",
-    close=False,
+    close=True,
 )
+"""It ends the connection: whoever wrote it may be reading paths otherwise, and what follows may be meant for others."""
 
 BODY_TOO_LARGE = invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
 

@@ -159,6 +159,7 @@ class Connection(web.RequestHandler):
         """Count and time what comes, then let it be parsed."""
         if not data or self._accepts(data):
             super().data_received(data)
+            self._see_body()
 
     def pause_writing(self) -> None:
         """Give the peer a time to take the answer."""
@@ -197,6 +198,7 @@ class Connection(web.RequestHandler):
         self._set_alarm(LOOK_EVERY, self._look)
         self._has_body = self._in_body = request.body_exists
         self._body = IncomingBody(request, ends_at=ends_at, say_continue=self._say_continue)
+        self._see_body()
         if self._stay.admission is Admission.ADMITTED:
             passed = self._body if self._has_body else None
             incoming = incoming_of(request, self.spoken)
@@ -342,6 +344,11 @@ class Connection(web.RequestHandler):
         if self._in_body and self._body is not None and self._body.is_read:
             self._in_body = False
             self._meter = HeadMeter()
+
+    def _see_body(self) -> None:
+        """Break a body off where something is queued behind it before its end: that is an error of the parser."""
+        if self._messages and self._body is not None:
+            self._body.break_off()
 
     def _answered(self, *, last: bool) -> None:
         """Go on to the next request, or to the end."""

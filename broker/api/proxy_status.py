@@ -40,4 +40,4 @@ def proxied(problem: Problem) -> Problem:
 def _by_status(status: int) -> str:
     if status == 403:
         return "http_request_denied"
-    return "http_request_error" if status < 500 else "destination_unavailable"
+    return "http_request_error" if status < 500 or status == 501 else "destination_unavailable"
