@@ -129,7 +129,13 @@ class Desk(Generic[W]):
                 route = passage.route
                 check_passage(incoming, passage)
                 guard.check_body(incoming, takes_body=True, limit=None)
-                asked = replace(passage, method=incoming.method, fields=incoming.headers, body=body)
+                asked = replace(
+                    passage,
+                    method=incoming.method,
+                    fields=incoming.headers,
+                    body=body,
+                    takes_chunks=incoming.version >= (1, 1),
+                )
                 call = Call(peer=peer, name=passage.upstream, passage=asked)
                 answer = await self._passing.handler(self._world, call)
             else:

@@ -268,8 +268,13 @@ async def _called(egress: Egress, call: Call, passage: Passage, account: _Accoun
 
 
 async def _answer(reply: ApiReply, account: _Account, passage: Passage) -> Answer:
-    """Give the reply as an answer: whole where it is small, else as it comes. Raises ProblemError."""
-    if reply.length is None or (reply.length > SMALL and passage.method != "HEAD"):
+    """
+    Give the reply as an answer: whole where it is small, else as it comes. Raises ProblemError.
+
+    One without a length is read first, too, for a caller that would take it for whole wherever it breaks off.
+    """
+    is_small = not passage.takes_chunks if reply.length is None else reply.length <= SMALL
+    if not is_small and passage.method != "HEAD":
         return PassedAnswer(
             status=reply.status,
             fields=reply.fields,
@@ -278,17 +283,7 @@ async def _answer(reply: ApiReply, account: _Account, passage: Passage) -> Answe
             body=b"",
             outcome=account.outcome,
         )
-    pieces: list[bytes] = []
-    try:
-        while piece := await reply.body.read():
-            pieces.append(piece)
-    except RemoteError as error:
-        account.status = None
-        raise ProblemError(failed(error)) from error
-    finally:
-        await reply.body.close()
-    body = b"".join(pieces)
-    account.received = len(body)
+    body = await _whole(reply, account)
     try:
         account.close(account.outcome)
     except AuditUnavailableError as error:
@@ -296,6 +291,24 @@ async def _answer(reply: ApiReply, account: _Account, passage: Passage) -> Answe
     return PassedAnswer(
         status=reply.status, fields=reply.fields, length=reply.length, body=body, outcome=account.outcome
     )
+
+
+async def _whole(reply: ApiReply, account: _Account) -> bytes:
+    """Read a small reply to its end. Raises ProblemError."""
+    body = bytearray()
+    try:
+        while piece := await reply.body.read():
+            body += piece
+            account.received = len(body)
+            if len(body) > SMALL:
+                account.status = None
+                raise ProblemError(problems.LENGTH_UNKNOWN)
+    except RemoteError as error:
+        account.status = None
+        raise ProblemError(failed(error)) from error
+    finally:
+        await reply.body.close()
+    return bytes(body)
 
 
 def failed(error: RemoteError) -> Problem:

@@ -33,13 +33,17 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 ACCESS_TOKEN = b"access_token"
 """RFC 6750 section 2.3: a token in a query ends up in logs, and it would not be ours."""
 
+BROKEN_TEXT = re.compile(r"[\ud800-\udfff]")
+"""What aiohttp makes of bytes that are not UTF-8, and leaves out when it writes them: a value would change silently."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
     """
     A request that is to be passed on: to *path* (raw, from ``/`` on) and *query* of *upstream*.
 
-    Names are the caller's until they are looked up; *grant* is None where the path names none.
+    Names are the caller's until they are looked up; *grant* is None where the path names none. *takes_chunks*: the
+    caller can be told where a body ends whose length nobody knows before.
     """
 
     route: str
@@ -50,6 +54,7 @@ class Passage:
     method: str = "GET"
     fields: Fields = field(default=(), repr=False)
     body: Body | None = None
+    takes_chunks: bool = True
 
 
 def is_passed_on(target: str, base: str | None) -> bool:
@@ -78,6 +83,8 @@ def check_passage(incoming: Incoming, passage: Passage) -> None:
         raise ProblemError(problems.TARGET_REFUSED)  # the API may resolve it, and the allow list did not
     if incoming.method not in METHODS or incoming.values("upgrade") or incoming.values("http2-settings"):
         raise ProblemError(problems.NOT_PASSED_ON)
+    if any(BROKEN_TEXT.search(value) for _, value in incoming.headers):
+        raise ProblemError(problems.FIELD_NOT_TEXT)
     for pair in re.split("[&;]", passage.query):
         if unquote_to_bytes(pair.partition("=")[0].replace("+", " ")).strip() == ACCESS_TOKEN:
             raise ProblemError(problems.TOKEN_IN_QUERY)

@@ -42,7 +42,7 @@ class RefusalReason(StrEnum):
     MALFORMED = "malformed"
     """Not HTTP, or HTTP that no two parsers would read alike."""
     VERSION_UNSUPPORTED = "version_unsupported"
-    """Neither HTTP/1.0 nor HTTP/1.1."""
+    """Neither HTTP/1.0 nor HTTP/1.1; or HTTP/1.0, and the reply of an API needs HTTP/1.1."""
     HEADERS_TOO_LARGE = "headers_too_large"
     """Request line and headers are above 8 KiB."""
     HEADER_FORBIDDEN = "header_forbidden"
@@ -263,6 +263,23 @@ NOT_PASSED_ON = invalid(
     "this is no plain call of an API",
     hint="GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are passed on; no Upgrade, and no HTTP2-Settings",
     close=True,
+)
+
+FIELD_NOT_TEXT = invalid(
+    400,
+    RefusalReason.MALFORMED,
+    "a header has bytes that are not UTF-8",
+    hint="they would not reach the API as they are",
+    close=True,
+)
+
+LENGTH_UNKNOWN = Problem(
+    status=502,
+    error=ErrorCode.UPSTREAM_ERROR,
+    description="the reply is large and does not say how long it is",
+    reason=RefusalReason.VERSION_UNSUPPORTED,
+    hint="use HTTP/1.1: over HTTP/1.0 nobody could tell whether such a reply is whole",
+    more=(("reason", RefusalReason.VERSION_UNSUPPORTED.value),),
 )
 
 TOKEN_IN_QUERY = invalid(

@@ -26,6 +26,7 @@ BY_REASON: Mapping[str, str] = {
     Reason.TIMED_OUT: "http_response_timeout",
     Reason.CONNECTION_LOST: "connection_terminated",
     Reason.PROTOCOL_VIOLATED: "http_protocol_error",
+    RefusalReason.VERSION_UNSUPPORTED: "http_request_error",
     RefusalReason.UNEXPECTED: "proxy_internal_error",
 }
 """Error types of RFC 9209 section 2.3, by the reason; all others are decided by the status."""
