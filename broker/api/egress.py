@@ -137,14 +137,14 @@ class _ReplyStream:
     account: _Account
 
     async def read(self) -> bytes:
-        """Give the next piece, none at the end, which is recorded before it is written."""
+        """Give the next piece, none at the end; that is recorded before the last piece of a known length is written."""
         try:
             piece = await self.reply.body.read()
         except BrokerError:
             self.account.close(CUT_OFF)
             raise
         self.account.received += len(piece)
-        if not piece:
+        if not piece or self.account.received == self.reply.length:
             self.account.close(self.account.outcome)
         return piece
 

@@ -9,6 +9,7 @@ piece of the reply. What is not read holds the server back: no body is collected
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ from broker.transport.sockets import turns_until
 
 NO_BODY = frozenset({204, 304})
 """Replies without a body, whatever their length says (RFC 9110 section 6.4.1)."""
+
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""Nothing that a field may hold (RFC 9110 section 5.5), though aiohttp reads it; no caller is to get it, nor can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +186,7 @@ class UpstreamLine:
             middlewares=(self._connections.once(progress),),
         )
         progress.status = answer.status
-        if answer.status not in FINAL_STATUSES:
+        if answer.status not in FINAL_STATUSES or any(map(CONTROL.search, answer.headers.values())):
             drop(answer)
             raise refusal(Reason.PROTOCOL_VIOLATED, progress)
         body = _ReplyBody(self, answer, progress, self._connections, self._patience.piece)
