@@ -9,10 +9,11 @@ piece of the reply. What is not read holds the server back: no body is collected
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 
 import aiohttp
 from multidict import CIMultiDict
@@ -49,29 +50,49 @@ class Patience:
     piece: float = 30.0
 
 
-@dataclass(slots=True)
 class _Sending:
-    """The body of a request on its way out; *failure* is what its sender did, and no fault of the API."""
+    """
+    The body of a request on its way out; *failure* is what its sender did, and no fault of the API.
 
-    body: Body
-    deadline: asyncio.Timeout
-    seconds: float
-    failure: BaseException | None = field(default=None)
+    A reply may begin before all of it is out. Each piece puts off whatever deadline the reply has just then.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self.failure: BaseException | None = None
+        self.answer: aiohttp.ClientResponse | None = None
+        self._body = body
+        self._deadline: asyncio.Timeout | None = None
+        self._seconds = 0.0
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
         try:
-            async for piece in self.body.pieces():
-                self._put_off(loop)
+            async for piece in self._body.pieces():
+                self._put_off()
                 yield piece
-                self._put_off(loop)
+                self._put_off()
         except Exception as error:
             self.failure = error
+            self._cut()
             raise
 
-    def _put_off(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.deadline.when() is not None and not self.deadline.expired():
-            self.deadline.reschedule(loop.time() + self.seconds)
+    @contextlib.contextmanager
+    def puts_off(self, deadline: asyncio.Timeout, seconds: float) -> Iterator[None]:
+        """Let each piece put *deadline* off by so many *seconds* while the block runs."""
+        self._deadline, self._seconds = deadline, seconds
+        try:
+            yield
+        finally:
+            self._deadline = None
+
+    def _put_off(self) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+    def _cut(self) -> None:
+        """End a reply that has begun: aiohttp would let it wait for a body that never comes whole."""
+        connection = None if self.answer is None else self.answer.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
 
 
 class UpstreamLine:
@@ -128,9 +149,11 @@ class UpstreamLine:
             async with asyncio.timeout(self._patience.reply) as deadline:
                 self._beginning.add(deadline)
                 try:
-                    if request.body is not None:
-                        sending = _Sending(request.body, deadline, self._patience.reply)
-                    return await self._begun(request, sending, progress)
+                    if request.body is None:
+                        return await self._begun(request, None, progress)
+                    sending = _Sending(request.body)
+                    with sending.puts_off(deadline, self._patience.reply):
+                        return await self._begun(request, sending, progress)
                 finally:
                     self._beginning.discard(deadline)
                     self._look()
@@ -189,7 +212,9 @@ class UpstreamLine:
         if answer.status not in FINAL_STATUSES or any(map(CONTROL.search, answer.headers.values())):
             drop(answer)
             raise refusal(Reason.PROTOCOL_VIOLATED, progress)
-        body = _ReplyBody(self, answer, progress, self._connections, self._patience.piece)
+        if sending is not None:
+            sending.answer = answer
+        body = _ReplyBody(self, answer, progress, self._connections, self._patience.piece, sending)
         self._open.add(body)
         empty = request.method == "HEAD" or answer.status in NO_BODY
         return ApiReply(
@@ -210,7 +235,9 @@ class _ReplyBody:
         progress: Progress,
         connections: Connections,
         seconds: float,
+        sending: _Sending | None,
     ) -> None:
+        self._sending = sending
         self._line = line
         self._answer = answer
         self._progress = progress
@@ -221,8 +248,13 @@ class _ReplyBody:
     async def read(self) -> bytes:
         """Give the next piece, none at the end. Raises RemoteError."""
         try:
-            async with asyncio.timeout(self._seconds):
-                piece = await read_piece(self._answer, READ_SIZE)
+            async with asyncio.timeout(self._seconds) as deadline:
+                with (
+                    contextlib.nullcontext()
+                    if self._sending is None
+                    else self._sending.puts_off(deadline, self._seconds)
+                ):
+                    piece = await read_piece(self._answer, READ_SIZE)
         except FOREIGN as error:
             await self.close()
             raise self._connections.translated(error, self._progress) from None

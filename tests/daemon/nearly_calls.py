@@ -154,7 +154,7 @@ def one_request(rng: random.Random, prefix: str, number: str) -> tuple[bytes, bo
     odd = rng.sample(
         ["path", "query", "method", "version", "form", "framing", "odd", "odd", "body", "lines", "space"], 2
     )
-    odd = odd[: rng.choice([0, 1, 1, 1, 2])]
+    odd = odd[: rng.choice([0, 0, 1, 1, 1, 2])]
     method = rng.choice([b"GET", b"GET", b"POST", b"PUT"])
     path = rng.choice(
         [b"/request", b"/request/a/b"]
@@ -210,7 +210,7 @@ def one_stream(rng: random.Random, doors: tuple[Door, ...], number: int) -> Stre
     door = rng.choice(doors)
     made = [one_request(rng, door.prefix, f"n={number}.{at}") for at in range(rng.choice([1, 1, 2, 3]))]
     raw, is_plain = b"".join(one for one, _ in made), len(made) == 1 and made[0][1]
-    for _ in range(rng.choice([0, 0, 0, 1, 2])):
+    for _ in range(rng.choice([0, 0, 0, 0, 1, 2])):
         junk = rng.choice(
             [b"", b"\0", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\xff", b":", b"0" * 40, b"\x0b", b"\t", F]
         )

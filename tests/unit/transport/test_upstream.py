@@ -104,6 +104,57 @@ async def test_a_body_goes_out_as_it_comes(length: int | None):
     assert heard[1] == (b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n" if length is None else b"abcdef")
 
 
+@pytest.mark.parametrize("length", [None, 9])
+async def test_a_body_goes_on_when_its_reply_has_begun(length: int | None):
+    """An API may answer as it reads; no deadline is left that stands in the way of what is still to be sent."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.reader.readuntil(b"abc")
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        await connection.reader.readuntil(b"def")
+        await connection.say(b"def")
+        await connection.reader.readuntil(b"ghi")
+        await connection.say(b"ghi")
+
+    async with serving(handler, server_context()) as server, line() as calls:
+        body = Given(b"abc", b"def", b"ghi", length=length, pause=0.05)
+        reply = await calls.open(request(server, "POST", body))
+        async with asyncio.timeout(5.0):
+            assert await whole(reply) == b"abcdefghi"
+
+
+async def test_a_reply_that_waits_for_the_body_has_time_while_that_comes():
+    """Neither side pauses for longer than it may."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.reader.readuntil(b"a")
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        await connection.reader.readuntil(b"z")
+        await connection.say(b"ok")
+
+    async with serving(handler, server_context()) as server, line(Patience(reply=0.3, piece=0.3)) as calls:
+        body = Given(*[b"a"] * 8, b"z", pause=0.1)
+        assert await whole(await calls.open(request(server, "POST", body))) == b"ok"
+
+
+async def test_a_body_that_fails_when_its_reply_has_begun_ends_that_at_once():
+    """It would wait for the rest for as long as it may."""
+
+    async def handler(connection: Connection) -> None:
+        await connection.reader.readuntil(b"abc")
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        await connection.reader.read()
+
+    async with serving(handler, server_context()) as server, line() as calls:
+        reply = await calls.open(request(server, "POST", Given(b"abc", pause=0.05, fails=ValueError("bad"))))
+        async with asyncio.timeout(5.0):
+            with pytest.raises(RemoteError) as lost:
+                await whole(reply)
+
+    assert lost.value.code == Reason.CONNECTION_LOST
+    assert calls.calls == 0
+
+
 async def test_a_reply_that_does_not_begin_in_time_is_given_up():
     """Its request may have been processed."""
 
