@@ -23,7 +23,8 @@ OK = "ok"
 class Answer:
     """
     An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it;
-    *linger*: what its sender still sends is read for a moment, so that it sees the answer.
+    *linger*: what its sender still sends is read for a moment, so that it sees the answer. *after_body*: the connection
+    may go on behind a request with a body, if that is over; else it ends there.
 
     Without a *content_type* there is no body (RFC 9110 section 15.4.5).
     """
@@ -35,6 +36,7 @@ class Answer:
     outcome: str = OK
     close: bool = False
     linger: bool = True
+    after_body: bool = False
 
     def all_headers(self) -> dict[str, str]:
         """Give the headers of the answer, but for those of the connection."""
@@ -67,6 +69,7 @@ class PassedAnswer(Answer):
     fields: Fields = field(repr=False)
     length: int | None = None
     stream: Stream | None = field(default=None, repr=False)
+    after_body: bool = True
 
 
 NO_CONTENT = Answer(status=204, content_type="", body=b"")

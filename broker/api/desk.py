@@ -223,8 +223,9 @@ class Desk(Generic[W]):
 
     def _refused(self, refused: ProblemError, peer: Peer, route: str, *, passes: bool = False) -> Answer:
         problem = proxied(refused.problem) if passes else refused.problem
+        answer = replace(problem_answer(problem), after_body=passes)
         if refused.is_recorded:
-            return problem_answer(problem)
+            return answer
         self._emit(
             RequestRefused(
                 listener=peer.listener,
@@ -239,7 +240,7 @@ class Desk(Generic[W]):
                 reason=str(problem.reason),
             )
         )
-        return problem_answer(problem)
+        return answer
 
     def _answered(self, route: str, answer: Answer, started: float) -> None:
         self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))

@@ -67,6 +67,12 @@ class IncomingBody:
         while piece := await self._next():
             yield piece
 
+    def drop(self) -> None:
+        """Read it to its end if all of it is here, and nothing more if not. To be called when nobody reads it."""
+        content = self._request.content
+        if content.is_eof() and content.exception() is None:
+            content.read_nowait()
+
     def give_up(self, problem: Problem) -> None:
         """Wait no longer for what is read whole: the reader gets *problem*."""
         if self._reading is not None and not self._reading.expired():

@@ -207,6 +207,8 @@ class Connection(web.RequestHandler):
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
         if isinstance(answer, PassedAnswer) and answer.stream is not None:
             return await self._pass_on(request, answer, answer.stream)
+        if answer.after_body and not isinstance(answer, PassedAnswer):
+            self._body.drop()  # whoever was to read it does not any more
         close = self._closes(answer)
         self._answered(last=close or not request.keep_alive)
         if not answer.linger or self._engine.draining:
@@ -215,7 +217,7 @@ class Connection(web.RequestHandler):
 
     def _closes(self, answer: Answer) -> bool:
         """Say whether the connection ends with *answer*; only a body that was passed on is known to be over."""
-        is_over = isinstance(answer, PassedAnswer) and self._body is not None and self._body.is_read
+        is_over = answer.after_body and self._body is not None and self._body.is_read
         has_rest = self._has_body and not is_over
         return answer.close or has_rest or self._overrun or self._engine.draining or self._is_old()
 

@@ -214,7 +214,7 @@ class UpstreamLine:
             raise refusal(Reason.PROTOCOL_VIOLATED, progress)
         if sending is not None:
             sending.answer = answer
-        body = _ReplyBody(self, answer, progress, self._connections, self._patience.piece, sending)
+        body = _ReplyBody(self, answer, progress, self._connections, seconds=self._patience.piece, sending=sending)
         self._open.add(body)
         empty = request.method == "HEAD" or answer.status in NO_BODY
         return ApiReply(
@@ -234,6 +234,7 @@ class _ReplyBody:
         answer: aiohttp.ClientResponse,
         progress: Progress,
         connections: Connections,
+        *,
         seconds: float,
         sending: _Sending | None,
     ) -> None:

@@ -485,3 +485,54 @@ def test_a_caller_without_chunks_gets_small_replies_whole_and_no_large_ones(at: 
     assert (large.status, large.values("proxy-status")) == (502, ["token-broker; error=http_request_error"])
     assert b"use HTTP/1.1" in large.body
     assert last_record(at, number)["outcome"] == "version_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "status"),
+    [("bad_certificate", {"variant": "expired"}, 502), ("reset", {}, 502), ("delay", {"delay_seconds": 5}, 504)],
+)
+def test_a_connection_goes_on_behind_a_body_that_was_sent_in_vain(
+    at: EgressPlace, kind: str, parameters: dict[str, Any], status: int
+):
+    """Where all of it is there; else it ends, and what comes behind is no request."""
+    at.sandbox.control.fault("resource", kind, **parameters)
+    connection = UnixConnection(at.broker.socket)
+    connection.connect()
+    sock = connection.sock
+    failed = connection.ask("POST", f"{CALL}/count", b"GET / HTTP/1.1\r\n" * 100)
+    at.sandbox.control.clear_faults()
+    after = connection.ask("POST", f"{CALL}/count", b"12345")
+
+    assert (failed.status, failed.values("Connection")) == (status, [])
+    assert (after.status, after.json()["bytes"], connection.sock is sock) == (200, 5, True)
+    connection.close()
+    at.sandbox.control.fault("resource", kind, **parameters)
+    half = head("POST", "/count", "Content-Length: 2000") + b"GET / HTTP/1.1\r\n" * 100
+    with connected(at) as raw:
+        raw.sendall(half)
+        received, _ = until_end(raw)
+    (answer,) = given_in(received, bodiless=False)
+    assert answer.values("connection") == ["close"]
+    at.sandbox.control.clear_faults()
+
+
+def test_a_reply_may_begin_before_the_body_is_over(at: EgressPlace):
+    """Either side sends as it likes, also slowly; a body that turns bad ends the reply at once."""
+    with connected(at) as connection:
+        connection.sendall(head("POST", "/echo", "Transfer-Encoding: chunked"))
+        for _ in range(20):
+            connection.sendall(b"5\r\nhello\r\n")
+            time.sleep(0.25)
+        connection.sendall(b"0\r\n\r\n")
+        received, _ = until_end(connection)
+    (echoed,) = given_in(received, bodiless=False)
+    assert (echoed.status, echoed.body, echoed.is_whole) == (200, b"hello" * 20, True)
+
+    with connected(at) as connection:
+        connection.sendall(head("POST", "/echo", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        connection.sendall(b"zz\r\n")
+        until_end(connection)
+        took = time.monotonic() - began
+    assert took < 2.5, "the API has three seconds for the next piece"
