@@ -348,8 +348,12 @@ class Connection(web.RequestHandler):
             self._meter = HeadMeter()
 
     def _see_body(self) -> None:
-        """Break a body off where something is queued behind it before its end: that is an error of the parser."""
-        if self._messages and self._body is not None:
+        """
+        Break a body off where something is queued behind it before its end: that is an error of the parser.
+
+        Not one that is only read to be dropped, behind its answer.
+        """
+        if self._messages and self._body is not None and self._phase is Phase.ANSWERING:
             self._body.break_off()
 
     def _answered(self, *, last: bool) -> None:

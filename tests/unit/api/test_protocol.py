@@ -413,6 +413,19 @@ async def test_a_body_that_turns_bad_before_its_request_is_looked_at_is_refused_
     assert [event.reason for event in api.events.of(RequestRefused)] == ["malformed"]
 
 
+async def test_a_body_that_turns_bad_behind_its_answer_is_nobodys_concern(tmp_path: Path):
+    """What a refused request still sends is dropped, whatever it is."""
+    async with served(tmp_path) as api, api.connect() as client:
+        client.send(b"GET /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        answer = await client.one()
+        client.send(b"zz%b\r\n" % C)
+        rest = await client.rest()
+
+    assert_one_shape(answer, 400)
+    assert rest == b""
+    assert api.events.of(UnexpectedFailure) == []
+
+
 async def test_a_body_that_does_not_come_is_408(tmp_path: Path):
     """Its time is that of the whole request."""
     async with served(tmp_path, workloads=(MAY_REFRESH,), limits=QUICK) as api, api.connect() as client:
