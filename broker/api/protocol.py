@@ -325,10 +325,11 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.CLOSING:
             return not self._cut_off  # what comes behind a refused request is dropped by aiohttp
         self._leave_body()
+        if self._phase is Phase.ANSWERING and self._in_body:
+            return not self._overrun  # it is the body, in which no head is looked for: it may be large
         self._meter.feed(data)
         if self._phase is Phase.ANSWERING:
-            # A head that grows behind a request that is being answered; behind one with a body it is the body.
-            self._overrun = self._overrun or (not self._in_body and self._meter.open_bytes > MAX_HEAD)
+            self._overrun = self._overrun or self._meter.open_bytes > MAX_HEAD  # a head that grows behind the request
             return not self._overrun
         if self._phase is Phase.IDLE:
             self._receive()
