@@ -24,7 +24,7 @@ from broker.tokens.ports import Clock
 from broker.transport.connections import FINAL_STATUSES, READ_SIZE, USER_AGENT, Connections, drop, was_closed
 from broker.transport.failures import FOREIGN, Progress, refusal
 from broker.transport.proxy import Proxy
-from broker.transport.reading import read_piece
+from broker.transport.reading import piece_at_hand, read_piece
 from broker.transport.resolver import Lookup, look_up
 from broker.transport.sockets import turns_until
 
@@ -217,8 +217,10 @@ class _ReplyBody:
     async def read(self) -> bytes:
         """Give the next piece, none at the end. Raises RemoteError."""
         try:
-            async with asyncio.timeout(self._seconds):
-                piece = await read_piece(self._answer, READ_SIZE)
+            piece = piece_at_hand(self._answer, READ_SIZE)
+            if piece is None:
+                async with asyncio.timeout(self._seconds):
+                    piece = await read_piece(self._answer, READ_SIZE)
         except FOREIGN as error:
             await self.close()
             raise self._connections.translated(error, self._progress) from None
