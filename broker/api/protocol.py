@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from aiohttp.web_protocol import ERROR
 
 from broker.api import problems
 from broker.api.activity import Activity
+from broker.api.alarm import Alarm
 from broker.api.answers import Answer, PassedAnswer, Stream, last_words
 from broker.api.front import Front
 from broker.api.guard import MAX_HEAD
@@ -139,7 +139,7 @@ class Connection(web.RequestHandler):
         self._cut_off = self.lingers = False
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop)
         self._body: IncomingBody | None = None
         self._write_deadline = engine.limits.write_deadline
         self._write_alarm: asyncio.TimerHandle | None = None
@@ -151,7 +151,7 @@ class Connection(web.RequestHandler):
         self._line = cast("asyncio.Transport", transport)
         self._line.set_write_buffer_limits(high=0)
         idle = self._limits.idle_timeout if self._stay.admission is Admission.ADMITTED else REFUSED_TIMEOUT
-        self._set_alarm(idle, self.force_close)
+        self._alarm.set(idle, self.force_close)
         self._engine.activity.begin()
         super().connection_made(transport)
 
@@ -174,7 +174,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End: aiohttp cancels the handler, if one runs."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.close()
         self._stop_write_alarm()
         super().connection_lost(exc)
         self._engine.activity.end()
@@ -195,7 +195,7 @@ class Connection(web.RequestHandler):
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
         ends_at = self._body_ends_at()
         self._phase = Phase.ANSWERING
-        self._set_alarm(LOOK_EVERY, self._look)
+        self._alarm.set(LOOK_EVERY, self._look)
         self._has_body = self._in_body = request.body_exists
         self._body = IncomingBody(request, ends_at=ends_at, say_continue=self._say_continue)
         self._see_body()
@@ -258,8 +258,8 @@ class Connection(web.RequestHandler):
         Its time began with the first byte of its head, or with its turn where the head was whole by then: the
         alarm is that of an idle connection in that case, and no deadline of a request.
         """
-        if self._phase is Phase.RECEIVING and self._alarm is not None:
-            return self._alarm.when()
+        if self._phase is Phase.RECEIVING and self._alarm.due is not None:
+            return self._alarm.due
         return self._loop.time() + (DRAIN_GRACE if self._engine.draining else self._limits.request_deadline)
 
     def handle_error(
@@ -294,14 +294,14 @@ class Connection(web.RequestHandler):
         """Close if idle; a connection that never asked yet, or is about to, gets a moment; a body gets none."""
         if self._body is not None:
             self._body.give_up(problems.DRAINING)
-        if self._phase is Phase.RECEIVING and self._alarm is not None:
-            self._set_alarm(min(DRAIN_GRACE, self._alarm.when() - self._loop.time()), self._too_slow)
+        if self._phase is Phase.RECEIVING and self._alarm.due is not None:
+            self._alarm.set(min(DRAIN_GRACE, self._alarm.due - self._loop.time()), self._too_slow)
         if self._phase is not Phase.IDLE and not self._cut_off:
             return
         if self._answers or self._cut_off:
             self.force_close()
         else:
-            self._set_alarm(DRAIN_GRACE, self.force_close)
+            self._alarm.set(DRAIN_GRACE, self.force_close)
 
     def abort(self) -> None:
         """Cut the connection, with what was not sent yet."""
@@ -318,7 +318,7 @@ class Connection(web.RequestHandler):
     def leave(self) -> None:
         """Give the place back at once, and close."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.stop()
         self._stay.end()
         self.abort()
 
@@ -329,10 +329,11 @@ class Connection(web.RequestHandler):
         if self._phase is Phase.CLOSING:
             return not self._cut_off  # what comes behind a refused request is dropped by aiohttp
         self._leave_body()
+        if self._phase is Phase.ANSWERING and self._in_body:
+            return not self._overrun  # it is the body, in which no head is looked for: it may be large
         self._meter.feed(data)
         if self._phase is Phase.ANSWERING:
-            # A head that grows behind a request that is being answered; behind one with a body it is the body.
-            self._overrun = self._overrun or (not self._in_body and self._meter.open_bytes > MAX_HEAD)
+            self._overrun = self._overrun or self._meter.open_bytes > MAX_HEAD  # a head that grows behind the request
             return not self._overrun
         if self._phase is Phase.IDLE:
             self._receive()
@@ -359,7 +360,7 @@ class Connection(web.RequestHandler):
     def _answered(self, *, last: bool) -> None:
         """Go on to the next request, or to the end."""
         self._answers += 1
-        self._stop_alarm()
+        self._alarm.stop()
         if last:
             self._phase = Phase.CLOSING
             return
@@ -369,19 +370,19 @@ class Connection(web.RequestHandler):
             self._receive()
         else:
             self._phase, self.since = Phase.IDLE, self._loop.time()
-            self._set_alarm(self._limits.idle_timeout, self.force_close)
+            self._alarm.set(self._limits.idle_timeout, self.force_close)
 
     def _receive(self) -> None:
         """Note that a request has begun to arrive."""
         self._phase, self.since = Phase.RECEIVING, self._loop.time()
-        self._set_alarm(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
+        self._alarm.set(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
 
     def _look(self) -> None:
         """See whether the caller is still there, also where nothing is read that would tell."""
         if self._line is not None and has_left(self._line.get_extra_info("socket")):
             self.abort()
         else:
-            self._set_alarm(LOOK_EVERY, self._look)
+            self._alarm.set(LOOK_EVERY, self._look)
 
     def _too_slow(self) -> None:
         self._cut(problems.TOO_SLOW)
@@ -389,26 +390,17 @@ class Connection(web.RequestHandler):
     def _cut(self, problem: Problem) -> None:
         """Say why and close; no request is being answered, so nothing is in between."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.stop()
         answer = self._desk.refuse(problem, self.peer)
         if self._line is None or self._line.is_closing():
             return
         self._cut_off = self.lingers = True
         self._line.write(last_words(answer))
         self._line.write_eof()
-        self._set_alarm(0.0 if self._engine.draining else LINGERING, self.force_close)
+        self._alarm.set(0.0 if self._engine.draining else LINGERING, self.force_close)
 
     def _is_old(self) -> bool:
         return self._loop.time() - self._began_at > self._limits.max_connection_age
-
-    def _set_alarm(self, seconds: float, ring: Callable[[], None]) -> None:
-        self._stop_alarm()
-        self._alarm = self._loop.call_later(seconds, ring)
-
-    def _stop_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
 
     def _stop_write_alarm(self) -> None:
         if self._write_alarm is not None:

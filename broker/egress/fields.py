@@ -57,16 +57,16 @@ OUR_NAME = "token-broker"
 
 def of_request(fields: Fields) -> Fields:
     """Give what of a caller's fields goes to an API; credentials are still missing."""
-    return tuple((name, value) for name, value in _end_to_end(fields) if not _is_dropped_inbound(_folded(name)))
+    return tuple((name, value) for folded, name, value in _end_to_end(fields) if not _is_dropped_inbound(folded))
 
 
 def of_reply(fields: Fields) -> Fields:
     """Give what of an API's fields goes to the caller; the length is added by who writes the reply."""
-    kept = [(name, value) for name, value in _end_to_end(fields) if not _is_dropped_outbound(_folded(name))]
     return tuple(
         (name, stripped)
-        for name, value in kept
-        if (stripped := without_our_status(value) if _folded(name) == "proxy-status" else value)
+        for folded, name, value in _end_to_end(fields)
+        if not _is_dropped_outbound(folded)
+        and (stripped := without_our_status(value) if folded == "proxy-status" else value)
     )
 
 
@@ -85,14 +85,11 @@ def _first_word(member: str) -> str:
     return member.partition(";")[0].strip().strip('"').lower()
 
 
-def _end_to_end(fields: Fields) -> Iterable[tuple[str, str]]:
-    named = {
-        _folded(word.strip()) for name, value in fields if name.lower() == "connection" for word in value.split(",")
-    }
-    for name, value in fields:
-        folded = _folded(name)
-        if folded not in HOP_BY_HOP and folded not in named:
-            yield name, value
+def _end_to_end(fields: Fields) -> Iterable[tuple[str, str, str]]:
+    """Give what is not of one connection only: each field as it is, behind its folded name."""
+    known = [(_folded(name), name, value) for name, value in fields]
+    named = {_folded(word.strip()) for folded, _, value in known if folded == "connection" for word in value.split(",")}
+    return [field for field in known if field[0] not in HOP_BY_HOP and field[0] not in named]
 
 
 def _is_dropped_inbound(folded: str) -> bool:

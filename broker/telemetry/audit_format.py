@@ -211,8 +211,12 @@ def _capped(value: Primitive, limit: int) -> Primitive:
     return value
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+"""``json.dumps`` would make one for each record."""
+
+
 def _dump(members: Mapping[str, Primitive]) -> bytes:
-    return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    return _ENCODER.encode(members).encode("ascii") + b"\n"
 
 
 # --- the chain ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -32,6 +33,9 @@ class Calls:
             registry=registry,
             buckets=BUCKETS,
         )
+        # Labels are looked up once: there are few, and a look-up costs more than counting.
+        self._total_of = cache(self._total.labels)
+        self._seconds_of = cache(self._seconds.labels)
 
     def expect(self, upstreams: Iterable[str]) -> None:
         """Start all series of *upstreams* at 0."""
@@ -43,5 +47,5 @@ class Calls:
     def count(self, event: EgressCalled, upstream: str) -> None:
         """Count a call under the label *upstream*."""
         outcome = event.outcome if event.outcome in OUTCOMES else "failed"
-        self._total.labels(upstream, outcome).inc()
-        self._seconds.labels(upstream).observe(event.duration)
+        self._total_of(upstream, outcome).inc()
+        self._seconds_of(upstream).observe(event.duration)

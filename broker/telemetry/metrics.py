@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -169,6 +170,9 @@ class Metrics:
             registry=registry,
             buckets=REQUEST_BUCKETS,
         )
+        # Labels are looked up once: there are few, and a look-up costs more than counting.
+        self._requests_of = cache(self._requests.labels)
+        self._request_seconds_of = cache(self._request_seconds.labels)
         self._failures = Counter(
             "token_broker_unexpected_failures_total",
             "Bugs that reached a boundary; each has a log line.",
@@ -329,8 +333,8 @@ class Metrics:
 
     def _answered(self, event: events.RequestAnswered) -> None:
         route = self._name("route", event.route)
-        self._requests.labels(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
-        self._request_seconds.labels(route).observe(event.duration)
+        self._requests_of(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
+        self._request_seconds_of(route).observe(event.duration)
 
     def _called(self, event: events.EgressCalled) -> None:
         self._calls.count(event, self._name("upstream", event.upstream))

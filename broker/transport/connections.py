@@ -46,7 +46,7 @@ Seconds that an idle connection is kept: below the idle time-outs of usual serve
 POST never goes out on a connection that the server is just closing, which would leave its fate unknown.
 """
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 128 * 1024
 """Bytes read at a time; also bounds what aiohttp buffers before it stops reading from the socket."""
 
 USER_AGENT = f"token-broker/{__version__}"

@@ -26,7 +26,7 @@ from broker.tokens.ports import Clock
 from broker.transport.connections import FINAL_STATUSES, READ_SIZE, USER_AGENT, Connections, drop, was_closed
 from broker.transport.failures import FOREIGN, Progress, refusal
 from broker.transport.proxy import Proxy
-from broker.transport.reading import read_piece
+from broker.transport.reading import piece_at_hand, read_piece
 from broker.transport.resolver import Lookup, look_up
 from broker.transport.sockets import turns_until
 
@@ -249,13 +249,9 @@ class _ReplyBody:
     async def read(self) -> bytes:
         """Give the next piece, none at the end. Raises RemoteError."""
         try:
-            async with asyncio.timeout(self._seconds) as deadline:
-                with (
-                    contextlib.nullcontext()
-                    if self._sending is None
-                    else self._sending.puts_off(deadline, self._seconds)
-                ):
-                    piece = await read_piece(self._answer, READ_SIZE)
+            piece = piece_at_hand(self._answer, READ_SIZE)
+            if piece is None:
+                piece = await self._next()
         except FOREIGN as error:
             await self.close()
             raise self._connections.translated(error, self._progress) from None
@@ -263,6 +259,14 @@ class _ReplyBody:
             self._is_read = True
             self._line.ended(self)
         return piece
+
+    async def _next(self) -> bytes:
+        """Wait for a piece; those of a request that still goes out put the deadline off."""
+        async with asyncio.timeout(self._seconds) as deadline:
+            if self._sending is None:
+                return await read_piece(self._answer, READ_SIZE)
+            with self._sending.puts_off(deadline, self._seconds):
+                return await read_piece(self._answer, READ_SIZE)
 
     async def close(self) -> None:
         """Let go of the connection: kept if the body was read to its end, cut if not."""
