@@ -189,7 +189,13 @@ def _ordered(world: World, call: Call, passage: Passage) -> Order:
         owner = None if grant is None or world.grants is None else world.grants.grant(grant).owner
     elif upstream is not None:
         owner = _owner(world, grant or "", upstream)
-    workloads = permitted_call(world, call, upstream, owner=owner)
+    try:
+        workloads = permitted_call(world, call, upstream, owner=owner)
+    except ProblemError as error:
+        if passage.grant is None or error.problem.reason != Denial.FOREIGN_GRANT:
+            raise
+        # As for a grant that there is not: nobody learns which ids there are.
+        raise ProblemError(consent_problems.GRANT_NOT_VISIBLE, token=error.token, workload=error.workload) from None
     assert upstream is not None  # the policy allows no call of what is not configured
     if passage.grant is not None and owner is None:
         raise ProblemError(consent_problems.GRANT_NOT_VISIBLE, token=upstream.token, workload=",".join(workloads))
