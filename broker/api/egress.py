@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from broker.api import consent_problems, problems, waiting
 from broker.api.answers import Answer, PassedAnswer
+from broker.api.limits import account_of
 from broker.api.passing import BY_BASE_URL, BY_GRANT, BY_NAME, Passage
 from broker.api.problems import ErrorCode, Problem, ProblemError
 from broker.api.serving import DEFAULT_WAIT
@@ -67,9 +68,19 @@ class _Account:
     sent: int = 0
     received: int = 0
     is_closed: bool = False
+    has_place: bool = False
+
+    async def begin(self, serving: Serving) -> None:
+        """Take a place among the calls of this caller, for a call with the token of *serving*. Raises ProblemError."""
+        upstream = self.order.upstream
+        await self.world.shares.take(upstream.name, account_of(self.peer), upstream.connections)
+        self.has_place, self.serving = True, serving
 
     def close(self, outcome: str) -> None:
-        """Record the call. Raises AuditUnavailableError."""
+        """Record the call, and give its place back. Raises AuditUnavailableError."""
+        if self.has_place:
+            self.has_place = False
+            self.world.shares.give_back(self.order.upstream.name, account_of(self.peer))
         if self.is_closed:
             return
         self.is_closed = True
@@ -167,8 +178,8 @@ async def call_upstream(world: World, call: Call) -> Answer:
     try:
         serving = await _token(world, call, order)
         if world.policy is not policy:
-            order = _ordered(world, call, passage)  # it may have lost its right while it waited
-        account.serving = serving
+            account.order = _ordered(world, call, passage)  # it may have lost its right while it waited
+        await account.begin(serving)
         called = await _called(world.egress, call, passage, account)
         return await _answer(called.reply, account, passage)
     except ProblemError as error:
@@ -176,6 +187,9 @@ async def call_upstream(world: World, call: Call) -> Answer:
         raise ProblemError(error.problem, token=order.upstream.token, is_recorded=True) from error
     except asyncio.CancelledError:
         _close(account, CALLER_LEFT)
+        raise
+    except Exception:
+        _close(account, Reason.UNEXPECTED)  # the desk reports it
         raise
 
 

@@ -103,6 +103,8 @@ class RefusalReason(StrEnum):
     """Only root and the uid of the broker may do that."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
+    SECTION_UNKNOWN = "section_unknown"
+    """What is said to be compromised is the name of no section, or of more than one."""
     NOT_PASSED_ON = "not_passed_on"
     """A call of an API with another method than those that are passed on, or one that wants another protocol."""
     TOKEN_IN_QUERY = "token_in_query"  # noqa: S105 - the code of a reason, not a secret
@@ -115,6 +117,8 @@ class RefusalReason(StrEnum):
     """As before, and closed without an answer: so many came that answering would cost too much."""
     TOO_MANY_WAITING = "too_many_waiting"
     """The cap on requests that wait, in all or of this uid."""
+    TOO_MANY_CALLS = "too_many_calls"
+    """The share of this uid in the connections to an API."""
     TOO_MANY_REQUESTS = "too_many_requests"
     """The cap on requests of this uid in a second."""
     DRAINING = "draining"
@@ -320,6 +324,15 @@ TOO_MANY_WAITING = Problem(
     error=ErrorCode.SLOW_DOWN,
     description="the request would have to wait, and too many wait already",
     reason=RefusalReason.TOO_MANY_WAITING,
+    headers=(RETRY_CONNECTING,),
+)
+
+TOO_MANY_CALLS = Problem(
+    status=429,
+    error=ErrorCode.SLOW_DOWN,
+    description="too many calls of this API are under way for this caller",
+    reason=RefusalReason.TOO_MANY_CALLS,
+    hint="read replies to their end; max_connections of the [upstream] section is the limit for all",
     headers=(RETRY_CONNECTING,),
 )
 

@@ -213,6 +213,8 @@ class Connection(web.RequestHandler):
         self._answered(last=close or not request.keep_alive)
         if not answer.linger or self._engine.draining:
             self._lingering_time = 0.0
+        if isinstance(answer, PassedAnswer) and answer.length is not None and request.method == "HEAD":
+            return stream_of(answer, close=close, chunks=False)  # the length of what GET would have brought
         return response_of(answer, close=close)
 
     def _closes(self, answer: Answer) -> bool:

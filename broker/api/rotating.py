@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from broker.api import consent_problems, problems
 from broker.api.answers import Answer, json_answer
 from broker.api.bodies import BodyRules
-from broker.api.problems import ProblemError
+from broker.api.problems import ErrorCode, Problem, ProblemError, RefusalReason
 from broker.api.table import Call
 from broker.api.world import World
 from broker.events import CompromiseDeclared
@@ -44,13 +44,22 @@ async def rotate(world: World, call: Call) -> Answer:
     )
 
 
+def _unknown(names: str) -> Problem:
+    return Problem(
+        status=404,
+        error=ErrorCode.NOT_FOUND,
+        description="there is no such section, or more than one",
+        reason=RefusalReason.SECTION_UNKNOWN,
+        hint=f"in compromised, names of sections: {names}",
+    )
+
+
 def _sections(asked: Iterable[object], known: Collection[str]) -> tuple[str, ...]:
     """Give the sections that are meant. Raises ProblemError for a name that is none, or could be two."""
     found: list[str] = []
     for name in asked:
         meant = [section for section in known if name in (section, section.partition(".")[2])]
         if len(meant) != 1:
-            names = ", ".join(known) or "none is configured"
-            raise ProblemError(problems.body_refused(f"in compromised, names of sections: {names}"))
+            raise ProblemError(_unknown(", ".join(known) or "none is configured"))
         found += meant
     return tuple(dict.fromkeys(found))

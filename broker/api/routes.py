@@ -255,7 +255,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         body=COMPROMISED,
         enter=no_stranger,
         replies=(Reply(meaning="What came of it.", shape="Rotated"),),
-        errors=(403,),
+        errors=(403, 404),
     ),
     Route(
         method="GET",

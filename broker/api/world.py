@@ -15,6 +15,7 @@ from broker.api import problems
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ProblemError
 from broker.api.rotated import Rotate
+from broker.api.shares import Shares
 from broker.api.table import Call
 from broker.consent.authorizations import Authorizations
 from broker.events import Emit
@@ -56,7 +57,7 @@ class World:
     reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
     are there where people consent. *egress* makes the calls of *upstreams*, by their names; *takes_records* says
     whether what may not happen unrecorded may be begun. *proving* makes DPoP proofs, *resources* gives the base URLs
-    of the APIs that they may be for, by the name of the token.
+    of the APIs that they may be for, by the name of the token. *shares* counts the calls of each caller.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -74,6 +75,7 @@ class World:
     egress: Egress | None = None
     upstreams: Callable[[], Mapping[str, Upstream]] = dict
     takes_records: Callable[[], bool] = lambda: True
+    shares: Shares = field(default_factory=Shares)
     rotate: Callable[[], Rotate | None] = lambda: None
     proving: Proving | None = None
     resources: Callable[[str], Sequence[str]] = lambda _token: ()

@@ -257,6 +257,7 @@ def upstream_settings(name: str, section: UpstreamSection, here: Surroundings) -
         token=section.token,
         allow=tuple(read_rule(text) for text in section.allow),
         interaction_id=section.interaction_id,
+        connections=section.max_connections,
     )
     return UpstreamSettings(
         upstream=upstream,

@@ -63,7 +63,8 @@ class Upstream:
     """
     An API: calls go to *base_url* (https, without a slash at the end) with the token *token*.
 
-    *allow* says which, *interaction_id* that an ``x-fapi-interaction-id`` is added where there is none.
+    *allow* says which, *interaction_id* that an ``x-fapi-interaction-id`` is added where there is none. There are so
+    many *connections* to it at the most.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Upstream:
     token: str
     allow: tuple[AllowRule, ...]
     interaction_id: bool = False
+    connections: int = 64
 
     @property
     def authority(self) -> str:

@@ -83,7 +83,7 @@ async def test_a_name_that_is_none_or_could_be_two_is_refused_before_anything_is
 
     problem = await refused(rotation, compromised=["transport", name])
 
-    assert (problem.status, rotation.asked) == (400, [])
+    assert (problem.status, rotation.asked) == (404, [])
     assert problem.hint is not None
     assert problem.hint.endswith("certificate.transport, certificate.demo, key.signing, key.demo")
 
