@@ -3,7 +3,9 @@ One call of an API, from what a caller asked for to the head of the reply (rules
 
 It goes out with the token, and on a connection with the certificate or with a proof of the key that the token is
 bound to. It is repeated in two cases only, and only if all of the body is still here: the API wants a nonce in the
-proof, or it says that it does not know the token, and another one can be had. Implements ``tokens.calls.Egress``.
+proof, or it says that it does not know the token, and another one can be had. Beside that, what a line could not
+send that was replaced meanwhile (by a rotation or a reload) goes out on the one in its place. Implements
+``tokens.calls.Egress``.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from dataclasses import replace
 
 from broker.egress import fields
 from broker.egress.recording import RecordedBody
-from broker.errors import BrokerError, LocalError
+from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.challenges import parse_challenges, says_invalid_token
 from broker.oauth.dpop import is_nonce_challenge, presented
 from broker.oauth.reasons import Reason
-from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, Fields, Line, Lines, Renew
+from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Body, Called, Fields, Line, Lines, Renew
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving
@@ -74,17 +76,18 @@ class Caller:
 
     async def _send(self, call: ApiCall, token: IssuedToken) -> ApiReply:
         """Send a call with what *token* is bound to; a second time where the API wants a nonce in the proof."""
-        line = self._line(call, token)
         url = call.upstream.url_of(call.path, call.query)
         if token.jkt is None:
-            return await line.open(_request(call, url, {"authorization": f"Bearer {token.access_token.reveal()}"}))
+            bearer = {"authorization": f"Bearer {token.access_token.reveal()}"}
+            return await self._open(call, token, _request(call, url, bearer))
         proofs = self._proofs(call.upstream.token)
         if proofs is None:
             raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the token is bound to a key that is not there any more")
         htu = url.partition("?")[0]  # whatever a query is made of, it is not proved
         proof = await proofs.for_resource(call.method, htu, token.access_token, jkt=token.jkt)
         body = None if call.body is None else RecordedBody(call.body)
-        reply = await line.open(_request(replace(call, body=body), url, presented(token.access_token, proof)))
+        request = _request(replace(call, body=body), url, presented(token.access_token, proof))
+        reply = await self._open(call, token, request)
         nonce = proofs.note_resource(htu, reply.fields)
         challenges = fields.values_of(reply.fields, "www-authenticate")
         if nonce is None or not is_nonce_challenge(reply.status, challenges) or not _is_here(body):
@@ -92,9 +95,26 @@ class Caller:
         await reply.body.close()
         proof = await proofs.for_resource(call.method, htu, token.access_token, jkt=token.jkt, nonce=nonce)
         again = replace(call, body=None if body is None else body.again())
-        reply = await line.open(_request(again, url, presented(token.access_token, proof)))
+        reply = await self._open(call, token, _request(again, url, presented(token.access_token, proof)))
         proofs.note_resource(htu, reply.fields)
         return reply
+
+    async def _open(self, call: ApiCall, token: IssuedToken, request: ApiRequest) -> ApiReply:
+        """
+        Send a request on the line of its token; on the one in its place if nothing of it was sent by then.
+
+        A connection that was being made while the line was replaced may have met a server that has gone on, to
+        another authority for example; and the line may be closed already.
+        """
+        line = self._line(call, token)
+        try:
+            return await line.open(request)
+        except RemoteError as error:
+            newer = self._lines.line(call.upstream.name, token.certificate_thumbprint)
+            was_sent = error.outcome is not Outcome.NOT_SENT or not _is_untouched(request.body)
+            if was_sent or newer is None or newer is line:
+                raise
+        return await newer.open(request)
 
     def _line(self, call: ApiCall, token: IssuedToken) -> Line:
         line = self._lines.line(call.upstream.name, token.certificate_thumbprint)
@@ -140,6 +160,11 @@ class Caller:
 
 def _request(call: ApiCall, url: str, credentials: Mapping[str, str]) -> ApiRequest:
     return ApiRequest(method=call.method, url=url, fields=(*call.fields, *credentials.items()), body=call.body)
+
+
+def _is_untouched(body: Body | None) -> bool:
+    """Say whether nothing of a body was taken from whoever sends it."""
+    return body is None or (isinstance(body, RecordedBody) and not body.has_begun)
 
 
 def _is_here(body: RecordedBody | None) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from broker.egress.caller import COOLDOWN, MAX_MEMORIES, Caller
-from broker.errors import LocalError, RemoteError
+from broker.errors import LocalError, Outcome, RemoteError
 from broker.policy.upstreams import Upstream, read_rule
 from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, Line
 from broker.tokens.proofs import Proofs
@@ -42,11 +42,16 @@ class FakeLine:
     bodies: list[bytes] = field(default_factory=list)
     opened: list[FakeBody] = field(default_factory=list)
     reads: bool = True
+    failure: RemoteError | None = None
+    meanwhile: Callable[[], None] = lambda: None
 
     async def open(self, request: ApiRequest) -> ApiReply:
         self.requests.append(request)
         if request.body is not None and self.reads:
             self.bodies.append(b"".join([piece async for piece in request.body.pieces()]))
+        self.meanwhile()
+        if self.failure is not None:
+            raise self.failure
         status, fields = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         body = FakeBody()
         self.opened.append(body)
@@ -134,6 +139,63 @@ async def test_a_token_without_its_certificate_is_not_sent():
 
     assert raised.value.code == "certificate_gone"
     assert world.line.requests == []
+
+
+def replaced(outcome: Outcome, *, reads: bool = False, newer: FakeLine | None = None) -> World:
+    """Give a world whose line fails with *outcome*, and is replaced by *newer* meanwhile."""
+    failure = RemoteError("server_certificate_refused", "no", outcome=outcome)
+    world = World(FakeLine([(200, ())], failure=failure, reads=reads))
+
+    def replace_it() -> None:
+        world.has_line = newer is not None
+        if newer is not None:
+            world.line = newer
+
+    world.line.meanwhile = replace_it
+    return world
+
+
+async def test_what_a_replaced_line_could_not_send_goes_out_on_the_one_in_its_place():
+    """The server had gone over to another authority while a connection was made; the caller sees nothing of it."""
+    newer = FakeLine([(200, ())])
+    world = replaced(Outcome.NOT_SENT, newer=newer)
+    older = world.line
+
+    called = await world.call(body=Given(b"the body"))
+
+    assert called.reply.status == 200
+    assert (newer.bodies, len(older.requests), len(newer.requests)) == ([b"the body"], 1, 1)
+    assert world.asked == [("api", "a-thumbprint")] * 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reads", "newer"),
+    [
+        (Outcome.UNKNOWN, False, FakeLine([(200, ())])),
+        (Outcome.NOT_SENT, True, FakeLine([(200, ())])),
+        (Outcome.NOT_SENT, False, None),
+    ],
+    ids=["may_have_been_sent", "body_begun", "certificate_gone"],
+)
+async def test_nothing_else_that_failed_is_sent_on_another_line(outcome: Outcome, reads: bool, newer: FakeLine | None):
+    """What may have arrived would arrive twice, and of a body that was begun there is no beginning any more."""
+    world = replaced(outcome, reads=reads, newer=newer)
+
+    with pytest.raises(RemoteError, match="no"):
+        await world.call(body=Given(b"the body"))
+
+    assert newer is None or newer.requests == []
+
+
+async def test_a_line_that_is_still_the_one_gets_no_second_try():
+    """Its connection would fail again, and the caller waits."""
+    failure = RemoteError("connect_failed", "no", outcome=Outcome.NOT_SENT)
+    world = World(FakeLine([(200, ())], failure=failure))
+
+    with pytest.raises(RemoteError):
+        await world.call()
+
+    assert len(world.line.requests) == 1
 
 
 @pytest.mark.parametrize(("configured", "given", "ids"), [(True, (), 1), (True, ("x",), 0), (False, (), 0)])
