@@ -225,6 +225,23 @@ async def test_without_another_token_the_refusal_is_passed_on(newer: Serving | T
     assert world.line.opened[0].closed == 0
 
 
+@pytest.mark.parametrize("newer", [serving(), unavailable()])
+async def test_a_token_that_could_not_be_replaced_yet_is_replaced_after_the_cooldown(
+    newer: Serving | TokenUnavailableError,
+):
+    """It was fetched a moment ago, or the server was away: that does not make it good for the rest of its life."""
+    world = World(FakeLine([(401, REFUSED), (401, REFUSED), (401, REFUSED), (200, ())]), newer=newer)
+    await world.call()
+    world.newer = serving(etag="newer")
+    soon = await world.call()
+    assert (soon.reply.status, world.renewed) == (401, ["an-etag"])
+
+    world.clock.now += COOLDOWN
+    late = await world.call()
+
+    assert (late.reply.status, world.renewed) == (200, ["an-etag", "an-etag"])
+
+
 async def test_a_call_whose_body_is_gone_is_not_made_again():
     """Half of it would be."""
     world = World(FakeLine([(401, REFUSED)], reads=False))
