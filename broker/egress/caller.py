@@ -113,13 +113,19 @@ class Caller:
         return (*outgoing, (INTERACTION_ID, str(uuid.UUID(bytes=drawn, version=4))))
 
     def _may_try_again(self, call: ApiCall, reply: ApiReply, body: RecordedBody | None) -> bool:
-        """Say whether another token may help: one in a cooldown for this API, and none twice for the same."""
+        """
+        Say whether another token may help: there is one in a cooldown for this API.
+
+        All calls that were under way with the refused one get that: who gives out tokens fetches no second for it.
+        """
         challenges = parse_challenges(fields.values_of(reply.fields, "www-authenticate"))
         if not says_invalid_token(challenges) or not _is_here(body):
             return False
         key, now = _key(call), self._clock.boot()
         etag, at = self._refused.get(key, ("", -COOLDOWN))
-        if etag == call.serving.token.etag or now - at < COOLDOWN:
+        if etag == call.serving.token.etag:
+            return True
+        if now - at < COOLDOWN:
             return False
         if len(self._refused) >= MAX_MEMORIES:
             self._refused = {one: known for one, known in self._refused.items() if now - known[1] < COOLDOWN}
@@ -133,6 +139,9 @@ class Caller:
             newer = await call.renew(etag)
         except BrokerError:
             newer = None  # whoever was asked has reported why
+        except BaseException:
+            await refused.body.close()
+            raise
         if newer is None or newer.token.etag == etag:
             self._not_replaced(call)
             return None

@@ -13,6 +13,7 @@ import json
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -438,6 +439,20 @@ def test_a_token_that_the_api_takes_no_more_is_replaced_at_once(rig: Rig, broker
     issued = [seen for seen in rig.token_requests() if seen.status == 200]
     assert [(seen.client_id, seen.grant_type) for seen in issued] == [(name, "client_credentials")]
     assert [seen.proof is not None and "nonce" in seen.proof for seen in issued] == [name == PROVED]
+
+
+def test_of_many_calls_with_a_token_that_is_taken_no_more_none_fails(rig: Rig, broker: BrokerProcess):
+    """One of them has it replaced, and the others have their calls made again with the same new one."""
+    assert call(broker, BOUND, "GET", "/accounts").status == 200
+    rig.revoke(BOUND)
+    rig.forget()
+    later(broker)
+
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda _: call(broker, BOUND, "POST", "/payments", BODY), range(32)))
+
+    assert [reply.status for reply in replies] == [200] * 32
+    assert len([seen for seen in rig.token_requests() if seen.client_id == BOUND]) == 1
 
 
 @pytest.mark.parametrize("name", PEOPLE)
