@@ -21,7 +21,7 @@ from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.challenges import parse_challenges, says_invalid_token
 from broker.oauth.dpop import is_nonce_challenge, presented
 from broker.oauth.reasons import Reason
-from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Body, Called, Fields, Line, Lines, Renew
+from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Body, Called, Fields, Line, Lines
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving
@@ -67,7 +67,7 @@ class Caller:
         reply = await self._send(call, call.serving.token)
         serving = call.serving
         if reply.status == UNAUTHORIZED and self._may_try_again(call, reply, body):
-            newer = await self._renewed(call.renew, reply, call.serving)
+            newer = await self._renewed(call, reply)
             if newer is not None:
                 serving = newer
                 again = replace(call, body=None if body is None else body.again())
@@ -133,29 +133,50 @@ class Caller:
         return (*outgoing, (INTERACTION_ID, str(uuid.UUID(bytes=drawn, version=4))))
 
     def _may_try_again(self, call: ApiCall, reply: ApiReply, body: RecordedBody | None) -> bool:
-        """Say whether another token may help; once for each token, and once in a cooldown for it and this API."""
+        """
+        Say whether another token may help: there is one in a cooldown for this API.
+
+        All calls that were under way with the refused one get that: who gives out tokens fetches no second for it.
+        """
         challenges = parse_challenges(fields.values_of(reply.fields, "www-authenticate"))
         if not says_invalid_token(challenges) or not _is_here(body):
             return False
-        key, now = (call.upstream.name, call.upstream.token, call.grant), self._clock.boot()
+        key, now = _key(call), self._clock.boot()
         etag, at = self._refused.get(key, ("", -COOLDOWN))
-        if etag == call.serving.token.etag or now - at < COOLDOWN:
+        if etag == call.serving.token.etag:
+            return True
+        if now - at < COOLDOWN:
             return False
         if len(self._refused) >= MAX_MEMORIES:
             self._refused = {one: known for one, known in self._refused.items() if now - known[1] < COOLDOWN}
         self._refused[key] = (call.serving.token.etag, now)
         return True
 
-    async def _renewed(self, renew: Renew, refused: ApiReply, serving: Serving) -> Serving | None:
+    async def _renewed(self, call: ApiCall, refused: ApiReply) -> Serving | None:
         """Get another token; None if there is none: then the caller gets the refusal of the API as it is."""
+        etag = call.serving.token.etag
         try:
-            newer = await renew(serving.token.etag)
+            newer = await call.renew(etag)
         except BrokerError:
-            return None  # whoever was asked has reported why
-        if newer.token.etag == serving.token.etag:
+            newer = None  # whoever was asked has reported why
+        except BaseException:
+            await refused.body.close()
+            raise
+        if newer is None or newer.token.etag == etag:
+            self._not_replaced(call)
             return None
         await refused.body.close()
         return newer
+
+    def _not_replaced(self, call: ApiCall) -> None:
+        """Note that the token is still that one: it may be replaced yet, when the cooldown is over."""
+        etag, at = self._refused.get(_key(call), ("", 0.0))
+        if etag == call.serving.token.etag:
+            self._refused[_key(call)] = ("", at)
+
+
+def _key(call: ApiCall) -> Hashable:
+    return (call.upstream.name, call.upstream.token, call.grant)
 
 
 def _request(call: ApiCall, url: str, credentials: Mapping[str, str]) -> ApiRequest:
