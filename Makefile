@@ -36,8 +36,9 @@ install: .venv/run.stamp  ## install the broker into .venv
 demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
 	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)
 
-bench: .venv/run.stamp  ## measure a broker with 10,000 tokens, in two minutes; QUICK=1: with 200, in seconds
+bench: .venv/run.stamp  ## measure a broker: 10,000 tokens, and calls of an API beside nginx; QUICK=1: in seconds
 	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON))
+	@$(BIN)/python -m bench.egress $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-egress.json)
 
 test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure
 

@@ -105,8 +105,12 @@ HEADER = (
 
 def table(phases: Sequence[Phase]) -> str:
     """Give a table in Markdown that is also easy to read as it is."""
-    rows = [HEADER, *(_row(phase) for phase in phases)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return columns([HEADER, *(_row(phase) for phase in phases)])
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Give *rows* as a table; the first are the names of the columns, of which all but the first hold figures."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(_cells(row, widths)) + " |" for row in rows]
     ruler = "| " + " | ".join(
         "-" * width if not column else "-" * (width - 1) + ":" for column, width in enumerate(widths)

@@ -90,7 +90,7 @@ class TokenServer:
     def start(self) -> None:
         """Start it and wait until it listens."""
         self.starts += 1
-        self.ports = self.ports or _free_ports(self.load.issuers)
+        self.ports = self.ports or free_ports(self.load.issuers)
         arguments = ["--directory", str(self.directory), "--record", str(self._record)]
         arguments += ["--lifetime", str(self.load.lifetime), "--delay", str(self.load.delay)]
         self.process = subprocess.Popen(
@@ -193,20 +193,28 @@ class Broker:
 
     def processor(self) -> float:
         """Give the seconds of processor time that it has used."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        assert self.process is not None
+        return processor_of(self.process.pid)
 
     def memory(self) -> float:
         """Give the most memory that was resident since the last call, in MB."""
         assert self.process is not None
-        most = next(line for line in self._proc("status").splitlines() if line.startswith("VmHWM:"))
-        with suppress(PermissionError):
-            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-        return int(most.split()[1]) * 1_024 / 1e6
+        return memory_of(self.process.pid)
 
-    def _proc(self, name: str) -> str:
-        assert self.process is not None
-        return Path(f"/proc/{self.process.pid}/{name}").read_text()
+
+def processor_of(pid: int) -> float:
+    """Give the seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_of(pid: int) -> float:
+    """Give the most memory of a process that was resident since the last call, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    most = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    with suppress(PermissionError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return int(most.split()[1]) * 1_024 / 1e6
 
 
 @contextmanager
@@ -300,7 +308,8 @@ def machine() -> Mapping[str, str | int | float]:
     }
 
 
-def _free_ports(number: int) -> tuple[int, ...]:
+def free_ports(number: int) -> tuple[int, ...]:
+    """Give so many ports of 127.0.0.1 at which nobody listened a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     ports = tuple(one.getsockname()[1] for one in sockets)
     for one in sockets:

@@ -37,7 +37,19 @@ UNMIRRORED = {
     **dict.fromkeys(("api/front.py", "consent/ports.py"), "a protocol, which mypy holds to what fills it"),
     **{
         f"events/{name}.py": "values, held to the catalogue by tests/unit/test_events.py and those of telemetry"
-        for name in ("api", "audit", "consents", "daemon", "event", "grants", "issuers", "keys", "store", "tokens")
+        for name in (
+            "api",
+            "audit",
+            "consents",
+            "daemon",
+            "event",
+            "grants",
+            "issuers",
+            "keys",
+            "rotation",
+            "store",
+            "tokens",
+        )
     },
 }
 """Source files without a test file of their own, and why. Not one more than needed."""

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from broker.api.problems import Problem
+from broker.tokens.calls import Fields
 
 JSON = "application/json"
 
@@ -22,7 +23,8 @@ OK = "ok"
 class Answer:
     """
     An answer; *body* has no printable form, for it may hold a token. *close*: the connection ends with it;
-    *linger*: what its sender still sends is read for a moment, so that it sees the answer.
+    *linger*: what its sender still sends is read for a moment, so that it sees the answer. *after_body*: the connection
+    may go on behind a request with a body, if that is over; else it ends there.
 
     Without a *content_type* there is no body (RFC 9110 section 15.4.5).
     """
@@ -34,6 +36,7 @@ class Answer:
     outcome: str = OK
     close: bool = False
     linger: bool = True
+    after_body: bool = False
 
     def all_headers(self) -> dict[str, str]:
         """Give the headers of the answer, but for those of the connection."""
@@ -43,6 +46,30 @@ class Answer:
             "Server": "token-broker",
             **dict(self.headers),
         }
+
+
+class Stream(Protocol):
+    """The body of an answer that is written as it comes, and read once."""
+
+    async def read(self) -> bytes:
+        """Give the next piece, none at the end. Raises BrokerError: then the answer breaks off."""
+
+    async def end(self, *, whole: bool) -> None:
+        """Let go of it: it was written to its end, or the caller is gone. Once is enough, twice does no harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedAnswer(Answer):
+    """
+    The reply of an API, as it is passed on: with *fields* in place of our own headers.
+
+    *length* is that of its body, None if it is not known; with a *stream*, *body* is not used.
+    """
+
+    fields: Fields = field(repr=False)
+    length: int | None = None
+    stream: Stream | None = field(default=None, repr=False)
+    after_body: bool = True
 
 
 NO_CONTENT = Answer(status=204, content_type="", body=b"")

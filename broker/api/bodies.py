@@ -28,7 +28,7 @@ TYPES = {str: "a string", int: "a whole number", bool: "true or false", dict: "a
 class BodyRules:
     """
     What a route takes: *members* by name with their types. Those that are *required* have to be there, and the
-    body with them.
+    body with them; of those in *either* exactly one.
 
     *patterns* tell the OpenAPI document what strings its handler takes, *inside* what there may be in objects and
     arrays, as keywords of a schema; neither is checked here.
@@ -38,6 +38,7 @@ class BodyRules:
     patterns: Mapping[str, str] = field(default_factory=dict)
     inside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
 
 
 def check_media_type(incoming: Incoming) -> None:
@@ -63,7 +64,8 @@ def read_body(body: bytes, rules: BodyRules) -> Mapping[str, Any]:
 
 def complete(members: Mapping[str, Any], rules: BodyRules) -> Mapping[str, Any]:
     """Give *members* if what is required is among them. Raises ProblemError."""
-    if any(name not in members for name in rules.required):
+    is_one = not rules.either or sum(name in members for name in rules.either) == 1
+    if not is_one or any(name not in members for name in rules.required):
         raise ProblemError(problems.body_refused(_describe(rules)))
     return members
 
@@ -73,4 +75,5 @@ def _describe(rules: BodyRules) -> str:
         f"{name} ({TYPES[kind]}{', required' if name in rules.required else ''})"
         for name, kind in rules.members.items()
     )
-    return f"a JSON object, each member once: {known}" if known else "a JSON object without members"
+    either = f"; one of {' and '.join(rules.either)}" if rules.either else ""
+    return f"a JSON object, each member once: {known}{either}" if known else "a JSON object without members"

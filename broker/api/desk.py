@@ -20,11 +20,14 @@ from broker.api.gate import Gate
 from broker.api.guard import Incoming
 from broker.api.limits import Rates, account_of
 from broker.api.negotiation import prefers_plain_text
+from broker.api.passing import Bases, check_passage, is_passed_on, passage_of
 from broker.api.problems import ErrorCode, Problem, ProblemError
+from broker.api.proxy_status import proxied
 from broker.api.table import Call, Route, route_for, routes_at
 from broker.errors import frames_of
 from broker.events import Emit, RequestAnswered, RequestRefused, UnexpectedFailure
 from broker.policy.peer import Peer
+from broker.tokens.calls import Body
 from broker.tokens.ports import Clock, Randomness
 
 W = TypeVar("W")
@@ -55,13 +58,31 @@ class HeaderRules:
     hosts: frozenset[str] = frozenset()
     gates: Mapping[str, Gate] = field(default_factory=dict)
 
-    def check(self, incoming: Incoming, listener: str) -> None:
-        """Check a request that came to *listener*. Raises ProblemError."""
+    def check(self, incoming: Incoming, listener: str, *, passing: bool, authority: str | None) -> None:
+        """
+        Check a request that came to *listener*. Raises ProblemError.
+
+        *passing*: it is passed on to an API; *authority*: the listener stands for one with that host and port.
+        """
         gate = self.gates.get(listener)
+        others = frozenset() if authority is None else frozenset({authority})
         if gate is None:
-            guard.check_headers(incoming, self.hosts)
+            guard.check_headers(incoming, self.hosts | others, passing=passing)
         else:
-            gate.check(incoming)
+            gate.check(incoming, others, passing=passing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing(Generic[W]):
+    """
+    How requests for APIs are answered: by *handler*.
+
+    *bases* are the listeners that stand for one API, *authority* gives host and port of an upstream.
+    """
+
+    handler: Callable[[W, Call], Awaitable[Answer]]
+    bases: Bases = field(default_factory=dict)
+    authority: Callable[[str], str | None] = lambda _name: None
 
 
 class Desk(Generic[W]):
@@ -77,8 +98,10 @@ class Desk(Generic[W]):
         clock: Clock,
         randomness: Randomness,
         rates: Rates | None = None,
+        passing: Passing[W] | None = None,
     ) -> None:
         """Without *header_rules* headers are not looked at, without *rates* nobody is slowed: the ops listener."""
+        self._passing = passing
         self._routes = tuple(routes)
         self._world = world
         self._header_rules = header_rules
@@ -87,20 +110,44 @@ class Desk(Generic[W]):
         self._randomness = randomness
         self._rates = rates
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body) -> Answer:
-        """Answer a request; never raises. Its body is read only where the route takes one."""
+    async def answer(
+        self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body, body: Body | None = None
+    ) -> Answer:
+        """
+        Answer a request; never raises. Its body is read only where the route takes one.
+
+        *body* is that of a request that is passed on to an API; it is read as it goes there.
+        """
         started = self._clock.boot()
         route = UNROUTED
+        base = None if self._passing is None else self._passing.bases.get(peer.listener)
+        passes = self._passing is not None and is_passed_on(incoming.target, base)
         try:
-            found, query = self._find(incoming, peer)
-            route = found[0][0].template
-            call_route, call = await self._admit(incoming, peer, found, query, read_body)
-            answer = await call_route.handler(self._world, call)
+            path, query = self._checked(incoming, peer, base, passes=passes)
+            if passes and self._passing is not None:
+                passage = passage_of(path, query, base=base)
+                route = passage.route
+                check_passage(incoming, passage)
+                guard.check_body(incoming, takes_body=True, limit=None)
+                asked = replace(
+                    passage,
+                    method=incoming.method,
+                    fields=incoming.headers,
+                    body=body,
+                    takes_chunks=incoming.version >= (1, 1),
+                )
+                call = Call(peer=peer, name=passage.upstream, passage=asked)
+                answer = await self._passing.handler(self._world, call)
+            else:
+                found = routes_at(self._routes, path)
+                route = found[0][0].template
+                call_route, call = await self._admit(incoming, peer, found, query, read_body)
+                answer = await call_route.handler(self._world, call)
         except ProblemError as refused:
-            answer = self._refused(refused, peer, route)
+            answer = self._refused(refused, peer, route, passes=passes)
         except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this answer and nothing else
             unexpected = ProblemError(problems.unexpected(self.report_bug("api", error)))
-            answer = self._refused(unexpected, peer, route)
+            answer = self._refused(unexpected, peer, route, passes=passes)
         self._answered(route, answer, started)
         return answer
 
@@ -109,7 +156,8 @@ class Desk(Generic[W]):
         started = self._clock.boot()
         if problem.error is not ErrorCode.SLOW_DOWN and not self._in_time(peer, understood=False):
             problem = problems.TOO_MANY_MISTAKES
-        answer = self._refused(ProblemError(problem), peer, UNROUTED)
+        passes = self._passing is not None and peer.listener in self._passing.bases
+        answer = self._refused(ProblemError(problem), peer, UNROUTED, passes=passes)
         self._answered(UNROUTED, answer, started)
         return answer
 
@@ -130,11 +178,13 @@ class Desk(Generic[W]):
         """
         return self._rates is None or self._rates.take((account_of(peer), understood), self._clock.boot())
 
-    def _find(self, incoming: Incoming, peer: Peer) -> tuple[tuple[tuple[Route[W], str], ...], str]:
+    def _checked(self, incoming: Incoming, peer: Peer, base: str | None, *, passes: bool) -> tuple[str, str]:
+        """Give path and query of a request that is one, and comes in time. Raises ProblemError."""
         try:
             guard.check_head(incoming)
             if self._header_rules is not None:
-                self._header_rules.check(incoming, peer.listener)
+                authority = None if base is None or self._passing is None else self._passing.authority(base)
+                self._header_rules.check(incoming, peer.listener, passing=passes, authority=authority)
             path, query = guard.split_target(incoming.target)
         except ProblemError:
             if self._in_time(peer, understood=False):
@@ -142,7 +192,7 @@ class Desk(Generic[W]):
             raise ProblemError(problems.TOO_MANY_MISTAKES) from None
         if not self._in_time(peer, understood=True):
             raise ProblemError(problems.TOO_MANY_REQUESTS)
-        return routes_at(self._routes, path), query
+        return path, query
 
     async def _admit(
         self,
@@ -171,10 +221,11 @@ class Desk(Generic[W]):
             route.enter(self._world, call)  # who may not ask for it shall not hold a place by sending slowly
         return route, replace(call, body=await _members(incoming, route.body, read_body))
 
-    def _refused(self, refused: ProblemError, peer: Peer, route: str) -> Answer:
-        problem = refused.problem
+    def _refused(self, refused: ProblemError, peer: Peer, route: str, *, passes: bool = False) -> Answer:
+        problem = proxied(refused.problem) if passes else refused.problem
+        answer = replace(problem_answer(problem), after_body=passes)
         if refused.is_recorded:
-            return problem_answer(problem)
+            return answer
         self._emit(
             RequestRefused(
                 listener=peer.listener,
@@ -189,7 +240,7 @@ class Desk(Generic[W]):
                 reason=str(problem.reason),
             )
         )
-        return problem_answer(problem)
+        return answer
 
     def _answered(self, route: str, answer: Answer, started: float) -> None:
         self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))

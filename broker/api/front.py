@@ -9,13 +9,14 @@ from broker.api.desk import ReadBody
 from broker.api.guard import Incoming
 from broker.api.problems import Problem
 from broker.policy.peer import Peer
+from broker.tokens.calls import Body
 
 
 class Front(Protocol):
     """What a connection needs of a desk, whatever world the desk works with."""
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
-        """Answer a request; never raises."""
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
+        """Answer a request; never raises. *body* is there for one that is passed on."""
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         """Answer a connection on which no request was understood."""

@@ -42,10 +42,10 @@ class Gate:
         self._hosts |= hosts
         self._digest = digest
 
-    def check(self, incoming: Incoming) -> None:
-        """Check headers and secret. Raises ProblemError."""
+    def check(self, incoming: Incoming, others: frozenset[str] = frozenset(), *, passing: bool = False) -> None:
+        """Check headers and secret; *others* are hosts that are accepted, too. Raises ProblemError."""
         try:
-            check_headers(incoming, self._hosts, fixed=frozenset())
+            check_headers(incoming, self._hosts | others, fixed=frozenset(), passing=passing)
         except ProblemError as refused:
             raise ProblemError(HOST_REFUSED if refused.problem is problems.HOST_REFUSED else refused.problem) from None
         given = incoming.values("authorization")

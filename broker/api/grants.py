@@ -17,6 +17,7 @@ from broker.api.serving import get_or_poll, hand_out
 from broker.api.table import Call
 from broker.api.world import Permission, World, hint_for, own_words
 from broker.events import GrantGivenUp, GrantReassigned
+from broker.policy.peer import Peer
 from broker.policy.rules import Action, Allowed, Denial, decide, grants_of, may_read_states, workloads_of
 from broker.tokens.grant import Grant, GrantStatus
 from broker.tokens.serving import Serving
@@ -66,10 +67,10 @@ async def get_grant_token(world: World, call: Call) -> Answer:
     """Hand out the access token of a grant."""
 
     def permit() -> Permission:
-        return _permitted(world, call, Action.GET)
+        return permitted_grant(world, call.peer, call.name, Action.GET)
 
     async def obtain(_permission: Permission) -> tuple[Serving, bool]:
-        return await get_or_poll(world, call, _grants(world), call.name, permit)
+        return await get_or_poll(world, call, grants_in(world), call.name, permit)
 
     return await hand_out(world, call, permit, obtain)
 
@@ -80,8 +81,8 @@ async def revoke_grant(world: World, call: Call) -> Answer:
         grants, grant = _for_operators(world, call)
         token, workload = grant.token, ""
     else:
-        permission = _permitted(world, call, Action.REVOKE)
-        grants, token, workload = _grants(world), permission.token, permission.workload
+        permission = permitted_grant(world, call.peer, call.name, Action.REVOKE)
+        grants, token, workload = grants_in(world), permission.token, permission.workload
     peer = call.peer
     world.emit(
         GrantGivenUp(
@@ -155,25 +156,25 @@ def described(status: GrantStatus) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _grants(world: World) -> GrantSource:
+def grants_in(world: World) -> GrantSource:
     """Give the grants; where nobody consents to anything there is none of that name."""
     if world.grants is None:
         raise ProblemError(consent_problems.GRANT_NOT_VISIBLE)
     return world.grants
 
 
-def _permitted(world: World, call: Call, action: Action) -> Permission:
-    """Say that the caller may do *action* with the grant of the path. Raises ProblemError, alike for all others."""
+def permitted_grant(world: World, peer: Peer, grant_id: str, action: Action) -> Permission:
+    """Say that the caller may do *action* with a grant. Raises ProblemError, alike for all others."""
     try:
-        grant = _grants(world).grant(call.name)
+        grant = grants_in(world).grant(grant_id)
     except KeyError:
         raise ProblemError(consent_problems.GRANT_NOT_VISIBLE) from None
-    decision = decide(world.policy, call.peer, action, grant.token, owner=grant.owner)
+    decision = decide(world.policy, peer, action, grant.token, owner=grant.owner)
     workload = ",".join(decision.workloads)
     if isinstance(decision, Allowed):
         return Permission(token=grant.token, workloads=decision.workloads, grant=grant.id)
     if decision.reason is Denial.ACTION_NOT_GRANTED:
-        denied = problems.access_denied(decision.reason, hint_for(world, call.peer, action))
+        denied = problems.access_denied(decision.reason, hint_for(world, peer, action))
         raise ProblemError(denied, token=grant.token, workload=workload or None)
     raise ProblemError(consent_problems.GRANT_NOT_VISIBLE, workload=workload or None)
 
@@ -182,7 +183,7 @@ def _for_operators(world: World, call: Call) -> tuple[GrantSource, Grant]:
     """Give the grant of the path to those who may do everything. Raises ProblemError."""
     if not may_read_states(world.policy, call.peer):
         raise ProblemError(consent_problems.NOT_OPERATOR)
-    grants = _grants(world)
+    grants = grants_in(world)
     try:
         return grants, grants.grant(call.name)
     except KeyError:

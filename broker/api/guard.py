@@ -29,6 +29,10 @@ FORBIDDEN_HEADERS = frozenset({"origin", "referer", "forwarded", "via"})
 
 FORBIDDEN_PREFIXES = ("sec-fetch-", "x-forwarded-")
 
+FORBIDDEN_PASSING = frozenset({"origin", "referer"})
+FORBIDDEN_PASSING_PREFIXES = ("sec-fetch-",)
+"""Those that are left where a request is passed on to an API: what proxies add is dropped there (local-api.md)."""
+
 EXPECTATION = "100-continue"
 """The one value of ``Expect`` that there is; its case does not matter."""
 
@@ -77,16 +81,23 @@ def check_head(incoming: Incoming) -> None:
         raise ProblemError(problems.HEADERS_TOO_LARGE)
 
 
-def check_headers(incoming: Incoming, hosts: frozenset[str], *, fixed: frozenset[str] = FIXED_HOSTS) -> None:
+def check_headers(
+    incoming: Incoming, hosts: frozenset[str], *, fixed: frozenset[str] = FIXED_HOSTS, passing: bool = False
+) -> None:
     """
     Refuse what a browser or a proxy sends on, and a ``Host`` that is neither *fixed* nor in *hosts*.
+
+    *passing*: the request is passed on to an API, and what a proxy sends may be there.
 
     A web page that was made to reach a socket by DNS rebinding or through a forwarding proxy shows itself
     by these. ``_`` counts as ``-``: some readers fold them (CVE-2025-64484).
     """
+    names, prefixes = (
+        (FORBIDDEN_PASSING, FORBIDDEN_PASSING_PREFIXES) if passing else (FORBIDDEN_HEADERS, FORBIDDEN_PREFIXES)
+    )
     for name, _ in incoming.headers:
         folded = name.lower().replace("_", "-")
-        if folded in FORBIDDEN_HEADERS or folded.startswith(FORBIDDEN_PREFIXES):
+        if folded in names or folded.startswith(prefixes):
             raise ProblemError(problems.HEADER_FORBIDDEN)
     given = incoming.values("host")
     if len(given) != 1 or given[0].lower() not in fixed | hosts:
@@ -110,9 +121,9 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-def check_body(incoming: Incoming, *, takes_body: bool) -> None:
+def check_body(incoming: Incoming, *, takes_body: bool, limit: int | None = MAX_BODY) -> None:
     """
-    Refuse a body that is too long, or that the route does not take; one of length 0 is none.
+    Refuse a body that is longer than *limit*, or that the route does not take; one of length 0 is none.
 
     Also one that readers could cut in two ways: chunked is the only transfer coding, and HTTP/1.0 has none
     (RFC 9112 section 6.1). And what is expected but cannot be fulfilled (RFC 9110 section 10.1.1).
@@ -122,7 +133,7 @@ def check_body(incoming: Incoming, *, takes_body: bool) -> None:
         raise ProblemError(problems.MALFORMED)
     if any(value.lower() != EXPECTATION for value in incoming.values("expect")):
         raise ProblemError(problems.EXPECTATION_REFUSED)
-    if incoming.content_length is not None and incoming.content_length > MAX_BODY:
+    if incoming.content_length is not None and limit is not None and incoming.content_length > limit:
         raise ProblemError(problems.BODY_TOO_LARGE)
     if not takes_body and (incoming.has_body or incoming.values("transfer-encoding")):
         raise ProblemError(problems.BODY_NOT_ALLOWED)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from aiohttp import web
 from aiohttp.http import HttpVersion
+from multidict import CIMultiDict
 
-from broker.api.answers import Answer
+from broker.api.answers import Answer, PassedAnswer
 from broker.api.guard import Incoming
 
 
@@ -30,7 +31,29 @@ def incoming_of(request: web.BaseRequest, spoken: HttpVersion) -> Incoming:
 
 def response_of(answer: Answer, *, close: bool) -> web.Response:
     """Give an answer as aiohttp writes it; *close*: the connection ends with it."""
-    response = web.Response(status=answer.status, body=answer.body, headers=answer.all_headers())
+    if isinstance(answer, PassedAnswer):
+        response = web.Response(status=answer.status, body=answer.body or None, headers=_passed(answer))
+    else:
+        response = web.Response(status=answer.status, body=answer.body, headers=answer.all_headers())
     if close:
         response.force_close()
     return response
+
+
+def stream_of(answer: PassedAnswer, *, close: bool, chunks: bool) -> web.StreamResponse:
+    """Give the beginning of an answer whose body follows; *chunks*: its sender understands them."""
+    response = web.StreamResponse(status=answer.status, headers=_passed(answer))
+    if answer.length is not None:
+        response.content_length = answer.length
+    elif chunks:
+        response.enable_chunked_encoding()
+    if close or (answer.length is None and not chunks):
+        response.force_close()
+    return response
+
+
+def _passed(answer: PassedAnswer) -> CIMultiDict[str]:
+    """Give the fields of a reply that is passed on, each as often as it came; aiohttp would name itself in it."""
+    headers = CIMultiDict(answer.fields)
+    headers.setdefault("Server", "token-broker")
+    return headers

@@ -16,6 +16,7 @@ from broker import __version__
 from broker.api.answers import JSON, Answer
 from broker.api.bodies import MEDIA_TYPE, BodyRules
 from broker.api.conditions import LIST_PATTERN
+from broker.api.openapi_passing import ERROR, paths_of_calls, response_of_calls
 from broker.api.problems import ErrorCode
 from broker.api.shapes import ID, NAME_IN_PATH, SHAPES
 from broker.api.table import PLACEHOLDER, Reply, Route
@@ -105,17 +106,23 @@ HEADERS: Mapping[str, Mapping[str, Any]] = {
 TYPES: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean", dict: "object", list: "array"}
 
 
-def description_of(routes: Sequence[Route[Any]], title: str, *, with_secret: bool) -> Answer:
+def description_of(routes: Sequence[Route[Any]], title: str, *, with_secret: bool, with_calls: bool = False) -> Answer:
     """Write the document of *routes*."""
-    return Answer(body=json.dumps(document_of(routes, title, with_secret=with_secret), separators=(",", ":")).encode())
+    document = document_of(routes, title, with_secret=with_secret, with_calls=with_calls)
+    return Answer(body=json.dumps(document, separators=(",", ":")).encode())
 
 
-def document_of(routes: Sequence[Route[Any]], title: str, *, with_secret: bool) -> dict[str, Any]:
-    """Describe *routes*; *with_secret*: a listener may want its secret."""
+def document_of(
+    routes: Sequence[Route[Any]], title: str, *, with_secret: bool, with_calls: bool = False
+) -> dict[str, Any]:
+    """Describe *routes*; *with_secret*: a listener may want its secret; *with_calls*: it calls APIs, too."""
     paths: dict[str, dict[str, Any]] = {}
     of_all = OF_ALL + OF_SECRETS if with_secret else OF_ALL
     for route in routes:
         paths.setdefault(route.template, {})[route.method.lower()] = _operation(route, of_all)
+    calls = {ERROR: response_of_calls()} if with_calls else {}
+    if with_calls:
+        paths |= paths_of_calls()
     secret = {"type": "http", "scheme": "bearer", "description": "The content of the secret_file of a TCP listener."}
     return {
         "openapi": VERSION,
@@ -126,7 +133,7 @@ def document_of(routes: Sequence[Route[Any]], title: str, *, with_secret: bool) 
         "components": {
             "schemas": dict(SHAPES),
             "headers": dict(HEADERS),
-            "responses": {str(status): _error(status) for status in ERRORS},
+            "responses": {str(status): _error(status) for status in ERRORS} | calls,
             "securitySchemes": {SECRET: secret} if with_secret else {},
         },
     }
@@ -177,6 +184,7 @@ def _body(rules: BodyRules) -> dict[str, Any]:
         "properties": {name: _member(name, kind, rules) for name, kind in rules.members.items()},
         "additionalProperties": False,
         **({"required": list(rules.required)} if rules.required else {}),
+        **({"oneOf": [{"required": [name]} for name in rules.either]} if rules.either else {}),
     }
     return {"required": bool(rules.required), "content": {MEDIA_TYPE: {"schema": schema}}}
 

@@ -27,6 +27,8 @@ class ErrorCode(StrEnum):
     SERVER_ERROR = "server_error"
     AUTHORIZATION_SERVER_ERROR = "authorization_server_error"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
 
 
 class RefusalReason(StrEnum):
@@ -40,7 +42,7 @@ class RefusalReason(StrEnum):
     MALFORMED = "malformed"
     """Not HTTP, or HTTP that no two parsers would read alike."""
     VERSION_UNSUPPORTED = "version_unsupported"
-    """Neither HTTP/1.0 nor HTTP/1.1."""
+    """Neither HTTP/1.0 nor HTTP/1.1; or HTTP/1.0, and the reply of an API needs HTTP/1.1."""
     HEADERS_TOO_LARGE = "headers_too_large"
     """Request line and headers are above 8 KiB."""
     HEADER_FORBIDDEN = "header_forbidden"
@@ -87,12 +89,26 @@ class RefusalReason(StrEnum):
     """The cap on authorizations that wait for a person, in all or of this workload."""
     GRANT_REQUIRED = "grant_required"
     """The token has a grant for each person, and none was named."""
+    NOT_DPOP = "not_dpop"
+    """A proof for a token that is not bound to a key by DPoP."""
+    RESOURCE_REFUSED = "resource_refused"
+    """A proof for a URL that the token is not configured for, or that is an endpoint of its authorization server."""
+    NONCE_UNKNOWN = "nonce_unknown"
+    """A nonce that the API of the URL has not handed out to the broker within the last five minutes."""
+    NO_PROOF = "no_proof"
+    """The key of the token could not make a proof, or the URL could not be compared with the server's metadata."""
     OWNER_REFUSED = "owner_refused"
     """A grant was to be given to a workload that is not configured, or does not have its token."""
     NOT_OPERATOR = "not_operator"
     """Only root and the uid of the broker may do that."""
     QUERY_REFUSED = "query_refused"
     """A query parameter is unknown, repeated or out of range."""
+    SECTION_UNKNOWN = "section_unknown"
+    """What is said to be compromised is the name of no section, or of more than one."""
+    NOT_PASSED_ON = "not_passed_on"
+    """A call of an API with another method than those that are passed on, or one that wants another protocol."""
+    TOKEN_IN_QUERY = "token_in_query"  # noqa: S105 - the code of a reason, not a secret
+    """A call of an API with an ``access_token`` in its query."""
     TOO_SLOW = "too_slow"
     """The request did not arrive whole within its deadline."""
     TOO_MANY_CONNECTIONS = "too_many_connections"
@@ -101,6 +117,8 @@ class RefusalReason(StrEnum):
     """As before, and closed without an answer: so many came that answering would cost too much."""
     TOO_MANY_WAITING = "too_many_waiting"
     """The cap on requests that wait, in all or of this uid."""
+    TOO_MANY_CALLS = "too_many_calls"
+    """The share of this uid in the connections to an API."""
     TOO_MANY_REQUESTS = "too_many_requests"
     """The cap on requests of this uid in a second."""
     DRAINING = "draining"
@@ -215,8 +233,9 @@ TARGET_REFUSED = invalid(
     RefusalReason.TARGET_REFUSED,
     "the request target is not a plain path",
     hint="no '..', '//', ';', '#' or backslash, no control characters, none of them percent-encoded",
-    close=False,
+    close=True,
 )
+"""It ends the connection: whoever wrote it may be reading paths otherwise, and what follows may be meant for others."""
 
 BODY_TOO_LARGE = invalid(413, RefusalReason.BODY_TOO_LARGE, "the body may have 65536 bytes", close=True)
 
@@ -241,6 +260,39 @@ EXPECTATION_REFUSED = invalid(
 )
 
 BODY_NOT_ALLOWED = invalid(400, RefusalReason.BODY_NOT_ALLOWED, "the request may not have a body", close=True)
+
+NOT_PASSED_ON = invalid(
+    501,
+    RefusalReason.NOT_PASSED_ON,
+    "this is no plain call of an API",
+    hint="GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are passed on; no Upgrade, and no HTTP2-Settings",
+    close=True,
+)
+
+FIELD_NOT_TEXT = invalid(
+    400,
+    RefusalReason.MALFORMED,
+    "a header has bytes that are not UTF-8",
+    hint="they would not reach the API as they are",
+    close=True,
+)
+
+LENGTH_UNKNOWN = Problem(
+    status=502,
+    error=ErrorCode.UPSTREAM_ERROR,
+    description="the reply is large and does not say how long it is",
+    reason=RefusalReason.VERSION_UNSUPPORTED,
+    hint="use HTTP/1.1: over HTTP/1.0 nobody could tell whether such a reply is whole",
+    more=(("reason", RefusalReason.VERSION_UNSUPPORTED.value),),
+)
+
+TOKEN_IN_QUERY = invalid(
+    400,
+    RefusalReason.TOKEN_IN_QUERY,
+    "an access token in the query is not passed on",
+    hint="leave access_token out: the broker adds the token where it belongs",
+    close=True,
+)
 
 TOO_SLOW = invalid(408, RefusalReason.TOO_SLOW, "the request did not arrive in time", close=True)
 
@@ -272,6 +324,15 @@ TOO_MANY_WAITING = Problem(
     error=ErrorCode.SLOW_DOWN,
     description="the request would have to wait, and too many wait already",
     reason=RefusalReason.TOO_MANY_WAITING,
+    headers=(RETRY_CONNECTING,),
+)
+
+TOO_MANY_CALLS = Problem(
+    status=429,
+    error=ErrorCode.SLOW_DOWN,
+    description="too many calls of this API are under way for this caller",
+    reason=RefusalReason.TOO_MANY_CALLS,
+    hint="read replies to their end; max_connections of the [upstream] section is the limit for all",
     headers=(RETRY_CONNECTING,),
 )
 

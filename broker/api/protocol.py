@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR
 
 from broker.api import problems
 from broker.api.activity import Activity
-from broker.api.answers import last_words
+from broker.api.alarm import Alarm
+from broker.api.answers import Answer, PassedAnswer, Stream, last_words
 from broker.api.front import Front
-from broker.api.guard import MAX_BODY, MAX_HEAD
+from broker.api.guard import MAX_HEAD
+from broker.api.incoming_body import IncomingBody
 from broker.api.limits import Admission, Limits, Stay
-from broker.api.messages import incoming_of, response_of
+from broker.api.messages import incoming_of, response_of, stream_of
 from broker.api.metering import HeadMeter
 from broker.api.peers import has_left
-from broker.api.problems import Problem, ProblemError
+from broker.api.problems import Problem
+from broker.errors import BrokerError
 from broker.policy.peer import Peer
 
 REFUSED_TIMEOUT = 2.0
@@ -45,6 +46,9 @@ DRAIN_GRACE = 1.0
 
 LOOK_EVERY = 1.0
 """Seconds after which a caller that is being answered is looked after: reading stops where it sends too much."""
+
+STREAM_WRITE_DEADLINE = 60.0
+"""Seconds for a piece of a reply that is passed on to be taken: who works through it may pause for longer."""
 
 LINGERING = 2.0
 """Seconds to read on after a refused request, so that its sender sees the answer and not a reset."""
@@ -130,13 +134,14 @@ class Connection(web.RequestHandler):
         self._phase = Phase.IDLE
         self._meter = HeadMeter()
         self._answers = 0
-        self._has_body = False
+        self._has_body = self._in_body = False
         self._overrun = False
         self._cut_off = self.lingers = False
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._reading: asyncio.Timeout | None = None
+        self._alarm = Alarm(self._loop)
+        self._body: IncomingBody | None = None
+        self._write_deadline = engine.limits.write_deadline
         self._write_alarm: asyncio.TimerHandle | None = None
 
     # --- the transport's side ---
@@ -146,7 +151,7 @@ class Connection(web.RequestHandler):
         self._line = cast("asyncio.Transport", transport)
         self._line.set_write_buffer_limits(high=0)
         idle = self._limits.idle_timeout if self._stay.admission is Admission.ADMITTED else REFUSED_TIMEOUT
-        self._set_alarm(idle, self.force_close)
+        self._alarm.set(idle, self.force_close)
         self._engine.activity.begin()
         super().connection_made(transport)
 
@@ -154,11 +159,12 @@ class Connection(web.RequestHandler):
         """Count and time what comes, then let it be parsed."""
         if not data or self._accepts(data):
             super().data_received(data)
+            self._see_body()
 
     def pause_writing(self) -> None:
         """Give the peer a time to take the answer."""
         super().pause_writing()
-        self._write_alarm = self._loop.call_later(self._limits.write_deadline, self.abort)
+        self._write_alarm = self._loop.call_later(self._write_deadline, self.abort)
 
     def resume_writing(self) -> None:
         """Note that the peer took it."""
@@ -168,7 +174,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """End: aiohttp cancels the handler, if one runs."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.close()
         self._stop_write_alarm()
         super().connection_lost(exc)
         self._engine.activity.end()
@@ -176,7 +182,7 @@ class Connection(web.RequestHandler):
 
     # --- the engine's side ---
 
-    async def serve(self, request: web.BaseRequest) -> web.Response:
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request that aiohttp has parsed."""
         self._engine.activity.begin()
         try:
@@ -184,23 +190,62 @@ class Connection(web.RequestHandler):
         finally:
             self._engine.activity.end()
 
-    async def _serve(self, request: web.BaseRequest) -> web.Response:
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._cut_off:
             raise ConnectionResetError("its time was over in the very moment in which it came whole")
         ends_at = self._body_ends_at()
         self._phase = Phase.ANSWERING
-        self._set_alarm(LOOK_EVERY, self._look)
-        self._has_body = request.body_exists
+        self._alarm.set(LOOK_EVERY, self._look)
+        self._has_body = self._in_body = request.body_exists
+        self._body = IncomingBody(request, ends_at=ends_at, say_continue=self._say_continue)
+        self._see_body()
         if self._stay.admission is Admission.ADMITTED:
-            read = partial(self._read_body, request, ends_at)
-            answer = await self._desk.answer(incoming_of(request, self.spoken), self.peer, read)
+            passed = self._body if self._has_body else None
+            incoming = incoming_of(request, self.spoken)
+            answer = await self._desk.answer(incoming, self.peer, self._body.whole, passed)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
-        close = answer.close or self._has_body or self._overrun or self._engine.draining or self._is_old()
+        if isinstance(answer, PassedAnswer) and answer.stream is not None:
+            return await self._pass_on(request, answer, answer.stream)
+        if answer.after_body and not isinstance(answer, PassedAnswer):
+            self._body.drop()  # whoever was to read it does not any more
+        close = self._closes(answer)
         self._answered(last=close or not request.keep_alive)
         if not answer.linger or self._engine.draining:
             self._lingering_time = 0.0
+        if isinstance(answer, PassedAnswer) and answer.length is not None and request.method == "HEAD":
+            return stream_of(answer, close=close, chunks=False)  # the length of what GET would have brought
         return response_of(answer, close=close)
+
+    def _closes(self, answer: Answer) -> bool:
+        """Say whether the connection ends with *answer*; only a body that was passed on is known to be over."""
+        is_over = answer.after_body and self._body is not None and self._body.is_read
+        has_rest = self._has_body and not is_over
+        return answer.close or has_rest or self._overrun or self._engine.draining or self._is_old()
+
+    async def _pass_on(self, request: web.BaseRequest, answer: PassedAnswer, stream: Stream) -> web.StreamResponse:
+        """Write a reply as it comes. What breaks off is cut, so that nobody takes it for whole."""
+        response = stream_of(answer, close=self._closes(answer), chunks=self.spoken == HttpVersion11)
+        self._write_deadline = STREAM_WRITE_DEADLINE
+        whole = False
+        try:
+            await response.prepare(request)
+            while piece := await stream.read():
+                await response.write(piece)
+            await response.write_eof()
+            whole = True
+        except BrokerError as error:
+            self.abort()
+            raise ConnectionResetError("the reply broke off") from error
+        finally:
+            self._write_deadline = self._limits.write_deadline
+            await stream.end(whole=whole)
+            self._answered(last=self._closes(answer) or not response.keep_alive)
+        return response
+
+    def _say_continue(self) -> None:
+        if self._line is not None:
+            self._line.write(CONTINUE)
 
     async def finish_response(self, *args: Any) -> tuple[web.StreamResponse, bool]:
         """Note when the last answer is given: what is left is to see it taken."""
@@ -215,28 +260,9 @@ class Connection(web.RequestHandler):
         Its time began with the first byte of its head, or with its turn where the head was whole by then: the
         alarm is that of an idle connection in that case, and no deadline of a request.
         """
-        if self._phase is Phase.RECEIVING and self._alarm is not None:
-            return self._alarm.when()
+        if self._phase is Phase.RECEIVING and self._alarm.due is not None:
+            return self._alarm.due
         return self._loop.time() + (DRAIN_GRACE if self._engine.draining else self._limits.request_deadline)
-
-    async def _read_body(self, request: web.BaseRequest, ends_at: float) -> bytes:
-        """Read a body until the request's deadline, *ends_at* by the loop. Raises ProblemError."""
-        if self._line is not None and self.spoken == HttpVersion11 and "Expect" in request.headers:
-            self._line.write(CONTINUE)
-        body = bytearray()
-        try:
-            async with asyncio.timeout_at(ends_at) as self._reading:
-                while piece := await request.content.readany():
-                    body += piece
-                    if len(body) > MAX_BODY:
-                        raise ProblemError(problems.BODY_TOO_LARGE)
-        except TimeoutError:
-            raise ProblemError(problems.DRAINING if self._engine.draining else problems.TOO_SLOW) from None
-        except (HttpProcessingError, web.RequestPayloadError):
-            raise ProblemError(problems.MALFORMED) from None
-        finally:
-            self._reading = None
-        return bytes(body)
 
     def handle_error(
         self,
@@ -268,16 +294,16 @@ class Connection(web.RequestHandler):
 
     def drain(self) -> None:
         """Close if idle; a connection that never asked yet, or is about to, gets a moment; a body gets none."""
-        if self._reading is not None and not self._reading.expired():
-            self._reading.reschedule(self._loop.time())
-        if self._phase is Phase.RECEIVING and self._alarm is not None:
-            self._set_alarm(min(DRAIN_GRACE, self._alarm.when() - self._loop.time()), self._too_slow)
+        if self._body is not None:
+            self._body.give_up(problems.DRAINING)
+        if self._phase is Phase.RECEIVING and self._alarm.due is not None:
+            self._alarm.set(min(DRAIN_GRACE, self._alarm.due - self._loop.time()), self._too_slow)
         if self._phase is not Phase.IDLE and not self._cut_off:
             return
         if self._answers or self._cut_off:
             self.force_close()
         else:
-            self._set_alarm(DRAIN_GRACE, self.force_close)
+            self._alarm.set(DRAIN_GRACE, self.force_close)
 
     def abort(self) -> None:
         """Cut the connection, with what was not sent yet."""
@@ -294,7 +320,7 @@ class Connection(web.RequestHandler):
     def leave(self) -> None:
         """Give the place back at once, and close."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.stop()
         self._stay.end()
         self.abort()
 
@@ -304,10 +330,12 @@ class Connection(web.RequestHandler):
         """Say whether *data* may be parsed."""
         if self._phase is Phase.CLOSING:
             return not self._cut_off  # what comes behind a refused request is dropped by aiohttp
+        self._leave_body()
+        if self._phase is Phase.ANSWERING and self._in_body:
+            return not self._overrun  # it is the body, in which no head is looked for: it may be large
         self._meter.feed(data)
         if self._phase is Phase.ANSWERING:
-            # A head that grows behind a request that is being answered; behind one with a body it is the body.
-            self._overrun = self._overrun or (not self._has_body and self._meter.open_bytes > MAX_HEAD)
+            self._overrun = self._overrun or self._meter.open_bytes > MAX_HEAD  # a head that grows behind the request
             return not self._overrun
         if self._phase is Phase.IDLE:
             self._receive()
@@ -316,31 +344,47 @@ class Connection(web.RequestHandler):
             return False
         return True
 
+    def _leave_body(self) -> None:
+        """Begin to count anew behind a body that is over: what was counted is no head. The desk measures each again."""
+        if self._in_body and self._body is not None and self._body.is_read:
+            self._in_body = False
+            self._meter = HeadMeter()
+
+    def _see_body(self) -> None:
+        """
+        Break a body off where something is queued behind it before its end: that is an error of the parser.
+
+        Not one that is only read to be dropped, behind its answer.
+        """
+        if self._messages and self._body is not None and self._phase is Phase.ANSWERING:
+            self._body.break_off()
+
     def _answered(self, *, last: bool) -> None:
         """Go on to the next request, or to the end."""
         self._answers += 1
-        self._stop_alarm()
+        self._alarm.stop()
         if last:
             self._phase = Phase.CLOSING
             return
+        self._leave_body()
         self._meter.next_request()
         if self._meter.open_bytes:
             self._receive()
         else:
             self._phase, self.since = Phase.IDLE, self._loop.time()
-            self._set_alarm(self._limits.idle_timeout, self.force_close)
+            self._alarm.set(self._limits.idle_timeout, self.force_close)
 
     def _receive(self) -> None:
         """Note that a request has begun to arrive."""
         self._phase, self.since = Phase.RECEIVING, self._loop.time()
-        self._set_alarm(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
+        self._alarm.set(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
 
     def _look(self) -> None:
         """See whether the caller is still there, also where nothing is read that would tell."""
         if self._line is not None and has_left(self._line.get_extra_info("socket")):
             self.abort()
         else:
-            self._set_alarm(LOOK_EVERY, self._look)
+            self._alarm.set(LOOK_EVERY, self._look)
 
     def _too_slow(self) -> None:
         self._cut(problems.TOO_SLOW)
@@ -348,26 +392,17 @@ class Connection(web.RequestHandler):
     def _cut(self, problem: Problem) -> None:
         """Say why and close; no request is being answered, so nothing is in between."""
         self._phase = Phase.CLOSING
-        self._stop_alarm()
+        self._alarm.stop()
         answer = self._desk.refuse(problem, self.peer)
         if self._line is None or self._line.is_closing():
             return
         self._cut_off = self.lingers = True
         self._line.write(last_words(answer))
         self._line.write_eof()
-        self._set_alarm(0.0 if self._engine.draining else LINGERING, self.force_close)
+        self._alarm.set(0.0 if self._engine.draining else LINGERING, self.force_close)
 
     def _is_old(self) -> bool:
         return self._loop.time() - self._began_at > self._limits.max_connection_age
-
-    def _set_alarm(self, seconds: float, ring: Callable[[], None]) -> None:
-        self._stop_alarm()
-        self._alarm = self._loop.call_later(seconds, ring)
-
-    def _stop_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
 
     def _stop_write_alarm(self) -> None:
         if self._write_alarm is not None:

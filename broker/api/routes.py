@@ -14,6 +14,7 @@ from broker.api.authorizations import (
     may_come_back,
     pass_callback,
 )
+from broker.api.dpop import REQUEST, make_proof
 from broker.api.grants import (
     LIMIT_RANGE,
     NOTHING,
@@ -28,6 +29,7 @@ from broker.api.grants import (
 from broker.api.jwks import JWK_SET, get_jwks
 from broker.api.openapi import description_of
 from broker.api.readiness import one_answer, readiness, readiness_answer, states_of
+from broker.api.rotating import COMPROMISED, rotate
 from broker.api.serving import MIN_VALID_RANGE, REJECTED, WAIT_RANGE, get_token, refresh_token
 from broker.api.table import Call, Reply, Route
 from broker.api.world import World, may_refresh, no_stranger, own_words, visible
@@ -227,12 +229,33 @@ API_ROUTES: tuple[Route[World], ...] = (
         errors=(403, 404, 503),
     ),
     Route(
+        method="POST",
+        template="/v1/dpop",
+        handler=make_proof,
+        summary="A token, and a DPoP proof for one request with it.",
+        action=Action.DPOP,
+        body=REQUEST,
+        enter=no_stranger,
+        replies=(Reply(meaning="Both, to be sent together, once.", shape="Proven"),),
+        errors=(403, 404, 409, 502, 503),
+    ),
+    Route(
         method="GET",
         template="/v1/jwks/{client}",
         handler=get_jwks,
         summary="The public keys of a client, to register.",
         replies=(Reply(meaning="A set of public keys.", shape="JwkSet", media_types=(JWK_SET,)),),
         errors=(403,),
+    ),
+    Route(
+        method="POST",
+        template="/v1/rotate",
+        handler=rotate,
+        summary="Files of certificates and keys are looked at now: for operators.",
+        body=COMPROMISED,
+        enter=no_stranger,
+        replies=(Reply(meaning="What came of it.", shape="Rotated"),),
+        errors=(403, 404),
     ),
     Route(
         method="GET",
@@ -268,4 +291,4 @@ API_ROUTES: tuple[Route[World], ...] = (
 
 @cache
 def _description() -> Answer:
-    return description_of(API_ROUTES, "Token Broker: local API", with_secret=True)
+    return description_of(API_ROUTES, "Token Broker: local API", with_secret=True, with_calls=True)

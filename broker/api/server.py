@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from types import MappingProxyType
 
-from broker.api.desk import Desk, HeaderRules
+from broker.api.desk import Desk, HeaderRules, Passing
+from broker.api.egress import call_upstream
 from broker.api.gate import Gate
 from broker.api.limits import Limits, Rates, WaitingRoom
 from broker.api.listeners import OpenUnix, UnixListener, open_unix
 from broker.api.peers import peer_of, read_unknowns
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.secret_file import SECRET_BYTES
 from broker.api.service import Listening, Service
@@ -28,7 +31,10 @@ from broker.errors import LocalError
 from broker.events import Emit, ListenerOpened
 from broker.policy.peer import Peer
 from broker.policy.rules import Policy, may_read_states, workloads_of
+from broker.policy.upstreams import Upstream
+from broker.tokens.calls import Egress
 from broker.tokens.ports import Clock, Randomness, TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 Listener = UnixListener | TcpListener
@@ -54,6 +60,13 @@ class ApiServer:
         clients: Callable[[], Mapping[str, PublicKeys]] = dict,
         grants: GrantSource | None = None,
         authorizations: Authorizations | None = None,
+        egress: Egress | None = None,
+        upstreams: Callable[[], Mapping[str, Upstream]] = dict,
+        takes_records: Callable[[], bool] = lambda: True,
+        bases: Mapping[str, str] = MappingProxyType({}),
+        rotate: Callable[[], Rotate | None] = lambda: None,
+        proving: Proving | None = None,
+        resources: Callable[[str], Sequence[str]] = lambda _token: (),
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -61,7 +74,11 @@ class ApiServer:
         *hosts* are values of ``Host`` that are accepted beside the fixed ones, *sandbox* gives the names of
         the sandbox issuers in use, *restart* those of the sections that wait for a restart, *refused* whether
         the last reload was refused, for readiness;
-        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent.
+        *clients* the public keys of each client. *grants* and *authorizations* are there where people consent;
+        *rotate* gives what looks at the files that may be replaced, where there is such a thing.
+        *egress* calls *upstreams*; *bases* are the listeners that stand for one of these, by their names;
+        *takes_records*: what may not happen unrecorded may be begun.
+        *proving* makes DPoP proofs for callers, for URLs under those that *resources* gives by the token's name.
         """
         self._listeners = tuple(listeners)
         self._limits = limits or Limits()
@@ -78,6 +95,12 @@ class ApiServer:
             clients=clients,
             grants=grants,
             authorizations=authorizations,
+            egress=egress,
+            upstreams=upstreams,
+            takes_records=takes_records,
+            rotate=rotate,
+            proving=proving,
+            resources=resources,
         )
         hosts = frozenset(host.lower() for host in hosts)
         self._gates = {one.name: Gate(hosts) for one in self._listeners if isinstance(one, TcpListener)}
@@ -90,9 +113,14 @@ class ApiServer:
             clock=clock,
             randomness=randomness,
             rates=Rates(self._limits.max_requests_per_second_per_uid),
+            passing=Passing(handler=call_upstream, bases=bases, authority=self._authority),
         )
         self._open: list[OpenUnix | OpenTcp] = []
         self._service: Service | None = None
+
+    def _authority(self, upstream: str) -> str | None:
+        known = self._world.upstreams().get(upstream)
+        return None if known is None else known.authority
 
     def replace_policy(self, policy: Policy) -> None:
         """Decide by *policy* from now on; who waits is asked for its right again."""

@@ -21,6 +21,7 @@ from broker.policy.peer import Peer
 from broker.policy.rules import Action
 from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving
 from broker.tokens.source import how_to_consent
+from broker.tokens.spec import IssuedToken
 
 DEFAULT_WAIT = 10
 """Seconds that a caller waits for a token when it does not say (local-api.md)."""
@@ -105,8 +106,20 @@ def _rejected(call: Call) -> str | None:
     return rejected
 
 
-async def hand_out(world: World, call: Call, permit: Permit, obtain: Obtain) -> Answer:
-    """Obtain a token that the caller is permitted to have, record it, write it."""
+async def hand_out(
+    world: World,
+    call: Call,
+    permit: Permit,
+    obtain: Obtain,
+    *,
+    event: Callable[..., TokenServed] = TokenServed,
+    write: Callable[[Serving], Answer] | None = None,
+) -> Answer:
+    """
+    Obtain a token that the caller is permitted to have, record it, write it.
+
+    *event* makes the record of what ``TokenServed`` has, *write* the answer, both once the token was obtained.
+    """
     policy = world.policy
     permission = permit()
     try:
@@ -120,10 +133,10 @@ async def hand_out(world: World, call: Call, permit: Permit, obtain: Obtain) -> 
     if has_already:
         return replace(NOT_MODIFIED, headers=_mark(serving))
     try:
-        _record(world, call.peer, permission, serving)
+        _record(world, call.peer, permission, serving, event)
     except AuditUnavailableError as error:
         raise ProblemError(problems.AUDIT_UNAVAILABLE, token=permission.token, workload=permission.workload) from error
-    return token_answer(serving, plain_text=call.plain_text)
+    return token_answer(serving, plain_text=call.plain_text) if write is None else write(serving)
 
 
 async def _obtained(obtain: Obtain, permission: Permission) -> tuple[Serving, bool]:
@@ -137,10 +150,12 @@ async def _obtained(obtain: Obtain, permission: Permission) -> tuple[Serving, bo
         raise ProblemError(consent_problems.GRANT_REQUIRED) from error
 
 
-def _record(world: World, peer: Peer, permission: Permission, serving: Serving) -> None:
+def _record(
+    world: World, peer: Peer, permission: Permission, serving: Serving, event: Callable[..., TokenServed]
+) -> None:
     """Report the token before it leaves. Raises AuditUnavailableError: without its record it stays (rules.md R9)."""
     world.emit(
-        TokenServed(
+        event(
             listener=peer.listener,
             uid=peer.uid,
             gid=peer.gid,
@@ -169,7 +184,6 @@ def _mark(serving: Serving) -> tuple[tuple[str, str], ...]:
 def _served(serving: Serving) -> Answer:
     """Write a token as JSON (local-api.md, "The serve contract")."""
     token = serving.token
-    bound = token.binding == "certificate" and token.certificate_thumbprint is not None
     return json_answer(
         {
             "access_token": token.access_token.reveal(),
@@ -179,9 +193,20 @@ def _served(serving: Serving) -> Answer:
             "scope": " ".join(token.scope),
             "issuer": token.issuer,
             "stale": serving.stale,
-            "cnf": {"x5t#S256": token.certificate_thumbprint} if bound else None,
+            "cnf": _confirmation(token),
         }
     )
+
+
+def _confirmation(token: IssuedToken) -> dict[str, str | None] | None:
+    """Give what the token says that it is bound to (RFC 7800), as far as that was seen."""
+    match token.binding:
+        case "certificate":
+            return {"x5t#S256": token.certificate_thumbprint}
+        case "dpop":
+            return {"jkt": token.jkt}
+        case _:
+            return None
 
 
 def _bare(serving: Serving) -> Answer:

@@ -57,14 +57,14 @@ STATE: Schema = {"type": "string", "enum": [state.value for state in TokenState]
 TOKEN = object_of(
     {
         "access_token": {"type": "string", "minLength": 1},
-        "token_type": {"type": "string", "enum": ["Bearer"]},
+        "token_type": {"type": "string", "enum": ["Bearer", "DPoP"]},
         "expires_in": SECONDS,
         "expires_at": SECONDS,
         "scope": TEXT,
         "issuer": {"type": "string", "format": "uri"},
         "stale": {"type": "boolean"},
     },
-    {"cnf": object_of({"x5t#S256": TEXT})},
+    {"cnf": object_of({}, {"x5t#S256": TEXT, "jkt": TEXT})},
 )
 
 TOKEN_STATE = object_of(
@@ -161,9 +161,24 @@ SHAPES: Mapping[str, Schema] = {
     "NotReady": object_of({**ERROR, **READY, **NOT}, {"hint": TEXT, **READY_MORE}),
     "OneNotReady": object_of({**ERROR, **READINESS_OF_ONE, **NOT}, {"hint": TEXT, "reason": REASON}),
     "OneReady": object_of({"status": READY["status"], **READINESS_OF_ONE}, {"reason": REASON}),
+    "Proven": object_of(
+        {
+            "access_token": {"type": "string", "minLength": 1},
+            "token_type": {"type": "string", "enum": ["DPoP"]},
+            "proof": {"type": "string", "minLength": 1},
+            "expires_in": SECONDS,
+        }
+    ),
     "Ready": object_of(READY, READY_MORE),
     "Revoked": object_of(
         {"revoked": {"enum": [True, False, "pending"]}}, {"end_session_url": {"type": "string", "format": "uri"}}
+    ),
+    "Rotated": object_of(
+        {
+            "rotated": array_of(TEXT),
+            "refused": array_of(object_of({"item": TEXT, "reason": TEXT, "problem": TEXT})),
+            "dropped": array_of(TEXT),
+        }
     ),
     "Token": TOKEN,
     "TokenList": object_of({"tokens": array_of(TOKEN_STATE)}),

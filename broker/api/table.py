@@ -16,6 +16,7 @@ from broker.api import problems
 from broker.api.answers import JSON, Answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import Known
+from broker.api.passing import Passage
 from broker.api.problems import ProblemError
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
@@ -33,7 +34,7 @@ class Call:
     asked for.
 
     *known* is what the caller has already, by its ``If-None-Match``, None without one; *body* are the members
-    of the body, none where there was none.
+    of the body, none where there was none. *passage* is there where the request is one for an API.
     """
 
     peer: Peer
@@ -43,6 +44,7 @@ class Call:
     plain_text: bool = False
     known: Known | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+    passage: Passage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,29 @@ from typing import Any
 from broker.api import problems
 from broker.api.limits import WaitingRoom
 from broker.api.problems import ProblemError
+from broker.api.rotated import Rotate
+from broker.api.shares import Shares
 from broker.api.table import Call
 from broker.consent.authorizations import Authorizations
 from broker.events import Emit
 from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
-from broker.policy.rules import Action, Denial, Denied, Policy, decide, may_read_states, tokens_of, workloads_of
+from broker.policy.rules import (
+    Action,
+    Denial,
+    Denied,
+    Policy,
+    decide,
+    decide_call,
+    may_read_states,
+    tokens_of,
+    upstreams_of,
+    workloads_of,
+)
+from broker.policy.upstreams import Upstream
+from broker.tokens.calls import Egress
 from broker.tokens.ports import TokenSource
+from broker.tokens.proving import Proving
 from broker.tokens.source import GrantSource
 
 
@@ -36,9 +52,12 @@ class PublicKeys:
 class World:
     """
     What the handlers of the API sockets work with; *sandbox* gives the names of sandbox issuers in use.
+    *rotate* looks at the files now, None where nobody watches them.
     *restart* gives the sections of the configuration that wait for a restart, *refused* says whether the last
     reload was refused, *clients* gives the public keys of each client by its name. *grants* and *authorizations*
-    are there where people consent.
+    are there where people consent. *egress* makes the calls of *upstreams*, by their names; *takes_records* says
+    whether what may not happen unrecorded may be begun. *proving* makes DPoP proofs, *resources* gives the base URLs
+    of the APIs that they may be for, by the name of the token. *shares* counts the calls of each caller.
 
     Only *policy* is ever replaced, by ``replace_policy``: handlers read it for each decision.
     """
@@ -53,6 +72,13 @@ class World:
     clients: Callable[[], Mapping[str, PublicKeys]] = dict
     grants: GrantSource | None = None
     authorizations: Authorizations | None = None
+    egress: Egress | None = None
+    upstreams: Callable[[], Mapping[str, Upstream]] = dict
+    takes_records: Callable[[], bool] = lambda: True
+    shares: Shares = field(default_factory=Shares)
+    rotate: Callable[[], Rotate | None] = lambda: None
+    proving: Proving | None = None
+    resources: Callable[[str], Sequence[str]] = lambda _token: ()
     replacement: asyncio.Future[None] | None = field(default=None, init=False)
 
     def replace_policy(self, policy: Policy) -> None:
@@ -104,6 +130,22 @@ def permitted(world: World, call: Call, action: Action, name: str | None = None)
         raise ProblemError(denied, token=configured, workload=",".join(decision.workloads) or None)
     assert configured is not None  # the policy allows nothing with a name that is not configured
     return Permission(token=configured, workloads=decision.workloads, grant=grant)
+
+
+def permitted_call(world: World, call: Call, upstream: Upstream | None, *, owner: str | None) -> tuple[str, ...]:
+    """
+    Give the workloads that let the caller call *upstream*, None for one that is not configured. Raises ProblemError.
+
+    *owner* is the workload that started the grant it is called with, None where it is called with none.
+    """
+    decision = decide_call(world.policy, call.peer, None if upstream is None else upstream.name, owner=owner)
+    if isinstance(decision, Denied):
+        own = sorted(upstreams_of(world.policy, call.peer))
+        hint = f"this caller may call: {', '.join(own)}" if own else hint_for(world, call.peer, Action.EGRESS)
+        denied = problems.access_denied(decision.reason, hint)
+        token = None if upstream is None else upstream.token
+        raise ProblemError(denied, token=token, workload=",".join(decision.workloads) or None)
+    return decision.workloads
 
 
 def may_refresh(world: World, call: Call) -> None:

@@ -13,7 +13,24 @@ import sys
 from collections.abc import Callable, Sequence
 
 from broker import __version__
-from broker.cli import audit, check, demo, grants, init, keygen, login, run, sandbox, status, store, token, version
+from broker.cli import (
+    audit,
+    check,
+    csr,
+    demo,
+    grants,
+    init,
+    key,
+    keygen,
+    login,
+    rotate,
+    run,
+    sandbox,
+    status,
+    store,
+    token,
+    version,
+)
 from broker.cli.exits import FAILED, INTERRUPTED, WRONG_USAGE, explain
 from broker.errors import BrokerError
 
@@ -42,6 +59,27 @@ exit codes:
 """
 
 
+COMMANDS = (
+    init,
+    run,
+    check,
+    token,
+    status,
+    login,
+    grants,
+    rotate,
+    key,
+    csr,
+    audit,
+    store,
+    keygen,
+    version,
+    sandbox,
+    demo,
+)
+"""In the order of the help."""
+
+
 def parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
     root = argparse.ArgumentParser(
@@ -53,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (init, run, check, token, status, login, grants, audit, store, keygen, version, sandbox, demo):
+    for module in COMMANDS:
         module.add_parser(commands)
     return root
 

@@ -72,16 +72,16 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, *, mode: int = KEY_MODE) -> None:
     """
-    Make a file with mode 0600 and *content*, or nothing at all.
+    Make a file with *mode* and *content*, or nothing at all.
 
     Raises LocalError ``directory_missing``, ``directory_unsafe``, ``file_exists`` or ``file_unwritable``.
     """
     directory = _open_directory(path.parent)
     try:
         _check_directory(path.parent, os.fstat(directory))
-        _write(directory, path, content)
+        _write(directory, path, content, mode)
     finally:
         os.close(directory)
 
@@ -114,10 +114,10 @@ def _can_be_changed(status: os.stat_result) -> bool:
     return bool(status.st_mode & stat.S_IWOTH) or (bool(status.st_mode & stat.S_IWGRP) and is_of_others)
 
 
-def _write(directory: int, path: Path, content: bytes) -> None:
+def _write(directory: int, path: Path, content: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path.name, flags, KEY_MODE, dir_fd=directory)
+        descriptor = os.open(path.name, flags, mode, dir_fd=directory)
     except FileExistsError as error:
         raise LocalError(
             "file_exists", f"{path}: is there already, and is never replaced", hint="move it away, or name another"
@@ -126,7 +126,7 @@ def _write(directory: int, path: Path, content: bytes) -> None:
         raise _unwritable(path, error) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, KEY_MODE)  # whatever the umask took away
+            os.fchmod(descriptor, mode)  # whatever the umask took away
             file.write(content)
             file.flush()
             os.fsync(descriptor)

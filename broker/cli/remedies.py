@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from broker.errors import BrokerError, RemoteError
 from broker.oauth.client import Client, ClientAuthMethod, Issuer, Profile, ResponseMode
+from broker.oauth.dpop import PROOF_ALGS
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
 from broker.transport.metadata import NOT_THERE
@@ -126,6 +127,14 @@ def _of_jarm_algs(server: AuthorizationServer, _client: Client, _issuer: Issuer)
     return _of_answer_algs(server.authorization_signing_alg_values_supported, "authorization_signed_response_alg")
 
 
+def _of_proof_algs(server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
+    offered = server.dpop_signing_alg_values_supported
+    if offered is None:
+        return "if it does not, its tokens come unbound and are refused"
+    known = [alg for alg in SIGNING_ALGS if alg in PROOF_ALGS and alg in offered]
+    return _choice("the server takes", known, "name a key with such an alg in dpop_key")
+
+
 def _of_operator(_server: AuthorizationServer, _client: Client, _issuer: Issuer) -> str:
     return "the server's operator has to change that"
 
@@ -158,6 +167,7 @@ _REMEDIES: Mapping[str, Remedy] = {
     "userinfo_endpoint": _of_userinfo,
     "id_token_signing_alg_values_supported": _of_id_token_algs,
     "authorization_signing_alg_values_supported": _of_jarm_algs,
+    "dpop_signing_alg_values_supported": _of_proof_algs,
     "authorization_endpoint": _of_operator,
     "code_challenge_methods_supported": _of_operator,
     "pushed_authorization_request_endpoint": _of_par,

@@ -26,6 +26,9 @@ _REFUSED_ALGS = {
 }
 """By the profiles that refuse anything at all."""
 
+MAX_SIGNING_KEYS = 3
+"""The one that signs, the one that will, and the one that did: each more is one more that could be stolen."""
+
 _REFUSED_METHODS = SECRET_METHODS | {ClientAuthMethod.NONE}
 """FAPI 2.0 Security Profile section 5.3.3.1 and FAPI 1.0 part 2 section 5.2.2: mutual TLS or ``private_key_jwt``."""
 
@@ -43,8 +46,11 @@ def check_client(name: str, client: ClientSection, document: Document, findings:
 def _check_signing_keys(name: str, client: ClientSection, document: Document, findings: Findings) -> None:
     at, method = place("client", name, "signing_keys"), client.client_auth_method
     signs = signs_requests(name, client, document)
-    if len(client.signing_keys) > 1:
-        findings.add(at, "names more than one key", "name the one that signs; overlapping keys are not supported yet")
+    if len(client.signing_keys) > MAX_SIGNING_KEYS:
+        message = f"names more than {MAX_SIGNING_KEYS} keys"
+        findings.add(at, message, "name the one that signs, the next one, and the one before")
+    elif len(set(client.signing_keys)) < len(client.signing_keys):
+        findings.add(at, "names a key twice", "name each key once, the one that signs first")
     elif method is ClientAuthMethod.PRIVATE_KEY_JWT:
         if not client.signing_keys:
             hint = 'add signing_keys = ["NAME"] and a section [key.NAME]'

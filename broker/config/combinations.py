@@ -12,11 +12,13 @@ from pathlib import Path
 
 from broker.config.client_combinations import check_client
 from broker.config.consent_combinations import check_consents
+from broker.config.dpop_combinations import check_dpop
 from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import GrantType, IssuerSection
 from broker.config.structure import Document
+from broker.config.upstream_combinations import check_upstreams
 from broker.errors import LocalError
 from broker.oauth.authorization_request import RESERVED_REQUEST_PARAMETERS
 from broker.oauth.endpoint_urls import is_loopback, parse_url
@@ -45,9 +47,11 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     for name, client in document.clients.items():
         check_client(name, client, document, findings)
     check_consents(document, findings)
+    check_dpop(document, findings)
     _check_parameters(document, findings)
     _check_required(document, findings)
     check_listeners(document, base, findings)
+    check_upstreams(document, findings)
     _check_workloads(document, findings)
     _check_limits(document, findings)
     _check_somebody_is_served(document, findings)

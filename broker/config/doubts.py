@@ -71,9 +71,12 @@ def _issuers(document: Document, warnings: Findings) -> None:
 def _unused(document: Document, warnings: Findings) -> None:
     clients, tokens = document.clients.values(), document.tokens.values()
     _report_unused("certificate", document.certificates, (client.certificate for client in clients), warnings)
-    _report_unused("key", document.keys, (key for client in clients for key in client.signing_keys), warnings)
+    keys = (key for client in clients for key in (*client.signing_keys, client.dpop_key))
+    _report_unused("key", document.keys, keys, warnings)
     _report_unused("issuer", document.issuers, (client.issuer for client in clients), warnings)
     _report_unused("client", document.clients, (token.client for token in tokens), warnings)
+    called = (upstream for workload in document.workloads.values() for upstream in workload.upstreams)
+    _report_unused("upstream", document.upstreams, called, warnings)
 
 
 def _report_unused(kind: str, declared: Mapping[str, Any], used: Iterable[str | None], warnings: Findings) -> None:
@@ -86,6 +89,11 @@ def _report_unused(kind: str, declared: Mapping[str, Any], used: Iterable[str | 
 def _tokens(document: Document, warnings: Findings) -> None:
     getting = [workload for workload in document.workloads.values() if Action.GET in workload.may]
     served = {token for workload in getting for token in workload.tokens}
+    served |= {
+        document.upstreams[upstream].token
+        for workload in document.workloads.values()
+        for upstream in workload.upstreams
+    }
     for name in document.tokens:
         if name not in served:
             message = "is kept fresh, but no workload may get it"
@@ -110,8 +118,8 @@ def _listeners(document: Document, warnings: Findings) -> None:
 
 def _workloads(document: Document, warnings: Findings) -> None:
     for name, workload in document.workloads.items():
-        if not workload.tokens or not workload.may:
-            key = "may" if workload.tokens else "tokens"
+        if not (workload.tokens or workload.upstreams) or not workload.may:
+            key = "tokens" if workload.may else "may"
             warnings.add(place("workload", name, key), "is empty: this workload gets nothing")
         for key, accounts in (("uid", workload.uid), ("gid", workload.gid)):
             if accounts and all(account == OVERFLOW_ID for account in accounts):

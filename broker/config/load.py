@@ -35,6 +35,7 @@ from broker.config.translate import (
     ops_settings,
     store_settings,
     token_spec,
+    upstream_settings,
     workload,
 )
 
@@ -92,6 +93,7 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         keys=_each(document.keys, lambda name, section: key_settings(name, section, here)),
         clients=_each(document.clients, lambda name, section: client_settings(name, section, document, here)),
         tokens=tuple(token_spec(name, section) for name, section in document.tokens.items()),
+        upstreams=_each(document.upstreams, lambda name, section: upstream_settings(name, section, here)),
         workloads=tuple(workload(name, section, here) for name, section in document.workloads.items()),
         listeners=tuple(
             translated

@@ -17,7 +17,9 @@ import attrs
 from broker.config.settings import LogLevel, OnAuditFailure
 from broker.config.values import (
     Account,
+    AllowText,
     AudienceWord,
+    BaseUrl,
     CredentialName,
     EndpointHost,
     FormValue,
@@ -218,6 +220,10 @@ class KeySection:
     """The key id as registered. Without it the JWK's own, or its thumbprint (RFC 7638); empty: none is sent."""
     passphrase: SecretReference | None = None
     """Opens an encrypted private key."""
+    cert_file: PathText | None = None
+    """Its certificate, in PEM, where the server asks for one: it is checked, and its end watched."""
+    switch_delay_seconds: Annotated[int, between(0, 604_800)] = 0
+    """How long a new key in the file is published before it signs, for servers that fetch the key set now and then."""
 
 
 @attrs.frozen(kw_only=True)
@@ -235,11 +241,13 @@ class ClientSection:
     client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
     """How ``client_secret_basic`` writes id and secret: form-encoded, or ``raw`` for servers that do not decode."""
     signing_keys: tuple[Annotated[str, RefersTo("key")], ...] = ()
-    """The name of one ``[key.NAME]``, in an array."""
+    """The names of at most three ``[key.NAME]``: the first one signs, all of them are published."""
     certificate: Annotated[str, RefersTo("certificate")] | None = None
     """The name of the ``[certificate.NAME]`` that its connections present."""
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
     """What its tokens are bound to: ``none`` gives bearer tokens, which work for whoever finds one."""
+    dpop_key: Annotated[str, RefersTo("key")] | None = None
+    """The name of the ``[key.NAME]`` that ``dpop`` binds tokens to. Without it the broker makes one, and keeps it."""
     redirect_uris: tuple[RedirectUri, ...] = ()
     """Where people come back to, as registered. One on a loopback address stands for any port."""
     response_mode: ResponseMode = ResponseMode.QUERY
@@ -278,6 +286,8 @@ class TokenSection:
     """Whether it is fetched at the start and kept fresh, or only when somebody asks."""
     required: bool = False
     """True makes readiness depend on it."""
+    dpop_resources: tuple[BaseUrl, ...] = ()
+    """Base URLs of the APIs that callers may have DPoP proofs for (``POST /v1/dpop``)."""
     default_lifetime_seconds: Annotated[int, between(1, MAX_LIFETIME_SECONDS)] = DEFAULT_LIFETIME_SECONDS
     """How long it is trusted where the server does not say ``expires_in``."""
     grants: Grants = Grants.ONE
@@ -305,6 +315,32 @@ class TokenSection:
 
 
 @attrs.frozen(kw_only=True)
+class UpstreamSection:
+    """``[upstream.NAME]``: an API that workloads call through the broker, with a token that they never get."""
+
+    base_url: BaseUrl
+    """Where it is: https, with the beginning of all paths."""
+    token: Annotated[str, RefersTo("token")]
+    """The name of the ``[token.NAME]`` that calls are made with."""
+    allow: tuple[AllowText, ...]
+    """What may be called, as ``METHOD /path`` below ``base_url``: ``*`` is one segment, ``**`` all that follow."""
+    ca_file: PathText | None = None
+    """The CAs that its certificate may be from, in place of the system's."""
+    proxy: ProxyUrl | None = None
+    """The forward proxy that leads to it."""
+    proxy_credentials: SecretReference | None = None
+    """What the proxy wants to know: a file with ``user:password``."""
+    interaction_id: bool = False
+    """True adds an ``x-fapi-interaction-id`` where the caller sends none."""
+    reply_timeout_seconds: Annotated[int, between(1, 600)] = 30
+    """How long a reply may take to begin, once the request is written."""
+    idle_timeout_seconds: Annotated[int, between(1, 600)] = 30
+    """How long either side may pause in a body."""
+    max_connections: Annotated[int, between(1, 1_000)] = 64
+    """How many calls are made at a time; more wait for a few seconds."""
+
+
+@attrs.frozen(kw_only=True)
 class ListenerSection:
     """``[listener.NAME]``: a Unix socket of the API, or a loopback address. Exactly one of ``path`` and ``address``."""
 
@@ -318,6 +354,8 @@ class ListenerSection:
     """Where the broker writes the secret of an ``address``, anew at each start. Callers have to show it."""
     group: Account | None = None
     """The group that owns the socket or the secret file, by name or number. Without it the broker's own."""
+    upstream: Annotated[str, RefersTo("upstream")] | None = None
+    """Makes it the base URL of one API: every path is a call of that, and there are no other routes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -330,8 +368,10 @@ class WorkloadSection:
     """Its users, by name or number; empty: any."""
     gid: tuple[Account, ...] = ()
     """Its groups, primary or supplementary, by name or number; empty: any."""
-    tokens: tuple[Annotated[str, RefersTo("token")], ...]
+    tokens: tuple[Annotated[str, RefersTo("token")], ...] = ()
     """The names of the tokens it may use."""
+    upstreams: tuple[Annotated[str, RefersTo("upstream")], ...] = ()
+    """The names of the APIs it may call, with ``egress`` in ``may``; it needs none of their tokens for that."""
     grants: GrantsOf = GrantsOf.ALL
     """Whose grants of these: everybody's, or those alone that it started."""
     may: tuple[Action, ...] = (Action.GET,)
@@ -353,6 +393,7 @@ NAMED_SECTIONS: Mapping[str, type] = {
     "key": KeySection,
     "client": ClientSection,
     "token": TokenSection,
+    "upstream": UpstreamSection,
     "listener": ListenerSection,
     "workload": WorkloadSection,
 }

@@ -10,13 +10,14 @@ module must not know how the file was written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from broker.config.problems import Problem
 from broker.oauth.client import Client, Issuer
 from broker.policy.rules import Workload
+from broker.policy.upstreams import Upstream
 from broker.tokens.spec import TokenSpec
 
 
@@ -64,13 +65,20 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySettings:
-    """A signing key; *kid* None lets the key file decide, an empty one sends none."""
+    """
+    A signing key; *kid* None lets the key file decide, an empty one sends none.
+
+    *cert_file* is its certificate, if it has one; *switch_delay* the seconds for which a new key in the file is
+    published before it signs.
+    """
 
     name: str
     file: Path
     alg: str
     kid: str | None
     passphrase_file: Path | None
+    cert_file: Path | None = None
+    switch_delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,23 +86,53 @@ class ClientSettings:
     """
     A client with the names of its ``[certificate.NAME]`` and of its ``[key.NAME]``.
 
-    *secret_file* holds its client secret; None for methods that send none.
+    The first of *signing_keys* signs, all of them are published.
+    *secret_file* holds its client secret; None for methods that send none. *dpop_key* is the name of the key that
+    its tokens are bound to; None where there is none, and where the broker makes it.
     """
 
     client: Client
     certificate: str | None
-    signing_key: str | None
+    signing_keys: tuple[str, ...] = ()
     secret_file: Path | None = None
+    dpop_key: str | None = None
+
+    @property
+    def signing_key(self) -> str | None:
+        """The name of the key that signs, None where nothing is signed."""
+        return self.signing_keys[0] if self.signing_keys else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSettings:
+    """
+    An API; *ca_file*, *proxy* and *proxy_credentials_file* as for an issuer.
+
+    *reply_seconds* and *idle_seconds*: how long a reply may take to begin, and a body to go on.
+    """
+
+    upstream: Upstream
+    ca_file: Path | None
+    proxy: str | None
+    proxy_credentials_file: Path | None
+    reply_seconds: float
+    idle_seconds: float
+    max_connections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """A Unix socket: *mode* are permission bits, *gid* None keeps the daemon's own group."""
+    """
+    A Unix socket: *mode* are permission bits, *gid* None keeps the daemon's own group.
+
+    *upstream* names the one API that it is the base URL of, if it is.
+    """
 
     name: str
     path: Path
     mode: int
     gid: int | None
+    upstream: str | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -108,7 +146,7 @@ class TcpListenerSettings:
     A loopback address: *host* is one without brackets.
 
     *secret_file* is where the broker writes what callers have to show, *gid* the group that may read it, None
-    keeps the daemon's own.
+    keeps the daemon's own. *upstream* as for a Unix socket.
     """
 
     name: str
@@ -116,6 +154,7 @@ class TcpListenerSettings:
     port: int
     secret_file: Path
     gid: int | None
+    upstream: str | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -187,6 +226,7 @@ class Settings:
     keys: Mapping[str, KeySettings]
     clients: Mapping[str, ClientSettings]
     tokens: tuple[TokenSpec, ...]
+    upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     workloads: tuple[Workload, ...]
     listeners: tuple[ListenerSettings | TcpListenerSettings, ...]
     ops: OpsSettings | None

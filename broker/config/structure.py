@@ -43,6 +43,7 @@ from broker.config.schema import (
     SigningAlg,
     StoreSection,
     TokenSection,
+    UpstreamSection,
     WorkloadSection,
 )
 from broker.config.values import Refused, Rule
@@ -87,6 +88,7 @@ class Document:
     keys: Mapping[str, KeySection]
     clients: Mapping[str, ClientSection]
     tokens: Mapping[str, TokenSection]
+    upstreams: Mapping[str, UpstreamSection]
     listeners: Mapping[str, ListenerSection]
     workloads: Mapping[str, WorkloadSection]
 
@@ -113,6 +115,7 @@ def structure(raw: Mapping[str, Any], findings: Findings) -> Document:
         keys=_named(raw, "key", KeySection, findings),
         clients=_named(raw, "client", ClientSection, findings),
         tokens=_named(raw, "token", TokenSection, findings),
+        upstreams=_named(raw, "upstream", UpstreamSection, findings),
         listeners=_named(raw, "listener", ListenerSection, findings),
         workloads=_named(raw, "workload", WorkloadSection, findings),
     )

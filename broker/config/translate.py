@@ -30,6 +30,7 @@ from broker.config.schema import (
     SigningAlg,
     StoreSection,
     TokenSection,
+    UpstreamSection,
     WorkloadSection,
 )
 from broker.config.settings import (
@@ -43,11 +44,14 @@ from broker.config.settings import (
     OpsSettings,
     StoreSettings,
     TcpListenerSettings,
+    UpstreamSettings,
 )
 from broker.config.structure import Document
-from broker.config.values import redirect_place, split_listen, split_loopback
-from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation
+from broker.config.values import redirect_place, split_base_url, split_listen, split_loopback
+from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation, SenderConstraint
+from broker.oauth.dpop import MADE_ALG
 from broker.policy.rules import Workload
+from broker.policy.upstreams import Upstream, read_rule
 from broker.tokens.spec import Consent, TokenSpec
 
 
@@ -136,6 +140,8 @@ def key_settings(name: str, section: KeySection, here: Surroundings) -> KeySetti
         alg=section.alg.value,
         kid=section.kid,
         passphrase_file=here.secret_file(section.passphrase, "key", name, "passphrase"),
+        cert_file=None if section.cert_file is None else here.path(section.cert_file),
+        switch_delay=float(section.switch_delay_seconds),
     )
 
 
@@ -153,6 +159,7 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
         sender_constraint=section.sender_constraint,
         presents_certificate=section.certificate is not None,
         signing_alg=key.alg.value if key else None,
+        dpop_alg=_dpop_alg(section, document),
         client_secret_encoding=section.client_secret_encoding,
         redirect_uris=section.redirect_uris,
         request_object=section.request_object,
@@ -167,9 +174,18 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
     return ClientSettings(
         client=client,
         certificate=section.certificate,
-        signing_key=signing_key,
+        signing_keys=section.signing_keys,
+        dpop_key=section.dpop_key,
         secret_file=here.secret_file(section.client_secret, "client", name, "client_secret"),
     )
+
+
+def _dpop_alg(section: ClientSection, document: Document) -> str | None:
+    """Give the algorithm of its proofs: that of the key it names, or of those that the broker makes."""
+    if section.sender_constraint is not SenderConstraint.DPOP:
+        return None
+    key = None if section.dpop_key is None else document.keys.get(section.dpop_key)
+    return MADE_ALG if key is None else key.alg.value
 
 
 def _shares_redirect_uri(section: ClientSection, document: Document) -> bool:
@@ -200,6 +216,7 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
         required=section.required,
         default_lifetime=float(section.default_lifetime_seconds),
         consent=_consent(section) if asks else None,
+        dpop_resources=section.dpop_resources,
     )
 
 
@@ -232,6 +249,27 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def upstream_settings(name: str, section: UpstreamSection, here: Surroundings) -> UpstreamSettings:
+    """Translate ``[upstream.NAME]``."""
+    upstream = Upstream(
+        name=name,
+        base_url=split_base_url(section.base_url),
+        token=section.token,
+        allow=tuple(read_rule(text) for text in section.allow),
+        interaction_id=section.interaction_id,
+        connections=section.max_connections,
+    )
+    return UpstreamSettings(
+        upstream=upstream,
+        ca_file=here.path(section.ca_file) if section.ca_file else None,
+        proxy=section.proxy,
+        proxy_credentials_file=here.secret_file(section.proxy_credentials, "upstream", name, "proxy_credentials"),
+        reply_seconds=float(section.reply_timeout_seconds),
+        idle_seconds=float(section.idle_timeout_seconds),
+        max_connections=section.max_connections,
+    )
+
+
 def listener_settings(
     name: str, section: ListenerSection, here: Surroundings
 ) -> ListenerSettings | TcpListenerSettings | None:
@@ -240,12 +278,15 @@ def listener_settings(
     if section.group is not None:
         gid = here.number(section.group, here.accounts.gid, "group", "listener", name, "group")
     if section.path is not None:
-        return ListenerSettings(name=name, path=here.path(section.path), mode=int(section.mode, 8), gid=gid)
+        mode = int(section.mode, 8)
+        return ListenerSettings(name=name, path=here.path(section.path), mode=mode, gid=gid, upstream=section.upstream)
     if section.address is None or section.secret_file is None:
         return None
     host, port = split_loopback(section.address)
     secret_file = here.path(section.secret_file)
-    return TcpListenerSettings(name=name, host=host, port=port, secret_file=secret_file, gid=gid)
+    return TcpListenerSettings(
+        name=name, host=host, port=port, secret_file=secret_file, gid=gid, upstream=section.upstream
+    )
 
 
 def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workload:
@@ -264,6 +305,7 @@ def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workloa
         uids=frozenset(uid for uid in uids if uid is not None),
         gids=frozenset(gid for gid in gids if gid is not None),
         tokens=frozenset(section.tokens),
+        upstreams=frozenset(section.upstreams),
         grants=section.grants,
         may=frozenset(section.may),
     )

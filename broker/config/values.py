@@ -17,7 +17,9 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from broker.config.names import NAME_RULE, is_name, suggestion
+from broker.oauth.dpop import is_canonical
 from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
+from broker.policy.upstreams import NEVER_PASSED, NotARuleError, read_rule
 
 
 class Refused(ValueError):  # noqa: N818 (raised and caught inside this package only; read as a sentence)
@@ -102,6 +104,17 @@ def _check_resource(value: str) -> None:
         raise Refused("must be an absolute URI (RFC 8707 section 2)", 'for example "https://api.example.com/"')
     if value.lower().startswith(("https:", "http:")) and not _authority(value):
         raise Refused("must be an absolute URI with a host", 'for example "https://api.example.com/"')
+
+
+def _check_base_url(value: str) -> None:
+    if not value.startswith("https://"):
+        raise Refused("must be https")
+    if not (is_canonical(value) or is_canonical(f"{value}/")):
+        raise Refused(
+            "must be a plain URL: host in lower case, no default port, no query, nothing encoded that leads elsewhere"
+        )
+    if is_never_dialed(parse_url(value).host):
+        raise Refused("is a link-local or cloud metadata address, which is never dialed")
 
 
 def _authority(url: str) -> str | None:
@@ -218,6 +231,21 @@ def _check_proxy(value: str) -> None:
         raise Refused("is at a link-local or cloud metadata address, which is never dialed")
 
 
+def split_base_url(value: str) -> str:
+    """Give a base URL without a slash at its end, so that paths can be put behind it."""
+    return value.rstrip("/")
+
+
+def _check_allow(value: str) -> None:
+    try:
+        read_rule(value)
+    except NotARuleError:
+        hint = 'for example "GET /accounts", "GET /accounts/*" or "POST /payments/**"'
+        if value.partition(" ")[0] in NEVER_PASSED:
+            raise Refused("has a method that is never passed on", hint) from None
+        raise Refused("must be a method and a path", hint) from None
+
+
 def _check_redirect_uri(value: str) -> None:
     hint = 'for example "https://app.example.com/callback", or "http://127.0.0.1/callback" for token-broker login'
     try:
@@ -299,6 +327,7 @@ Name = Annotated[str, Rule(_check_name)]
 PathText = Annotated[str, Rule(_check_path, example='"/etc/token-broker/file.pem"')]
 ScopeToken = Annotated[str, Rule(_check_scope_token)]
 ResourceUri = Annotated[str, Rule(_check_resource)]
+BaseUrl = Annotated[str, Rule(_check_base_url, example='"https://api.example.com/v1"')]
 Visible = Annotated[str, Rule(_check_visible)]
 KeyId = Annotated[str, Rule(_check_key_id)]
 FormValue = Annotated[str, Rule(_check_form_value)]
@@ -307,6 +336,7 @@ EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
 HostHeader = Annotated[str, Rule(_check_endpoint_host)]
 Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]
+AllowText = Annotated[str, Rule(_check_allow, example='["GET /accounts", "GET /accounts/*"]')]
 LoopbackAddress = Annotated[str, Rule(_check_loopback, example='"127.0.0.1:8181"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]

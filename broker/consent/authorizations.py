@@ -47,6 +47,7 @@ from broker.events import Emit, GrantUnreadable
 from broker.oauth.authorization_request import Asked, Transaction
 from broker.oauth.checks import CheckFailedError
 from broker.oauth.pkce import VERIFIER_BYTES
+from broker.oauth.reasons import Reason
 from broker.oauth.secret import CodeVerifier
 from broker.policy.peer import Peer
 from broker.tokens.acquire import Acquirer, Registration
@@ -131,7 +132,8 @@ class Authorizations:
         consent, registration = spec.consent or Consent(), self._registrations[spec.client]
         renews = self._renews(consent, ask)
         asked = narrowed(spec, consent, ask)
-        transaction = self._transaction(asked, redirect_uri_of(registration.client, ask.redirect_uri))
+        redirect_uri = redirect_uri_of(registration.client, ask.redirect_uri)
+        transaction = await self._transaction(asked, redirect_uri, registration)
         authorization_id, binding = self._random(), Binding(self._random())
         with self._shelf.place(ask.owner):
             requested = await self._request(authorization_id, registration, asked, transaction)
@@ -307,6 +309,8 @@ class Authorizations:
         registration = None if spec is None else self._registrations.get(spec.client)
         if spec is None or registration is None or not _is_of(pending, registration):
             raise LocalError("client_changed", "the configuration of the token has changed since it was begun")
+        if not registration.exchange.holds(pending.transaction.dpop_jkt):
+            raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the DPoP key that the code is bound to is gone")
         try:
             code = await self._redeemer.code_of(pending, registration, callback)
         except CheckFailedError:
@@ -357,12 +361,17 @@ class Authorizations:
             raise NoSuchGrantError
         return grant.id
 
-    def _transaction(self, asked: Asked, redirect_uri: str) -> Transaction:
+    async def _transaction(self, asked: Asked, redirect_uri: str, registration: Registration) -> Transaction:
+        """Draw what ties the response to the request. Raises LocalError where the DPoP key might be lost."""
+        proofs = registration.exchange.proofs
+        if proofs is not None:
+            await proofs.secure()  # before anything is bound to it
         return Transaction(
             state=self._random(),
             nonce=self._random() if asked.is_openid else None,
             code_verifier=CodeVerifier(self._randomness.token(VERIFIER_BYTES)),
             redirect_uri=redirect_uri,
+            dpop_jkt=None if proofs is None else proofs.jkt,
         )
 
     def _random(self) -> str:

@@ -161,6 +161,7 @@ def _plain(pending: Pending) -> dict[str, Any]:
         "nonce": pending.transaction.nonce,
         "code_verifier": pending.transaction.code_verifier.reveal(),
         "redirect_uri": pending.transaction.redirect_uri,
+        "dpop_jkt": pending.transaction.dpop_jkt,
         "response_mode": pending.response_mode.value,
         "iss_required": pending.iss_required,
         "created_at": pending.created_at,
@@ -211,6 +212,7 @@ def _pending(members: dict[str, Any]) -> Pending:
             nonce=optional_text(nonce),
             code_verifier=CodeVerifier(text(members["code_verifier"])),
             redirect_uri=text(members["redirect_uri"]),
+            dpop_jkt=optional_text(members.get("dpop_jkt")),  # of no meaning to versions that knew no DPoP
         ),
         response_mode=ResponseMode(members["response_mode"]),
         iss_required=flag(members["iss_required"]),

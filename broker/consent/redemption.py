@@ -41,6 +41,7 @@ from broker.oauth.userinfo import check_userinfo, userinfo_request
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
+from broker.tokens.handover import moved
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
 from broker.tokens.ports import KeySource
@@ -145,7 +146,7 @@ class Redeemer:
                 number=0,
                 spec=replace(spec, scope=pending.asked.scope),
                 registration=registration,
-                transmission=exchange.prepare(),
+                transmission=exchange.prepare(pending.transaction.dpop_jkt),
                 started_at=self._acquirer.clock.boot(),
             ),
         )
@@ -193,7 +194,8 @@ class Redeemer:
                     order.registration.metadata.doubt()
                     raise
             await asyncio.sleep(PAUSE)
-            again = replace(order.attempt, transmission=order.registration.exchange.prepare())
+            jkt = order.pending.transaction.dpop_jkt
+            again = replace(order.attempt, transmission=order.registration.exchange.prepare(jkt))
             order = replace(order, attempt=again)
         raise AssertionError("the last try returns or raises")
 
@@ -279,6 +281,7 @@ class Redeemer:
             client=registration.client,
             asked_scope=order.spec.scope,
             certificate_thumbprint=registration.exchange.session.thumbprint,
+            jkt=order.attempt.transmission.jkt,
             wall_now=clock.wall(),
         )
         details = granted_details(answer, order.pending.asked.authorization_details)
@@ -286,7 +289,7 @@ class Redeemer:
         person = await self._person(order, answer)
         lifetime = order.consent.lifetime
         grant = replace(
-            held,
+            moved(held, registration),
             subject=None if person is None else person.subject,
             subject_verified=person is not None,
             auth_time=None if person is None else person.auth_time,
@@ -294,7 +297,7 @@ class Redeemer:
             authorization_details=details,
             consent_expires_at=None if lifetime is None else held.created_at + lifetime,
             idle_lifetime=answer.refresh_expires_in,
-            thumbprint=registration.exchange.session.thumbprint,
+            jkt=token.jkt,
             phase=Phase.SETTLED,
         )
         async with self._adopting:
@@ -330,8 +333,11 @@ class Redeemer:
     async def _look_up(self, order: Order, answer: TokenResponse, person: IdTokenClaims) -> None:
         """See that the access token is that person's (IDT-11)."""
         registration = order.registration
-        request = userinfo_request(await registration.metadata.get(), registration.client, answer.access_token)
-        response = await self._in_turn(registration, lambda: registration.exchange.session.send(request))
+        request = userinfo_request(await registration.metadata.get(), registration.client)
+        transmission = registration.exchange.prepare(answer.jkt)
+        response = await self._in_turn(
+            registration, lambda: registration.exchange.fetch(request, answer.access_token, transmission)
+        )
         check_userinfo(response, subject=person.subject, wall_now=self._acquirer.clock.wall())
 
     async def _in_turn(self, registration: Registration, request: Callable[[], Awaitable[T]]) -> T:

@@ -81,7 +81,7 @@ async def _request(
     check_capabilities(server, client, issuer, grant_type="authorization_code")
     plan = plan_authorization(server, issuer, client, asked, transaction)
     if isinstance(plan, Pushed):
-        sent = await _push(who, registration, plan.draft, passage)
+        sent = await _push(who, registration, plan.draft, transaction, passage)
         pushed = read_pushed_response(sent.response, wall_now=clock.wall())
         left = pushed.expires_in - (clock.boot() - sent.started_at)
         url = pushed_url(server, client, pushed, asked)
@@ -94,10 +94,11 @@ async def _request(
     return Requested(url=url, expires_in=_useful(left), iss_required=_promises_iss(server, registration))
 
 
-async def _push(who: str, registration: Registration, draft: Draft, passage: Passage) -> Sent:
+async def _push(who: str, registration: Registration, draft: Draft, transaction: Transaction, passage: Passage) -> Sent:
+    """Send the request, with a proof of the key that the code will be bound to, if it will (RFC 9449 section 10.1)."""
     client, exchange = registration.client.name, registration.exchange
     async with passage.turn(who, client, registration.issuer, rank=HASTE, still_wanted=lambda: None):
-        return await passage.guarded(client, lambda: exchange.send(draft, exchange.prepare()))
+        return await passage.guarded(client, lambda: exchange.send(draft, exchange.prepare(transaction.dpop_jkt)))
 
 
 def _useful(left: float) -> float:

@@ -19,7 +19,9 @@ from typing import NoReturn, TextIO
 from broker import __version__
 from broker.config.load import load_settings
 from broker.config.settings import Settings
+from broker.daemon.adoption import Adoption
 from broker.daemon.reload import Load, Reloader, announce
+from broker.daemon.rotation import Rotation
 from broker.errors import frames_of
 from broker.events import (
     DaemonStarted,
@@ -107,8 +109,11 @@ async def run(parts: Parts, load: Load) -> int:
 
 async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     """Open everything, work until a signal, take everything down again."""
-    reloader = Reloader(parts, load)
-    stack.push_async_callback(reloader.close)
+    adoption = Adoption(parts)
+    stack.push_async_callback(adoption.close)
+    stack.push_async_callback(parts.lines.close)
+    reloader, rotation = Reloader(adoption, load), Rotation(adoption)
+    parts.serving.rotate = rotation
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
     announce(parts.emit, parts.settings, parts.identities, generation=reloader.generation)
@@ -123,7 +128,10 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
             group.create_task(_tick(parts), name="tick"),
             group.create_task(parts.api.run(), name="api"),
         ]
-        reloading = group.create_task(reloader.run(hangups), name="reload")
+        changing = (
+            group.create_task(reloader.run(hangups), name="reload"),
+            group.create_task(rotation.run(), name="rotation"),
+        )
         if parts.ops is not None:
             tasks.append(group.create_task(parts.ops.run(), name="ops"))
         parts.emit(
@@ -135,7 +143,8 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
             )
         )
         parts.emit(DaemonStopping(reason=await signals.get()))
-        reloading.cancel()  # from here on nothing is begun
+        for change in changing:
+            change.cancel()  # from here on nothing is begun
         draining = group.create_task(parts.api.drain(parts.settings.daemon.drain_seconds), name="drain")
         hurry = group.create_task(signals.get(), name="second signal")
         await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)

@@ -1,9 +1,8 @@
 """
 SIGHUP: load the configuration again, off the loop, and put all of it to use or nothing.
 
-What is wrong is reported in one event and changes nothing. The means of the older configuration (sessions
-and keys) are closed when the attempts that run with them are done. What only a start can change stays as it
-was, and the event of the load names it.
+What is wrong is reported in one event and changes nothing. What only a start can change stays as it was, and the
+event of the load names it. How it is put to use, and what becomes of the older one, is in ``adoption``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import NoReturn
 
 from broker.config.problems import ConfigurationError
 from broker.config.settings import Settings
+from broker.daemon.adoption import Adoption, Prepared, certificate_loaded
 from broker.errors import LocalError, frames_of
 from broker.events import (
-    CertificateLoaded,
     ConfigurationDoubted,
     ConfigurationLoaded,
     ConfigurationRefused,
@@ -26,7 +25,7 @@ from broker.events import (
     SigningKeyLoaded,
     UnexpectedFailure,
 )
-from broker.wiring import Identities, Means, Parts, load_identities
+from broker.wiring import Identities, load_identities
 
 Load = Callable[[Path], Settings]
 """Reads settings from a file. Raises LocalError, ConfigurationError among them; blocks."""
@@ -51,38 +50,32 @@ class _RefusedError(Exception):
 
 
 class Reloader:
-    """Reloads when asked, one at a time; holds the means that are not closed yet."""
+    """Reloads when asked, one at a time."""
 
-    def __init__(self, parts: Parts, load: Load) -> None:
-        self._parts = parts
+    def __init__(self, adoption: Adoption, load: Load) -> None:
+        self._adoption = adoption
+        self._parts = adoption.parts
         self._load = load
-        self._older: list[Means] = []
-        self._keys = _contents(parts.identities)
+        self._keys = _contents(adoption.parts.identities)
         self.generation = 1
 
     async def run(self, asked: asyncio.Event) -> NoReturn:
         """Reload whenever *asked* is set, until cancelled; asked again meanwhile, once more."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await asked.wait()
-                asked.clear()
-                try:
-                    await self._reload(group)
-                except Exception as error:  # noqa: BLE001 - the boundary: a bug in a reload must not stop the daemon
-                    name, frames = type(error).__name__, frames_of(error)
-                    self._parts.emit(UnexpectedFailure(where="reload", incident="", error=name, frames=frames))
-        raise AssertionError("the loop above never ends")
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                async with self._adoption.turn:
+                    await self._reload()
+            except Exception as error:  # noqa: BLE001 - the boundary: a bug in a reload must not stop the daemon
+                name, frames = type(error).__name__, frames_of(error)
+                self._parts.emit(UnexpectedFailure(where="reload", incident="", error=name, frames=frames))
 
-    async def close(self) -> None:
-        """Close all means, the older ones too, whatever runs with them."""
-        for means in (*self._older, self._parts.means):
-            await means.close()
-
-    async def _reload(self, group: asyncio.TaskGroup) -> None:
+    async def _reload(self) -> None:
         parts = self._parts
         path = parts.settings.path
         try:
-            settings, means = await asyncio.to_thread(self._prepare, path)
+            settings, prepared = await asyncio.to_thread(self._prepare, path)
         except _RefusedError as refused:
             parts.serving.refused = True
             parts.emit(
@@ -95,14 +88,12 @@ class Reloader:
             )
             return
         self.generation += 1
-        waiting = self._waiting(settings, means.identities)
-        older, settings = parts.means, _with_fixed(settings, parts.settings)
-        under_way = parts.adopt(settings, means, restart=waiting)
-        announce(parts.emit, settings, means.identities, generation=self.generation, restart=waiting)
-        self._older.append(older)
-        group.create_task(self._retire(older, under_way), name="retire")
+        waiting = self._waiting(settings, prepared.means.identities)
+        self._adoption.adopt(_with_fixed(settings, parts.settings), prepared, restart=waiting)
+        parts.serving.refused = False
+        announce(parts.emit, settings, parts.identities, generation=self.generation, restart=waiting)
 
-    def _prepare(self, path: Path) -> tuple[Settings, Means]:
+    def _prepare(self, path: Path) -> tuple[Settings, Prepared]:
         """Load everything and build the means; in a thread. Raises _RefusedError."""
         errors: list[LocalError] = []
         try:
@@ -111,7 +102,7 @@ class Reloader:
             identities = load_identities(settings, wall_now=self._parts.clock.wall(), on_error=errors.append)
             if errors:
                 raise _RefusedError("files_unusable", tuple(map(_said, errors)))
-            return settings, self._parts.prepare(settings, self._next(identities))
+            return settings, self._adoption.prepare(settings, identities)
         except ConfigurationError as error:
             raise _RefusedError(error.code, tuple(map(str, error.problems)) or (_said(error),)) from None
         except LocalError as error:
@@ -139,24 +130,6 @@ class Reloader:
         )
         return tuple(SECTIONS.get(name, name) for name in changed)
 
-    def _next(self, identities: Identities) -> Identities:
-        """Count the generations of certificates on: one whose content is the same is the same generation."""
-        before = self._parts.identities.certificates
-        numbered = {}
-        for name, new in identities.certificates.items():
-            old = before.get(name)
-            generation = 0 if old is None else old.generation
-            is_old = old is not None and old.thumbprint == new.thumbprint
-            numbered[name] = replace(new, generation=generation if is_old else generation + 1)
-        return replace(identities, certificates=numbered)
-
-    async def _retire(self, means: Means, under_way: tuple[asyncio.Task[None], ...]) -> None:
-        """Close *means* when the attempts that began with them are done; each has a deadline."""
-        if under_way:
-            await asyncio.wait(under_way)
-        await means.close()
-        self._older.remove(means)
-
 
 def _contents(identities: Identities) -> Mapping[str, bytes | None]:
     """Give by what to know the keys again that only a start takes in; the sealing key shows nothing of itself."""
@@ -174,14 +147,7 @@ def announce(
         said = SEPARATOR.join(map(str, settings.warnings))
         emit(ConfigurationDoubted(path=path, problems=said, found=len(settings.warnings)))
     for certificate in identities.certificates.values():
-        emit(
-            CertificateLoaded(
-                certificate=certificate.name,
-                generation=certificate.generation,
-                thumbprint=certificate.thumbprint,
-                not_after=certificate.not_after,
-            )
-        )
+        emit(certificate_loaded(certificate))
     for key in identities.keys.values():
         emit(SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after))
 

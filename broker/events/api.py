@@ -26,6 +26,7 @@ class TokenServed(Event):
     name: ClassVar[str] = "token_served"
     severity: ClassVar[Severity] = Severity.DEBUG
     audited: ClassVar[bool] = True
+    indispensable: ClassVar[bool] = True
 
     listener: str
     uid: int | None
@@ -37,6 +38,58 @@ class TokenServed(Event):
     generation: int
     stale: bool
     grant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressCalled(Event):
+    """
+    A caller had an API called: the record is written before the last of the reply is sent.
+
+    *pattern* is the path of the allow rule that let it through, never that of the call; *status* that of the reply,
+    None where there was none. *outcome* is ``ok``, ``client_error`` (4xx), ``server_error`` (5xx), ``cut_off`` (the
+    reply broke off), ``caller_left``, or the reason why there was no reply. *waited* and *duration* are seconds until
+    the head of the reply, and until its end; *sent* and *received* are bytes of the bodies.
+    """
+
+    name: ClassVar[str] = "egress_called"
+    severity: ClassVar[Severity] = Severity.DEBUG
+    audited: ClassVar[bool] = True
+    indispensable: ClassVar[bool] = True
+
+    listener: str
+    uid: int | None
+    gid: int | None
+    pid: int | None
+    workload: str
+    upstream: str
+    token: str
+    grant: str | None
+    fingerprint: str | None
+    jti: str | None
+    method: str
+    pattern: str
+    status: int | None
+    outcome: str
+    waited: float | None
+    duration: float
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofServed(TokenServed):
+    """
+    A caller is about to get a token with a DPoP proof for one request of its own.
+
+    *method* and *origin* (scheme, host, port) are what the proof is good for, *jti* is its own; the path is not
+    told, it may say whose account it is.
+    """
+
+    name: ClassVar[str] = "proof_served"
+
+    method: str
+    origin: str
+    jti: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

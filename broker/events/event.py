@@ -25,19 +25,21 @@ class Event:
     The root of the catalogue.
 
     *name* is the stable name in logs and audit records, *severity* the level of the log line, *audited*
-    says that the event makes an audit record (rules.md R9).
+    says that the event makes an audit record (rules.md R9), *indispensable* that what it tells of may not happen
+    without that.
     """
 
     name: ClassVar[str] = "event"
     severity: ClassVar[Severity] = Severity.INFO
     audited: ClassVar[bool] = False
+    indispensable: ClassVar[bool] = False
 
 
 class AuditUnavailableError(LocalError):
     """
     The audit record of an event that must not go unrecorded could not be written.
 
-    Raised by ``emit`` for ``TokenServed`` only, when ``[audit] on_failure = "refuse"``.
+    Raised by ``emit`` for *indispensable* events only, when ``[audit] on_failure = "refuse"``.
     """
 
     def __init__(self) -> None:
@@ -45,4 +47,4 @@ class AuditUnavailableError(LocalError):
 
 
 Emit = Callable[[Event], None]
-"""Takes an event. Raises ``AuditUnavailableError`` for a ``TokenServed`` that cannot be recorded, else nothing."""
+"""Takes an event. Raises ``AuditUnavailableError`` for an *indispensable* one that cannot be recorded, else nothing."""

@@ -7,21 +7,18 @@ whole header is made here: an ``alg``, a ``kid`` and a ``typ``, and nothing that
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from joserfc import jws
-from joserfc.errors import JoseError
 
 from broker.errors import LocalError
+from broker.keys import certificates
+from broker.keys.compact import CompactSigner
 from broker.keys.files import read_private
-from broker.keys.jwk import Jwk, parse_jwk, public_members, wrap
-from broker.keys.private_keys import PrivateKey, parse_pem
+from broker.keys.jwk import Jwk, parse_jwk
+from broker.keys.private_keys import PrivateKey, parse_pem, same_key
 
 ALGORITHMS = ("PS256", "ES256", "EdDSA", "RS256")
 """FAPI 2.0 section 5.4.1, and RS256 for servers that know nothing better. Never guessed from the key."""
@@ -30,33 +27,21 @@ _SAME_ALGORITHM = {"Ed25519": "EdDSA"}
 """RFC 9864 section 2.2 gives EdDSA with this curve a name of its own; servers know the one of RFC 8037."""
 
 
-class _FixedAlgorithms(jws.JWSRegistry):
-    """Takes the algorithm that was configured without a warning for each signature that EdDSA has a newer name."""
-
-    def get_alg(self, name: str) -> Any:
-        return self.algorithms[name]
-
-
 class SigningKey:
     """
     Implements ``tokens.ports.Signer`` with a key in memory.
 
     *kid* is None when the header shall have none. *not_after* in Unix seconds, if the key came with a
-    certificate. RSA takes a millisecond and more, so it signs in a thread of its own, until ``close``;
-    the others take a tenth and sign at once.
+    certificate.
     """
 
-    __slots__ = ("_alg", "_closed", "_key", "_kid", "_name", "_not_after", "_registry", "_thread")
+    __slots__ = ("_kid", "_name", "_not_after", "_signer")
 
     def __init__(self, *, name: str, alg: str, kid: str | None, not_after: float | None, key: PrivateKey) -> None:
         self._name = name
-        self._alg = alg
-        self._key = wrap(key)
-        self._kid = self._key.thumbprint() if kid is None else kid or None
+        self._signer = CompactSigner(what="signing key", name=name, alg=alg, key=key)
+        self._kid = self._signer.thumbprint() if kid is None else kid or None
         self._not_after = not_after
-        self._registry = _FixedAlgorithms(algorithms=[alg])
-        self._closed = False
-        self._thread = ThreadPoolExecutor(1, f"sign-{name}") if isinstance(key, rsa.RSAPrivateKey) else None
 
     @property
     def name(self) -> str:
@@ -66,12 +51,17 @@ class SigningKey:
     @property
     def alg(self) -> str:
         """The JWS algorithm (RFC 7518 section 3.1)."""
-        return self._alg
+        return self._signer.alg
 
     @property
     def kid(self) -> str | None:
         """The key id in the header of what is signed."""
         return self._kid
+
+    @property
+    def thumbprint(self) -> str:
+        """The thumbprint of the public key (RFC 7638): another one is another key, whatever the ``kid`` says."""
+        return self._signer.thumbprint()
 
     @property
     def not_after(self) -> float | None:
@@ -80,64 +70,66 @@ class SigningKey:
 
     async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
         """Make a compact JWS of *claims*. Raises LocalError ``signing_failed``."""
-        if self._closed:
-            raise self._failure("it is closed")
-        header = {"alg": self._alg, "kid": self._kid, "typ": typ}
-        header = {name: value for name, value in header.items() if value is not None}
-        payload = self._encode(claims)
-        if self._thread is None:
-            return self._make(header, payload)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._make, header, payload)
+        header = {"kid": self._kid, "typ": typ}
+        return await self._signer.sign({name: value for name, value in header.items() if value is not None}, claims)
 
     def public_jwk(self) -> dict[str, Any]:
         """Give the public key as a JWK (RFC 7517) to register."""
-        public = {**public_members(self._key), "use": "sig", "alg": self._alg}
+        public = {**self._signer.public_members(), "use": "sig", "alg": self.alg}
         return public if self._kid is None else public | {"kid": self._kid}
 
     def close(self) -> None:
-        """Sign no more; what is being signed is finished, and the thread ends."""
-        self._closed = True
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        """Sign no more; what is being signed is finished."""
+        self._signer.close()
 
     def __repr__(self) -> str:
-        return f"SigningKey(name={self._name!r}, alg={self._alg!r}, kid={self._kid!r})"
+        return f"SigningKey(name={self._name!r}, alg={self.alg!r}, kid={self._kid!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a signing key is not serialized")
 
-    def _encode(self, claims: Mapping[str, Any]) -> bytes:
-        try:
-            return json.dumps(dict(claims), allow_nan=False, separators=(",", ":")).encode()
-        except (ValueError, TypeError, RecursionError):
-            raise self._failure("the claims are not JSON") from None  # which may quote them
-
-    def _make(self, header: dict[str, Any], payload: bytes) -> str:
-        try:
-            return jws.serialize_compact(header, payload, self._key, registry=self._registry)
-        except (JoseError, ValueError, TypeError):
-            raise self._failure("the key does not do") from None
-
-    def _failure(self, why: str) -> LocalError:
-        return LocalError("signing_failed", f"signing key {self._name}: cannot sign: {why}")
-
 
 def load_signing_key(
-    *, name: str, file: Path, alg: str, kid: str | None = None, passphrase_file: Path | None = None
+    *,
+    name: str,
+    file: Path,
+    alg: str,
+    kid: str | None = None,
+    passphrase_file: Path | None = None,
+    cert_file: Path | None = None,
+    wall_now: float = 0.0,
 ) -> SigningKey:
     """
     Read the private key in *file*, PEM or JWK, for *alg*, one of ``ALGORITHMS``.
 
-    *kid* None means the JWK's own, or else the thumbprint (RFC 7638); an empty one means none at all.
+    *kid* None means the JWK's own, or else the thumbprint (RFC 7638); an empty one means none at all. *cert_file*
+    holds its certificate: it has to be for this key, and its dates to include *wall_now* (Unix seconds).
     Blocks; RSA takes some tens of milliseconds. Raises LocalError ``key_algorithm``, ``key_id``, or those
-    of ``private_keys``, ``jwk`` and ``files``.
+    of ``private_keys``, ``jwk``, ``files`` and, of the certificate, ``certificates``.
     """
-    read = _read(file, passphrase_file)
-    _check_algorithm(read, alg, file)
+    read = read_key(file=file, alg=alg, passphrase_file=passphrase_file)
     if kid and read.kid is not None and kid != read.kid:
         message = f"{file}: the JWK has another kid than the configuration of key {name}"
         raise LocalError("key_id", message, hint="remove one of them, or correct it")
-    return SigningKey(name=name, alg=alg, kid=read.kid if kid is None else kid, not_after=read.not_after, key=read.key)
+    not_after = read.not_after if cert_file is None else _end_of_certificate(read, cert_file, file, wall_now)
+    return SigningKey(name=name, alg=alg, kid=read.kid if kid is None else kid, not_after=not_after, key=read.key)
+
+
+def _end_of_certificate(read: Jwk, cert_file: Path, file: Path, wall_now: float) -> float:
+    """Give the end of the certificate of a key, which is looked at like one of ``identity``, but for its usage."""
+    chain = certificates.read_chain(cert_file)
+    if not same_key(certificates.public_key_of(chain[0]), read.key.public_key()):
+        message = f"{cert_file} and {file}: the certificate is not for this private key"
+        raise LocalError("certificate_mismatch", message, hint="do they come from the same request?")
+    certificates.check_dates(chain, cert_file, wall_now=wall_now)
+    return certificates.not_after(chain[0])
+
+
+def read_key(*, file: Path, alg: str, passphrase_file: Path | None) -> Jwk:
+    """Read the private key in *file* and see that it fits *alg*; as ``load_signing_key``."""
+    read = _read(file, passphrase_file)
+    _check_algorithm(read, alg, file)
+    return read
 
 
 def _read(path: Path, passphrase_file: Path | None) -> Jwk:

@@ -50,6 +50,10 @@ _HINTS: dict[str, str] = {
     " certificate, client secret and assertion_audience with the registration, and the clock with the server's",
     "invalid_grant": "the code or the refresh token has ended, was withdrawn, or was given to another client; some"
     " servers say the same when the client's certificate is missing or another one",
+    "invalid_dpop_proof": "the server does not accept the DPoP proof: compare this host's clock with the server's, and"
+    " see whether something between us changes the URL that the server sees",
+    "use_dpop_nonce": "the server wants another nonce in the DPoP proof than the one it has just handed out: it may be"
+    " several servers that do not share them",
     "unauthorized_client": "the client is not registered for this grant type",
     "unsupported_grant_type": "the server does not offer this grant type",
     "invalid_scope": "the client is not registered for a scope of the token",
@@ -79,6 +83,13 @@ def invalid(message: str, *, reason: Reason = Reason.INVALID_RESPONSE, hint: str
     return RemoteError(reason, message, outcome=Outcome.ANSWERED, status=200, hint=hint)
 
 
+def oauth_error(response: Response) -> str | None:
+    """Give the ``error`` of an OAuth error response, made safe as by ``registered``; None if it is not one."""
+    members = _members(response) if _is_json(response) else None
+    error = members.get("error") if members is not None else None
+    return registered(error) if isinstance(error, str) and error else None
+
+
 def registered(error: str) -> str:
     """Give *error* if it is a registered code, else ``unrecognized``."""
     return error if error in SERVER_ERRORS else UNRECOGNIZED
@@ -91,7 +102,7 @@ def _rejection(response: Response, wall_now: float | None) -> RemoteError:
     A 5xx is of unknown outcome even with an OAuth error in it: ``server_error`` is also what a server says
     that failed after it had processed the request.
     """
-    error = _server_error(response)
+    error = oauth_error(response)
     wait = _retry_after(response, wall_now) if response.status in {429, 503} else None
     reason, outcome, message = _verdict(response.status, is_oauth_error=error is not None, says_when=wait is not None)
     return _error(response, reason, outcome, message, server_error=error, retry_after=wait)
@@ -132,13 +143,6 @@ def _error(
 
 def _is_json(response: Response) -> bool:
     return _JSON.fullmatch(response.headers.get("content-type", "").strip(" \t")) is not None
-
-
-def _server_error(response: Response) -> str | None:
-    """Give the ``error`` of an OAuth error response, made safe; None if it is not one."""
-    members = _members(response) if _is_json(response) else None
-    error = members.get("error") if members is not None else None
-    return registered(error) if isinstance(error, str) and error else None
 
 
 def _members(response: Response) -> dict[str, Any] | None:

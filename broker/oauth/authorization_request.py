@@ -69,12 +69,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """What ties one response to one request: random values, drawn for it alone."""
+    """
+    What ties one response to one request: random values, drawn for it alone.
+
+    *dpop_jkt* is the thumbprint of the key that the code will be bound to (RFC 9449 section 10), if it will.
+    """
 
     state: str = field(repr=False)
     nonce: str | None = field(repr=False)
     code_verifier: CodeVerifier
     redirect_uri: str
+    dpop_jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +209,7 @@ def _members(client: Client, asked: Asked, transaction: Transaction) -> dict[str
         "nonce": transaction.nonce,
         "code_challenge": pkce.code_challenge(transaction.code_verifier),
         "code_challenge_method": pkce.METHOD,
+        "dpop_jkt": transaction.dpop_jkt,
         "resource": list(asked.resource) or None,
         "audience": list(asked.audience) or None,
         "authorization_details": [dict(detail) for detail in asked.authorization_details] or None,
@@ -241,7 +247,7 @@ def _pushed_draft(
     named = (("client_id", client.client_id),)
     form = named if spec is not None else _flat(members)
     rest = tuple(pair for pair in authentication if pair not in form)
-    return Draft(url=url, form=(*form, *rest), credential=credential, request_object=spec)
+    return Draft(url=url, form=(*form, *rest), credential=credential, request_object=spec, proves=client.proves)
 
 
 def _flat(members: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -87,6 +87,10 @@ def remarks(
             "tls_client_certificate_bound_access_tokens is absent: the first token will show whether it is bound",
         ),
         (
+            client.proves and server.dpop_signing_alg_values_supported is None,
+            "dpop_signing_alg_values_supported is absent: the first token will show whether the server does DPoP",
+        ),
+        (
             server.require_pushed_authorization_requests and not asks,
             "require_pushed_authorization_requests is true: no matter to client_credentials",
         ),
@@ -226,6 +230,12 @@ def _needs(server: AuthorizationServer, client: Client, issuer: Issuer, grant_ty
         or server.tls_client_certificate_bound_access_tokens is not False,
         "tls_client_certificate_bound_access_tokens",
         f'is false, but {section} sender_constraint is "{client.sender_constraint}"',
+    )
+    proof_algs, proof_alg = server.dpop_signing_alg_values_supported, client.dpop_alg
+    yield (
+        proof_algs is None or proof_alg is None or not alg_names(proof_alg).isdisjoint(proof_algs),
+        "dpop_signing_alg_values_supported",
+        f'lacks the alg of the DPoP key of {section}, "{proof_alg}"',
     )
     if grant_type == AUTHORIZATION_CODE:
         yield from asking_needs(server, client, issuer)

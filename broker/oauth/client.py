@@ -48,6 +48,8 @@ class SenderConstraint(StrEnum):
 
     CERTIFICATE = "certificate"
     """The transport certificate (RFC 8705 section 3)."""
+    DPOP = "dpop"
+    """A key of its own, which signs a proof for each request (RFC 9449)."""
     NONE = "none"
     """Nothing: a bearer token (RFC 6750)."""
 
@@ -152,7 +154,8 @@ class Client:
 
     *issuer* is the name of the ``[issuer.NAME]`` section; *presents_certificate* says that mutual TLS is
     used, so that ``mtls_endpoint_aliases`` apply (RFC 8705 section 5); *signing_alg* is the algorithm of
-    its client assertions and request objects, *client_secret_encoding* matters to ``client_secret_basic`` alone.
+    its client assertions and request objects, *dpop_alg* that of its proofs where tokens are bound by DPoP,
+    *client_secret_encoding* matters to ``client_secret_basic`` alone.
 
     The rest is about people: *redirect_uris* are registered ones, *id_token_signed_response_alg* (and the same
     for JARM, *authorization_signed_response_alg*) is pinned, *front_channel_params* and *scope_on_token* are for
@@ -167,6 +170,7 @@ class Client:
     sender_constraint: SenderConstraint
     presents_certificate: bool
     signing_alg: str | None = None
+    dpop_alg: str | None = None
     client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
     redirect_uris: tuple[str, ...] = ()
     request_object: RequestObjectUse = RequestObjectUse.AUTO
@@ -177,3 +181,8 @@ class Client:
     front_channel_params: Parameters = Parameters.NONE
     scope_on_token: bool = False
     shares_redirect_uri: bool = False
+
+    @property
+    def proves(self) -> bool:
+        """Whether its tokens are bound to a key by DPoP, so that requests for them carry a proof."""
+        return self.sender_constraint is SenderConstraint.DPOP

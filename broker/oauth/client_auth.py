@@ -15,9 +15,10 @@ from urllib.parse import quote_plus
 
 from broker.errors import LocalError
 from broker.oauth.client import AssertionAudience, Client, ClientAuthMethod, ClientSecretEncoding, Issuer
+from broker.oauth.dpop import PROOF_HEADER, presented
 from broker.oauth.messages import AssertionSpec, BasicSpec, Credential, CredentialSpec, PostSpec
 from broker.oauth.metadata import AuthorizationServer
-from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, DpopProof
 
 ASSERTION_LIFETIME = 60
 """Seconds; long enough for a slow handshake and a clock that is off a little, short enough to be worth nothing."""
@@ -105,8 +106,12 @@ def credential_form(credential: Credential | None) -> FormPairs:
             assert_never(unknown)
 
 
-def credential_headers(credential: Credential | None) -> dict[str, str]:
-    """Give the headers that carry *credential*, revealed; none for one that goes into the form."""
+def credential_headers(credential: Credential | None, proof: DpopProof | None = None) -> dict[str, str]:
+    """Give the headers that carry *credential* and *proof*, revealed; none for one that goes into the form."""
+    if proof is not None and isinstance(credential, AccessToken):
+        return presented(credential, proof)
+    if proof is not None:
+        return credential_headers(credential) | {PROOF_HEADER: proof.reveal()}
     match credential:
         case BasicCredentials():
             return {"authorization": credential.reveal()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -82,6 +83,7 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if address is None else address.is_loopback
 
 
+@lru_cache(maxsize=1_024)
 def is_never_dialed(host: str) -> bool:
     """
     Say whether *host* is a literal address that must not be dialed, whoever wrote it.

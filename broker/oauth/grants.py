@@ -59,7 +59,7 @@ def client_credentials_draft(
         *parameters,
         *authentication,
     )
-    return Draft(url=url, form=form, credential=credential)
+    return Draft(url=url, form=form, credential=credential, proves=client.proves)
 
 
 def code_draft(
@@ -88,7 +88,11 @@ def code_draft(
         *authentication,
     )
     return Draft(
-        url=url, form=form, credential=credential, secret_fields=(("code", code), ("code_verifier", code_verifier))
+        url=url,
+        form=form,
+        credential=credential,
+        secret_fields=(("code", code), ("code_verifier", code_verifier)),
+        proves=client.proves,
     )
 
 
@@ -110,7 +114,13 @@ def refresh_draft(
         *(("resource", value) for value in resource),
         *authentication,
     )
-    return Draft(url=url, form=form, credential=credential, secret_fields=(("refresh_token", refresh_token),))
+    return Draft(
+        url=url,
+        form=form,
+        credential=credential,
+        secret_fields=(("refresh_token", refresh_token),),
+        proves=client.proves,
+    )
 
 
 def _scope_where_wanted(client: Client, scope: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

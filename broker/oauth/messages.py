@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.oauth.client import ClientSecretEncoding
-from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, Secret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, DpopProof, Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,8 @@ class Draft:
     A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``).
 
     *credential* says what is to be added before it is sent; None for a client that the connection alone, or
-    nothing, identifies. *request_object* is signed anew for each transmission and sent as ``request``.
+    nothing, identifies. *request_object* is signed anew for each transmission and sent as ``request``. *proves*:
+    a DPoP proof goes with it (RFC 9449 section 5).
     """
 
     url: str
@@ -76,6 +77,7 @@ class Draft:
     credential: CredentialSpec | None = None
     secret_fields: SecretFields = ()
     request_object: RequestObjectSpec | None = None
+    proves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,8 @@ class Request:
     A request that is ready to be sent, once.
 
     *form* is None for a GET. *credential* is sent beside the form or as a header; it is held apart so that
-    the rest of the value may be looked at in a debugger without harm.
+    the rest of the value may be looked at in a debugger without harm. *proof* is a header; with it an access token
+    is not a bearer token.
     """
 
     method: str
@@ -93,6 +96,7 @@ class Request:
     form: tuple[tuple[str, str], ...] | None = None
     credential: Credential | None = None
     secret_fields: SecretFields = ()
+    proof: DpopProof | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,8 @@ class Response:
     """
     An answer, whole: *body* is at most the cap of the transport and is never decoded by it.
 
-    *headers* has lower-case names, the first value of each. *body* has no printable form: it may hold
+    *headers* has lower-case names, the first value of each; of ``www-authenticate`` and ``dpop-nonce`` all of them,
+    joined by commas. *body* has no printable form: it may hold
     tokens, and servers are known to echo secrets in errors.
     """
 

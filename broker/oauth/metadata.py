@@ -83,6 +83,7 @@ class AuthorizationServer:
     response_modes_supported: tuple[str, ...] | None = None
     id_token_signing_alg_values_supported: tuple[str, ...] | None = None
     authorization_signing_alg_values_supported: tuple[str, ...] | None = None
+    dpop_signing_alg_values_supported: tuple[str, ...] | None = None
     sandbox: bool = False
 
 
@@ -177,6 +178,7 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
         response_modes_supported=_strings(document, "response_modes_supported"),
         id_token_signing_alg_values_supported=_strings(document, "id_token_signing_alg_values_supported"),
         authorization_signing_alg_values_supported=_strings(document, "authorization_signing_alg_values_supported"),
+        dpop_signing_alg_values_supported=_strings(document, "dpop_signing_alg_values_supported"),
         sandbox=_is_sandbox(document),
     )
 
@@ -193,6 +195,12 @@ def endpoint(server: AuthorizationServer, name: EndpointName, *, presents_certif
     if url is None:
         raise insufficient(f"the metadata has no {name}", None)
     return url
+
+
+def endpoints_of(server: AuthorizationServer) -> frozenset[str]:
+    """Give the URLs of all its endpoints, aliases among them, as far as we know of them."""
+    found = (getattr(server, name) for name in _ENDPOINTS)
+    return frozenset(url for url in (*found, *server.mtls_endpoint_aliases.values()) if url is not None)
 
 
 def insufficient(message: str, hint: str | None) -> RemoteError:

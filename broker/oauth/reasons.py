@@ -67,9 +67,9 @@ class Reason(StrEnum):
     UNEXPECTED_STATUS = "unexpected_status"
     """Any other status."""
     DOWNGRADED = "downgraded"
-    """A certificate-bound token was asked for, and the token is not bound, or of another type."""
+    """A token bound to our certificate or key was asked for, and it is not bound, or of another type."""
     WRONG_BINDING = "wrong_binding"
-    """The token is bound to another certificate than ours."""
+    """The token is bound to another certificate or key than ours."""
     WIDER_SCOPE = "wider_scope"
     """More scope was granted than asked for."""
 
@@ -98,6 +98,10 @@ class Reason(StrEnum):
     # Ourselves.
     SIGNING_FAILED = "signing_failed"
     """The signing key could not sign."""
+    DPOP_KEY_UNKNOWN = "dpop_key_unknown"
+    """The DPoP key that a token or a code is bound to is not there any more."""
+    DPOP_KEY_UNREADABLE = "dpop_key_unreadable"
+    """The store has a DPoP key that this version cannot read, so that nobody is asked for what would be bound to it."""
     CLIENT_SUSPENDED = "client_suspended"
     """Requests of this client are held back after repeated suspicions against its certificate."""
     CLIENT_SUSPECT = "client_suspect"

@@ -120,6 +120,13 @@ class ClientAssertion(HighEntropySecret):
 
 
 @final
+class DpopProof(HighEntropySecret):
+    """A signed JWT that proves who holds the key of an access token, for one request (RFC 9449 section 4)."""
+
+    __slots__ = ()
+
+
+@final
 class ClientSecret(Secret):
     """
     A password that we share with an authorization server (RFC 6749 section 2.3.1).

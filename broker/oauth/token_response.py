@@ -17,6 +17,7 @@ from typing import Any
 from broker.oauth.answers import invalid, json_object
 from broker.oauth.binding import Binding, check_binding
 from broker.oauth.client import Client, SenderConstraint
+from broker.oauth.dpop import TOKEN_TYPE
 from broker.oauth.jose import MAX_TOKEN
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
@@ -41,7 +42,8 @@ class TokenResponse:
     *token_type* in its registered spelling; *expires_in* in seconds from the start of the request, None if
     the server did not say; *scope* as granted, None if the server did not say, which means as asked.
     *certificate_thumbprint* (``x5t#S256``) is that of the certificate that the token is bound to, as far as
-    *binding* knows: None for ``none``. *authorization_details* are as they came, for ``granted_details``.
+    *binding* knows, and *jkt* that of the DPoP key: None where the token is bound to nothing of the kind.
+    *authorization_details* are as they came, for ``granted_details``.
     *id_token* is unverified, and *refresh_expires_in*, in seconds, is what
     some servers say of the refresh token or the consent behind it.
     """
@@ -52,6 +54,7 @@ class TokenResponse:
     scope: tuple[str, ...] | None
     binding: Binding
     certificate_thumbprint: str | None
+    jkt: str | None = None
     id_token: IdToken | None = None
     refresh_expires_in: float | None = None
     authorization_details: Any = None
@@ -92,12 +95,13 @@ def read_token_response(
     asked_scope: tuple[str, ...],
     certificate_thumbprint: str | None,
     wall_now: float,
+    jkt: str | None = None,
 ) -> TokenResponse:
     """
     Accept the answer to a token request, or raise RemoteError.
 
-    *certificate_thumbprint* is that of the very connection that carried the request; *wall_now* (Unix
-    seconds) serves only to understand a ``Retry-After`` that is a date.
+    *certificate_thumbprint* is that of the very connection that carried the request, *jkt* that of the key that
+    signed its proof; *wall_now* (Unix seconds) serves only to understand a ``Retry-After`` that is a date.
     """
     members = json_object(response, wall_now=wall_now)
     access_token = _access_token(members)
@@ -108,6 +112,7 @@ def read_token_response(
         access_token,
         sender_constraint=client.sender_constraint,
         certificate_thumbprint=certificate_thumbprint,
+        jkt=jkt,
     )
     return TokenResponse(
         access_token=AccessToken(access_token),
@@ -115,7 +120,8 @@ def read_token_response(
         expires_in=expires_in,
         scope=scope,
         binding=binding,
-        certificate_thumbprint=None if binding == "none" else certificate_thumbprint,
+        certificate_thumbprint=None if binding == "none" or client.proves else certificate_thumbprint,
+        jkt=jkt if client.proves else None,
         id_token=_id_token(members),
         refresh_expires_in=_refresh_expires_in(members),
         authorization_details=members.get("authorization_details"),
@@ -156,13 +162,14 @@ def _token_type(members: dict[str, Any], sender_constraint: SenderConstraint) ->
     value = members.get("token_type")
     if not isinstance(value, str):
         raise invalid("the answer has no token_type")
-    if value.lower() != "bearer":
+    wanted = TOKEN_TYPE if sender_constraint is SenderConstraint.DPOP else "Bearer"
+    if value.lower() != wanted.lower():
         raise invalid(
             "the token is of another type than was asked for",
             reason=Reason.DOWNGRADED,
-            hint=f'token_type has to be Bearer for sender_constraint = "{sender_constraint}"',
+            hint=f'token_type has to be {wanted} for sender_constraint = "{sender_constraint}"',
         )
-    return "Bearer"
+    return wanted
 
 
 def _expires_in(members: dict[str, Any]) -> float | None:

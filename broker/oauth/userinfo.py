@@ -8,13 +8,16 @@ from broker.oauth.client import Client
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import AccessToken
 
 
-def userinfo_request(server: AuthorizationServer, client: Client, access_token: AccessToken) -> Request:
-    """Make the request. Raises RemoteError ``metadata_insufficient`` when the server has no such endpoint."""
+def userinfo_request(server: AuthorizationServer, client: Client) -> Request:
+    """
+    Make the request, but for the access token.
+
+    Raises RemoteError ``metadata_insufficient`` when the server has no such endpoint.
+    """
     url = endpoint(server, "userinfo_endpoint", presents_certificate=client.presents_certificate)
-    return Request(method="GET", url=url, headers={"accept": "application/json"}, credential=access_token)
+    return Request(method="GET", url=url, headers={"accept": "application/json"})
 
 
 def check_userinfo(response: Response, *, subject: str, wall_now: float) -> None:

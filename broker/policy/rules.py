@@ -51,6 +51,10 @@ class Denial(StrEnum):
     """Workloads match and have the token, but not this grant of it."""
     ACTION_NOT_GRANTED = "action_not_granted"
     """Workloads match and have the token, but may not do this with it."""
+    UNKNOWN_UPSTREAM = "unknown_upstream"
+    """No such upstream is configured."""
+    CALL_NOT_ALLOWED = "call_not_allowed"
+    """The upstream's allow list does not have this method and path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,8 @@ class Workload:
     """
     A ``[workload.NAME]`` section: who it is (*listeners*, *uids*, *gids*) and what it *may* do with its *tokens*.
 
-    *grants* says whose grants of these it may use.
+    *upstreams* are the APIs that it may call, without ever getting their tokens; *grants* says whose grants it may
+    use.
 
     The first three restrict together, the values of each are alternatives. An empty one does not restrict;
     a workload that restricts nothing is nobody.
@@ -69,6 +74,7 @@ class Workload:
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
     tokens: frozenset[str] = frozenset()
+    upstreams: frozenset[str] = frozenset()
     grants: GrantsOf = GrantsOf.ALL
     may: frozenset[Action] = frozenset({Action.GET})
 
@@ -142,6 +148,37 @@ def decide(policy: Policy, peer: Peer, action: Action, token: str | None, *, own
     if not allowing:
         return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)
     return Allowed(workloads=allowing)
+
+
+def decide_call(policy: Policy, peer: Peer, upstream: str | None, *, owner: str | None = None) -> Decision:
+    """
+    Say whether *peer* may call *upstream*; None stands for any name that is not configured.
+
+    *owner* as in ``decide``. As there, one and the same workload has to give all of it.
+    """
+    matching = workloads_of(policy, peer)
+    names = tuple(workload.name for workload in matching)
+    if not matching:
+        return Denied(reason=Denial.NO_WORKLOAD)
+    if upstream is None:
+        return Denied(reason=Denial.UNKNOWN_UPSTREAM, workloads=names)
+    having = tuple(workload for workload in matching if upstream in workload.upstreams)
+    if not having:
+        return Denied(reason=Denial.NOT_GRANTED, workloads=names)
+    if owner is not None:
+        having = tuple(one for one in having if one.grants is GrantsOf.ALL or one.name == owner)
+        if not having:
+            return Denied(reason=Denial.FOREIGN_GRANT, workloads=names)
+    allowing = tuple(workload.name for workload in having if Action.EGRESS in workload.may)
+    if not allowing:
+        return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)
+    return Allowed(workloads=allowing)
+
+
+def upstreams_of(policy: Policy, peer: Peer) -> frozenset[str]:
+    """Give the names of the APIs that *peer* may call."""
+    callers = (one for one in workloads_of(policy, peer) if Action.EGRESS in one.may)
+    return frozenset().union(*(workload.upstreams for workload in callers))
 
 
 def tokens_of(policy: Policy, peer: Peer, action: Action | None = None) -> frozenset[str]:

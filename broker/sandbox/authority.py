@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = timedelta(days=30)
@@ -27,6 +27,8 @@ BACKDATED = timedelta(days=1)
 ``not_before`` lies this far back, as if the server had been there yesterday: a client whose clock is an hour
 late then meets what it would meet at a real one, and not a certificate from the future.
 """
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 LOOPBACK_NAME = "localhost"
 LOOPBACK_ADDRESS = IPv4Address("127.0.0.1")
@@ -74,7 +76,7 @@ def make_authority(now: datetime) -> Credential:
     serial = x509.random_serial_number()
     name = _name(f"Token broker sandbox, for tests only ({serial:040x})"[:64])
     certificate = (
-        _builder(name, name, private_key, serial=serial, now=now, lifetime=LIFETIME)
+        _builder(name, name, private_key.public_key(), serial=serial, now=now, lifetime=LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(key_cert_sign=True), critical=True)
         .add_extension(
@@ -101,7 +103,7 @@ def issue_server(
     private_key = ec.generate_private_key(ec.SECP256R1())
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
     alternatives += [x509.IPAddress(address) for address in addresses]
-    builder = _leaf(authority, private_key, "sandbox server (token broker)", now=now, lifetime=lifetime)
+    builder = _leaf(authority, private_key.public_key(), "sandbox server (token broker)", now=now, lifetime=lifetime)
     builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return Credential(certificate=builder.sign(authority.private_key, hashes.SHA256()), private_key=private_key)
@@ -117,9 +119,37 @@ def issue_client(
     constraints would forbid.
     """
     private_key = ec.generate_private_key(ec.SECP256R1())
-    builder = _leaf(authority, private_key, f"{common_name} (sandbox client)", now=now, lifetime=lifetime)
+    certificate = _client_certificate(authority, private_key.public_key(), common_name, now=now, lifetime=lifetime)
+    return Credential(certificate=certificate, private_key=private_key)
+
+
+def certify_client(
+    authority: Credential,
+    request: x509.CertificateSigningRequest,
+    *,
+    now: datetime,
+    common_name: str,
+    lifetime: timedelta = LIFETIME,
+) -> x509.Certificate:
+    """
+    Issue a client certificate for the key in *request*, and for *common_name*, whatever the request says of that.
+
+    Raises ValueError for a request that its key has not signed, and for keys that are no good for signatures.
+    """
+    if not request.is_signature_valid:
+        raise ValueError("the request is not signed by the key in it")
+    key = request.public_key()
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise ValueError("a key of another sort")  # noqa: TRY004 (as wrong as any other request)
+    return _client_certificate(authority, key, common_name, now=now, lifetime=lifetime)
+
+
+def _client_certificate(
+    authority: Credential, key: PublicKey, common_name: str, *, now: datetime, lifetime: timedelta
+) -> x509.Certificate:
+    builder = _leaf(authority, key, f"{common_name} (sandbox client)", now=now, lifetime=lifetime)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-    return Credential(certificate=builder.sign(authority.private_key, hashes.SHA256()), private_key=private_key)
+    return builder.sign(authority.private_key, hashes.SHA256())
 
 
 def self_sign_server(*, now: datetime) -> Credential:
@@ -127,7 +157,7 @@ def self_sign_server(*, now: datetime) -> Credential:
     private_key = ec.generate_private_key(ec.SECP256R1())
     name = _name("self-signed sandbox server")
     certificate = (
-        _builder(name, name, private_key, serial=x509.random_serial_number(), now=now, lifetime=LIFETIME)
+        _builder(name, name, private_key.public_key(), serial=x509.random_serial_number(), now=now, lifetime=LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(key_cert_sign=False), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(LOOPBACK_NAME)]), critical=False)
@@ -138,7 +168,7 @@ def self_sign_server(*, now: datetime) -> Credential:
 
 def _leaf(
     authority: Credential,
-    private_key: ec.EllipticCurvePrivateKey,
+    key: PublicKey,
     common_name: str,
     *,
     now: datetime,
@@ -150,7 +180,7 @@ def _leaf(
         _builder(
             _name(common_name),
             issuer.subject,
-            private_key,
+            key,
             serial=x509.random_serial_number(),
             now=now,
             lifetime=lifetime,
@@ -164,7 +194,7 @@ def _leaf(
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    private_key: ec.EllipticCurvePrivateKey,
+    key: PublicKey,
     *,
     serial: int,
     now: datetime,
@@ -175,11 +205,11 @@ def _builder(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(private_key.public_key())
+        .public_key(key)
         .serial_number(serial)
         .not_valid_before(not_before)
         .not_valid_after(now + lifetime)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private_key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

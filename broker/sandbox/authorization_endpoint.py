@@ -121,4 +121,5 @@ def _approved(request: AuthorizationRequest, user: str, now: float) -> Approved:
         auth_time=int(now),
         acr=request.acr_values[0] if request.acr_values else None,
         details=request.details,
+        dpop_jkt=request.dpop_jkt,
     )

@@ -31,6 +31,7 @@ RESPONSE_MODES = ("query", "form_post", "jwt", "query.jwt", "form_post.jwt")
 REPEATABLE = frozenset({"resource", "audience"})
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+"""A SHA-256 as base64url: of a code verifier, or of a key."""
 _JWT_CLAIMS = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
@@ -76,6 +77,7 @@ class AuthorizationRequest:
     login_hint: str | None = None
     acr_values: tuple[str, ...] = ()
     prompt: tuple[str, ...] = ()
+    dpop_jkt: str | None = None
 
 
 @dataclass(slots=True)
@@ -96,12 +98,21 @@ class RequestReader:
     new_value: Callable[[], str]
     _pushed: dict[str, _Waiting] = field(default_factory=dict, repr=False)
 
-    def push(self, pairs: Iterable[tuple[str, str]], client: RegisteredClient, *, now: float) -> str:
-        """Keep the request of an authenticated *client*, and give its ``request_uri``. Raises RequestRefusedError."""
+    def push(
+        self, pairs: Iterable[tuple[str, str]], client: RegisteredClient, *, jkt: str | None = None, now: float
+    ) -> str:
+        """
+        Keep the request of an authenticated *client*, and give its ``request_uri``.
+
+        *jkt* is the key that the client proved to hold: the code will be bound to it (RFC 9449 section 10.1).
+        Raises RequestRefusedError.
+        """
         given = _once(pairs)
         if "request_uri" in given:
             raise RequestRefusedError("invalid_request", "request_uri may not be pushed")
         parameters = self._opened(given, client, now=now)
+        if jkt is not None and parameters.setdefault("dpop_jkt", jkt) != jkt:
+            raise RequestRefusedError("invalid_request", "dpop_jkt is not the key of the proof")
         self.check(parameters, client)
         request_uri = f"{REQUEST_URI_PREFIX}{self.new_value()}"
         expires_at = now + self.options.request_lifetime_seconds
@@ -135,6 +146,9 @@ class RequestReader:
             raise RequestRefusedError("invalid_request", "code_challenge_method is not S256", back=back)
         if not _CHALLENGE.fullmatch(str(parameters.get("code_challenge"))):
             raise RequestRefusedError("invalid_request", "code_challenge is missing or malformed", back=back)
+        dpop_jkt = parameters.get("dpop_jkt")
+        if dpop_jkt is not None and not _CHALLENGE.fullmatch(str(dpop_jkt)):
+            raise RequestRefusedError("invalid_request", "dpop_jkt is malformed", back=back)
         scope = tuple(dict.fromkeys(str(parameters.get("scope", "")).split()))
         if not set(scope) <= {*client.scope, *client.person_scope}:
             raise RequestRefusedError("invalid_scope", "the client may not ask for this scope", back=back)
@@ -152,6 +166,7 @@ class RequestReader:
             login_hint=parameters.get("login_hint"),
             acr_values=tuple(str(parameters.get("acr_values", "")).split()),
             prompt=tuple(str(parameters.get("prompt", "")).split()),
+            dpop_jkt=dpop_jkt,
         )
 
     def _looked_up(self, given: Mapping[str, Any], client: RegisteredClient, *, now: float) -> Parameters:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from broker.sandbox.jose import JsonWebKey, NotSignedError, unverified_claims, unverified_header, verify
@@ -29,6 +30,15 @@ _ALG = re.compile(r"[A-Za-z0-9]{1,16}")
 _JTI = re.compile(r"[\x21-\x7e]{1,256}")
 
 
+class SenderConstraint(StrEnum):
+    """What the tokens of a client are bound to."""
+
+    CERTIFICATE = "certificate"
+    """The certificate of the connection (RFC 8705); with a proof of possession to its key, too."""
+    DPOP = "dpop"
+    """The key of the proof of possession that it has to bring (RFC 9449), and to no certificate."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisteredClient:
     """
@@ -36,7 +46,9 @@ class RegisteredClient:
 
     *keys* are public and verify its assertions, *scope* and *resources* are all it may ask for; the first
     *resources* is the audience of a token for which none was asked. *person_scope* it may ask people for,
-    beside *scope*; they come back to one of *redirect_uris*.
+    beside *scope*; they come back to one of *redirect_uris*. A *public* client says who it is and cannot prove
+    it: its refresh tokens are bound to the key of its proofs of possession (RFC 9449 section 5). Where there is a
+    *jwks_uri*, keys that are not known are fetched from there, through the Unix socket *jwks_socket* if that is given.
     """
 
     client_id: str
@@ -45,6 +57,10 @@ class RegisteredClient:
     resources: tuple[str, ...]
     person_scope: tuple[str, ...] = ()
     redirect_uris: tuple[str, ...] = ()
+    sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
+    public: bool = False
+    jwks_uri: str | None = None
+    jwks_socket: str | None = None
 
 
 class ClientRefusedError(Exception):
@@ -105,6 +121,9 @@ def authenticate(
     now: float,
 ) -> RegisteredClient:
     """Find out which client sent *form*; *now* in Unix seconds. Raises ClientRefusedError."""
+    named = clients.get(form.get("client_id", ""))
+    if named is not None and named.public and not {"client_assertion", "client_assertion_type"} & set(form):
+        return named
     if form.get("client_assertion_type") != ASSERTION_TYPE:
         raise ClientRefusedError("client_assertion_type is missing or not jwt-bearer")
     token = form.get("client_assertion", "")

@@ -1,6 +1,8 @@
 """
 The control listener: faults, counters, settings, grants and keys, for whoever holds the control token.
 
+Commands about keys and certificates of clients and of the listeners are in ``rotation_control``.
+
 Plain HTTP on loopback. A web page that somebody has open could reach it too, so that it wants a token which
 such a page cannot have, and a ``Host`` which it cannot forge (DNS rebinding).
 """
@@ -8,24 +10,25 @@ such a page cannot have, and a ``Host`` which it cannot forge (DNS rebinding).
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
+from broker.sandbox.commands import CommandRefusedError, read_object, yes_or_no
 from broker.sandbox.families import Families
 from broker.sandbox.faults import KINDS, Fault, FaultBoard, FaultRefusedError, read_fault
 from broker.sandbox.journal import Journal
 from broker.sandbox.keyring import Keyring
 from broker.sandbox.options import OptionRefusedError, Options
+from broker.sandbox.rotation_control import Rotated, RotationControl
 
 MAX_LIFETIME = 86_400
 """Seconds of an access token's life: a day is longer than any sandbox test."""
 
 
-class Controlled(Protocol):
+class Controlled(Rotated, Protocol):
     """What the control listener commands."""
 
     @property
@@ -87,6 +90,7 @@ class Control:
         router.add_get("/sandbox/grants", self._list_grants)
         router.add_delete("/sandbox/grants", self._end_grants)
         router.add_post("/sandbox/keys", self._rotate_keys)
+        RotationControl(rotated=self.controlled).add_to(router)
         return application
 
     @web.middleware
@@ -101,7 +105,7 @@ class Control:
             return _refusal(401, "the control token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         try:
             return await handler(request)
-        except (FaultRefusedError, OptionRefusedError) as refusal:
+        except (CommandRefusedError, FaultRefusedError, OptionRefusedError) as refusal:
             return _refusal(400, str(refusal))
         except web.HTTPException as error:
             return _refusal(error.status, error.reason)
@@ -111,7 +115,7 @@ class Control:
         return web.json_response({"faults": self.controlled.faults.as_json(), "kinds": kinds})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
-        fault = read_fault(await _object(request))
+        fault = read_fault(await read_object(request))
         self.controlled.add_fault(fault)
         return web.json_response(fault.as_json(), status=201)
 
@@ -131,13 +135,12 @@ class Control:
         return web.json_response({**own, **self.controlled.options.as_json()})
 
     async def _change_settings(self, request: web.Request) -> web.Response:
-        settings = await _object(request)
+        settings = await read_object(request)
         lifetime = settings.pop("lifetime_seconds", self.controlled.lifetime)
         if not isinstance(lifetime, int) or isinstance(lifetime, bool) or not 1 <= lifetime <= MAX_LIFETIME:
-            raise FaultRefusedError(f"lifetime_seconds: must be an integer from 1 to {MAX_LIFETIME}")
-        down = settings.pop("down", self.controlled.down)
-        if not isinstance(down, bool):
-            raise FaultRefusedError("down: must be true or false")
+            raise CommandRefusedError(f"lifetime_seconds: must be an integer from 1 to {MAX_LIFETIME}")
+        down = yes_or_no(settings, "down", unless=self.controlled.down)
+        settings.pop("down", None)
         self.controlled.options.change(settings)
         self.controlled.set_lifetime(lifetime)
         await self.controlled.set_down(down)
@@ -150,21 +153,9 @@ class Control:
         return web.json_response({"ended": self.controlled.families.end()})
 
     async def _rotate_keys(self, request: web.Request) -> web.Response:
-        keep = (await _object(request)).get("keep_published", True)
-        if not isinstance(keep, bool):
-            raise FaultRefusedError("keep_published: must be true or false")
+        keep = yes_or_no(await read_object(request), "keep_published", unless=True)
         self.controlled.keyring.rotate(keep_published=keep)
         return web.Response(status=204)
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await request.read())
-    except ValueError:
-        raise FaultRefusedError("the body must be a JSON object") from None
-    if not isinstance(value, dict):
-        raise FaultRefusedError("the body must be a JSON object")
-    return value
 
 
 def _local_port(request: web.Request) -> int | None:

@@ -65,6 +65,27 @@ class ControlClient:
         """Make new keys for ID tokens and authorization responses; the old ones stay in the JWKS, or not."""
         self._command("POST", "/sandbox/keys", {"keep_published": keep_published})
 
+    def clients(self) -> dict[str, dict[str, Any]]:
+        """Give what the sandbox knows of its clients, by their ids."""
+        known = self._command("GET", "/sandbox/clients")["clients"]
+        return {client["client_id"]: client for client in known}
+
+    def register_client(self, client_id: str, **members: Any) -> dict[str, Any]:
+        """Change a client, or make one with the rights of the first. Raises CommandFailedError."""
+        return self._command("PUT", f"/sandbox/clients/{client_id}", members)
+
+    def add_client_key(self, client_id: str, jwk: Mapping[str, Any]) -> dict[str, Any]:
+        """Add a public key to those of a client. Raises CommandFailedError."""
+        return self._command("POST", f"/sandbox/clients/{client_id}/keys", dict(jwk))
+
+    def issue_certificate(self, name: str, **members: Any) -> dict[str, Any]:
+        """Have a client certificate issued, and written to ``NAME.pem``. Raises CommandFailedError."""
+        return self._command("POST", "/sandbox/certificates", {"name": name, **members})
+
+    def change_authority(self, step: str, *, cut: bool = False) -> dict[str, Any]:
+        """Take a step from one certificate authority to the next. Raises CommandFailedError."""
+        return self._command("POST", "/sandbox/authority", {"step": step, "cut": cut})
+
     def count(self, name: str) -> int:
         """Say how often *name* (``token``, ``token.issued``, ``metadata`` ...) was counted."""
         return int(self._command("GET", "/sandbox/requests")["counters"].get(name, 0))

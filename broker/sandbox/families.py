@@ -37,7 +37,11 @@ class GrantRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """What a person allowed; *auth_time* in Unix seconds, *details* as in RFC 9396."""
+    """
+    What a person allowed; *auth_time* in Unix seconds, *details* as in RFC 9396.
+
+    *dpop_jkt* is the key that the code is good for (RFC 9449 section 10).
+    """
 
     client_id: str
     subject: str
@@ -49,6 +53,7 @@ class Approved:
     auth_time: int
     acr: str | None = None
     details: tuple[dict[str, Any], ...] = ()
+    dpop_jkt: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +61,8 @@ class Family:
     """
     One grant: *name* goes into the journal, *refresh_token* is the current one, *replaced* says when others were.
 
-    *ended* says why it is over, *expires_at* (Unix seconds) when it will be.
+    *ended* says why it is over, *expires_at* (Unix seconds) when it will be. *jkt* is the key that its refresh
+    tokens are bound to, None: to none.
     """
 
     name: str
@@ -65,6 +71,7 @@ class Family:
     expires_at: float | None = None
     replaced: dict[str, float] = field(default_factory=dict, repr=False)
     ended: str | None = None
+    jkt: str | None = None
 
     def seconds_left(self, now: float) -> int | None:
         """Give the seconds until it expires; None if it never does."""
@@ -95,10 +102,21 @@ class Families:
         self._codes[code] = _Code(approved, now + self.options.code_lifetime_seconds)
         return code
 
-    def redeem(self, code: str, *, client_id: str, redirect_uri: str, verifier: str, now: float) -> Family:
+    def redeem(
+        self,
+        code: str,
+        *,
+        client_id: str,
+        redirect_uri: str,
+        verifier: str,
+        jkt: str | None = None,
+        bound: bool = False,
+        now: float,
+    ) -> Family:
         """
         Start the family of *code*: once; a second time ends it (RFC 6749 section 4.1.2).
 
+        *jkt* is the key that the client proved to hold; where *bound*, the refresh tokens are bound to it.
         Raises GrantRefusedError. Whatever is wrong with the request, the code is spent.
         """
         found = self._codes.get(code)
@@ -117,12 +135,15 @@ class Families:
             raise GrantRefusedError("redirect_uri is not that of the authorization request")
         if not _VERIFIER.fullmatch(verifier) or not hmac.compare_digest(challenge(verifier), approved.code_challenge):
             raise GrantRefusedError("code_verifier does not match the code_challenge")
+        if approved.dpop_jkt not in {None, jkt}:
+            raise GrantRefusedError("the DPoP key is not the one that the code is bound to")
         lifetime = self.options.refresh_lifetime_seconds
         family = Family(
             name=f"grant-{len(self._families) + 1}",
             approved=approved,
             refresh_token=self.new_value(),
             expires_at=None if lifetime is None else now + lifetime,
+            jkt=jkt if bound else None,
         )
         self._families.append(family)
         self._by_refresh_token[family.refresh_token] = family
@@ -130,11 +151,19 @@ class Families:
         return family
 
     def refresh(
-        self, token: str, *, client_id: str, scope: str | None, audience: Collection[str] = (), now: float
+        self,
+        token: str,
+        *,
+        client_id: str,
+        scope: str | None,
+        audience: Collection[str] = (),
+        jkt: str | None = None,
+        now: float,
     ) -> Family:
         """
         Use a refresh token for all or some of its *scope* and *audience*, and rotate it as the options say.
 
+        *jkt* is the key that the client proved to hold.
         Raises GrantRefusedError; a token that was replaced ends its family where the rotation is strict.
         """
         family = self._by_refresh_token.get(token)
@@ -144,6 +173,8 @@ class Families:
             raise GrantRefusedError(family.ended, grant=family.name)
         if family.expires_at is not None and family.expires_at <= now:
             raise GrantRefusedError("the grant has expired", grant=family.name)
+        if family.jkt not in {None, jkt}:
+            raise GrantRefusedError("the DPoP key is not the one that the refresh token is bound to", grant=family.name)
         if token != family.refresh_token:
             self._reused(family, token, now)
         if scope is not None and not set(scope.split(" ")) <= set(family.approved.scope):

@@ -43,6 +43,8 @@ AUTHORIZE_ONLY = frozenset({Where.AUTHORIZE})
 JWKS_ONLY = frozenset({Where.JWKS})
 METADATA_ONLY = frozenset({Where.METADATA})
 PAR_ONLY = frozenset({Where.PAR})
+RESOURCES = frozenset({Where.RESOURCE, Where.USERINFO})
+"""Where access tokens are shown."""
 TOKEN_ONLY = frozenset({Where.TOKEN})
 USERINFO_ONLY = frozenset({Where.USERINFO})
 

@@ -3,8 +3,8 @@ What can be made to go wrong, as values: the catalogue of faults, and the board 
 
 A fault waits at one place (*where*) until requests have met it *times* times, or until it is cleared.
 Faults at one place are met in the order in which they were put up. The kinds that only people's grants can
-meet are in ``grant_faults``. This module carries out nothing:
-``misbehaving``, ``twists``, ``listeners`` and whoever makes the thing in question do.
+meet are in ``grant_faults``, those about HTTP itself in ``wire_kinds``. This module carries out nothing:
+``misbehaving``, ``wire_misbehaving``, ``twists``, ``listeners`` and whoever makes the thing in question do.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from broker.sandbox.fault_kinds import (
     text,
 )
 from broker.sandbox.grant_faults import GRANT_KINDS
+from broker.sandbox.wire_kinds import WIRE_KINDS
 
 MAX_TIMES = 1_000_000
 
@@ -84,7 +85,10 @@ _REQUEST_KINDS: Mapping[str, Kind] = {
         parameters={"reset": one_of(False, False, True), "status": integer(None, 400, 599)},
     ),
     "half_json": Kind(summary="Processed; the first half of the answer, as if that were all."),
-    "cut": Kind(summary="Processed; the connection ends in the middle of the answer."),
+    "cut": Kind(
+        summary="Processed; the connection ends, or is reset, in the middle of the answer.",
+        parameters={"chunked": one_of(False, False, True), "reset": one_of(False, False, True)},
+    ),
     "drip": Kind(
         summary="Processed; the body comes byte by byte.",
         parameters={"seconds_per_byte": Parameter(0.5, f"seconds up to {MAX_DELAY:.0f}", is_seconds)},
@@ -136,7 +140,7 @@ _REQUEST_KINDS: Mapping[str, Kind] = {
     ),
 }
 
-KINDS: Mapping[str, Kind] = {**_REQUEST_KINDS, **GRANT_KINDS}
+KINDS: Mapping[str, Kind] = {**_REQUEST_KINDS, **WIRE_KINDS, **GRANT_KINDS}
 """Every kind of fault by name; ``docs/sandbox.md`` lists the same, by test."""
 
 

@@ -13,7 +13,7 @@ from broker.sandbox.authorization_request import RequestReader, RequestRefusedEr
 from broker.sandbox.families import Families
 from broker.sandbox.jose import NotSignedError, unverified_claims
 from broker.sandbox.options import Options
-from broker.sandbox.resource import AccessRefusedError, Guard
+from broker.sandbox.resource import AccessRefusedError, Guard, Presented
 from broker.sandbox.token_endpoint import Answer, RefusedError, TokenEndpoint, TokenRequest, read_form
 
 AUTHENTICATION = frozenset({"client_assertion", "client_assertion_type"})
@@ -34,7 +34,8 @@ class GrantEndpoints:
         try:
             client = self.tokens.authenticate(read_form(request), now=now)
             pairs = [pair for pair in request.form or () if pair[0] not in AUTHENTICATION]
-            request_uri = self.reader.push(pairs, client, now=now)
+            jkt = self.tokens.proven(request, now=now)
+            request_uri = self.reader.push(pairs, client, jkt=jkt, now=now)
         except RequestRefusedError as refusal:
             return RefusedError(refusal.error, refusal.reason).answer
         except RefusedError as refusal:
@@ -56,12 +57,10 @@ class GrantEndpoints:
             return Answer(status=200, body={}, outcome="unknown")
         return Answer(status=200, body={}, outcome="revoked", grant=family.name)
 
-    def userinfo(
-        self, authorization: str | None, thumbprint: str | None, refuse: Callable[[str], None], *, now: float
-    ) -> Answer:
+    def userinfo(self, presented: Presented, refuse: Callable[[str], None], *, now: float) -> Answer:
         """Say who the access token is about; *refuse* takes the challenge where it is not good."""
         try:
-            claims = self.guard.admit(authorization, thumbprint, now=now)
+            claims = self.guard.admit(presented, now=now)
         except AccessRefusedError as refusal:
             refuse(refusal.challenge())
             return refused_access(refusal)

@@ -19,7 +19,7 @@ from broker.sandbox.grant_endpoints import GrantEndpoints
 from broker.sandbox.metadata import AUTHORIZE, END_SESSION, PAR, REVOCATION, USERINFO
 from broker.sandbox.misbehaving import INSTEAD
 from broker.sandbox.pages import form_post_page, logged_out_page, policy
-from broker.sandbox.responding import Responding, Seen, read_form, read_request, thumbprint
+from broker.sandbox.responding import Responding, Seen, presented_by, read_form
 from broker.sandbox.token_endpoint import FORM, Answer
 
 
@@ -55,6 +55,7 @@ class GrantRoutes:
 
         now = self.responding.wall()
         query = read_form(request.rel_url.raw_query_string.encode()) or ()
+        await self.responding.client_keys.freshen(dict(query).get("request"))
         shown = self.authorization.visit(Visit(query=query, form=form or (), now=now, take=take))
         fault = met[0] if met else None
         self.responding.record(
@@ -76,7 +77,7 @@ class GrantRoutes:
         return _page(logged_out_page(), 200, None)
 
     async def _push(self, request: web.Request) -> web.StreamResponse:
-        pushed = await read_request(request)
+        pushed = await self.responding.read(request)
         seen = self._seen("par", pushed.first("client_assertion"))
 
         def process(_fault: Fault | None) -> Answer:
@@ -85,7 +86,7 @@ class GrantRoutes:
         return await self.responding.respond(request, Where.PAR, seen, process)
 
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
-        asked = await read_request(request)
+        asked = await self.responding.read(request)
         seen = self._seen("revocation", asked.first("client_assertion"))
 
         def process(_fault: Fault | None) -> Answer:
@@ -95,11 +96,10 @@ class GrantRoutes:
 
     async def _userinfo(self, request: web.Request) -> web.StreamResponse:
         challenges: list[str] = []
-        authorization, certificate = request.headers.get("Authorization"), thumbprint(request)
+        presented = presented_by(request)
 
         def process(_fault: Fault | None) -> Answer:
-            now = self.responding.wall()
-            return self.endpoints.userinfo(authorization, certificate, challenges.append, now=now)
+            return self.endpoints.userinfo(presented, challenges.append, now=self.responding.wall())
 
         seen = Seen(endpoint="userinfo")
         return await self.responding.respond(request, Where.USERINFO, seen, process, challenges=challenges)

@@ -42,6 +42,8 @@ ADDRESSES = "sandbox.json"
 LOCK = "sandbox.lock"
 SERVER = "server"
 """A directory for what belongs to the server's side only."""
+CLIENTS_CA = "clients-ca.pem"
+"""In that: the authorities whose client certificates are believed."""
 
 CLIENT, OTHER = "client", "other"
 """Two client certificates: the demo client's, and one to see a bound token refused with."""
@@ -67,14 +69,6 @@ class Material:
     access_token_key: JsonWebKey
     identity_keys: dict[SigningAlg, JsonWebKey]
     control_token: str = field(repr=False)
-
-    def issue_client(self, name: str, *, now: float, lifetime: timedelta | None = None) -> Credential:
-        """Issue another client certificate and write it to ``NAME.pem`` and ``NAME.key``, replacing both."""
-        made = issue_client(
-            self.authority, now=moment(now), common_name=name, **({} if lifetime is None else {"lifetime": lifetime})
-        )
-        write_credential(self.directory / name, made)
-        return made
 
 
 def signing_key_file(alg: SigningAlg) -> str:
@@ -115,12 +109,9 @@ def make(directory: Path, *, now: float) -> Material:
     server.mkdir(mode=0o700, exist_ok=True)
     authority = make_authority(today)
     write_public(directory / CA, authority.certificate_pem())
+    write_public(server / CLIENTS_CA, authority.certificate_pem())
     write_credential(server / "ca", authority)
-    write_credential(server / "good", issue_server(authority, now=today))
-    write_credential(server / "expired", issue_server(authority, now=today, lifetime=EXPIRED))
-    write_credential(
-        server / "wrong_name", issue_server(authority, now=today, names=("wrong.localhost",), addresses=())
-    )
+    certify_server(server, authority, now=now)
     write_credential(server / "self_signed", self_sign_server(now=today))
     for name in (CLIENT, OTHER):
         write_credential(directory / name, issue_client(authority, now=today, common_name=name))
@@ -133,6 +124,15 @@ def make(directory: Path, *, now: float) -> Material:
     write_private(directory / AUDIT_KEY, secrets.token_bytes(32))
     write_private(directory / STORE_KEY, secrets.token_bytes(32))
     return load(directory)
+
+
+def certify_server(server: Path, authority: Credential, *, now: float) -> None:
+    """Issue the server's certificates, good and bad, and write them to the directory *server*."""
+    today = moment(now)
+    write_credential(server / "good", issue_server(authority, now=today))
+    write_credential(server / "expired", issue_server(authority, now=today, lifetime=EXPIRED))
+    wrong = issue_server(authority, now=today, names=("wrong.localhost",), addresses=())
+    write_credential(server / "wrong_name", wrong)
 
 
 def load(directory: Path) -> Material:

@@ -20,6 +20,9 @@ from aiohttp import web
 
 HOST = "127.0.0.1"
 
+NAME = "localhost"
+"""What the listeners with TLS are called in addresses."""
+
 BACKLOG = 512
 """Connections that may wait to be accepted: a test may open some hundred at a time."""
 
@@ -68,15 +71,22 @@ def server_context(
     *,
     clients: ClientCertificates,
     next_handshake: Callable[[], Handshake],
+    generation: Callable[[], int] = lambda: 0,
 ) -> ssl.SSLContext:
     """
     Make the context of a listener.
 
-    *certificates* must have ``good``, and whatever *next_handshake* names; it is asked once a connection.
+    *certificates* must have ``good``, and whatever *next_handshake* names; it is asked once a connection. The files
+    are read again when *generation* has changed.
     """
     contexts: dict[Handshake, ssl.SSLContext] = {}
+    read = generation()
 
     def context_of(handshake: Handshake) -> ssl.SSLContext:
+        nonlocal read
+        if read != generation():
+            contexts.clear()
+            read = generation()
         if handshake not in contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.num_tickets = 0  # no resumption: each connection shows its certificates anew,

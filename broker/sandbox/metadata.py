@@ -2,7 +2,7 @@
 Where the sandbox is and what it says about itself.
 
 OpenID Connect Discovery 1.0 and RFC 8414 section 2, with the aliases of RFC 8705 section 5, RFC 9126 section 5,
-RFC 9101 section 10.5 and RFC 9207 section 3.
+RFC 9101 section 10.5, RFC 9207 section 3 and RFC 9449 section 5.1.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def metadata_document(addresses: Addresses, options: Options) -> dict[str, Any]:
         "jwks_uri": f"{addresses.issuer}{JWKS}",
         "mtls_endpoint_aliases": {name: f"{addresses.mtls}{path}" for name, path in ALIASED.items()},
         "tls_client_certificate_bound_access_tokens": True,
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "dpop_signing_alg_values_supported": algs,
+        "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
         "token_endpoint_auth_signing_alg_values_supported": algs,
         "revocation_endpoint_auth_methods_supported": ["private_key_jwt"],
         "revocation_endpoint_auth_signing_alg_values_supported": algs,

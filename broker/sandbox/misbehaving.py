@@ -1,25 +1,37 @@
 """
 Carries out the faults that strike once there is a request: bad answers, and no answers.
 
-Two tables: ``INSTEAD`` answers without processing the request, ``DELIVERIES`` bring an answer that was
-processed in a bad way. Faults that change what is answered are in ``twists``.
+Three tables: ``BEFORE`` does something before the request is processed, ``INSTEAD`` answers without processing
+it, ``DELIVERIES`` bring an answer that was processed in a bad way. Faults that change what is
+answered are in ``twists``, those about HTTP itself in ``wire_misbehaving``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
 
 from broker.sandbox.faults import Fault
-from broker.sandbox.listeners import LINGER_ZERO
+from broker.sandbox.wire_misbehaving import (
+    Scene,
+    bad_chunk,
+    begin,
+    compressed,
+    early_answer,
+    interim,
+    invalid_token,
+    reset,
+    slow_head,
+    transport_of,
+    use_dpop_nonce,
+    wrong_length,
+)
 
 BLOCK = 65_536
 """Bytes written at a time of a huge body."""
@@ -30,15 +42,6 @@ NOT_HTTP = b"SSH-2.0-sandbox\r\n\x00\x01\x02"
 
 HUGE_BEGINS = b'{"token_type":"Bearer","expires_in":60,"access_token":"'
 HUGE_ENDS = b'"}'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """Where a fault happens: *now* in Unix seconds, *elsewhere* the origin that redirects lead to."""
-
-    request: web.Request
-    now: float
-    elsewhere: str
 
 
 async def _status(scene: Scene, fault: Fault) -> web.StreamResponse:
@@ -79,25 +82,22 @@ async def _gzip_bomb(_scene: Scene, fault: Fault) -> web.StreamResponse:
 
 
 async def _garbage(scene: Scene, _fault: Fault) -> web.StreamResponse:
-    transport = _transport(scene)
+    transport = transport_of(scene)
     transport.write(NOT_HTTP)
     transport.close()
     return web.Response()
 
 
 async def _reset(scene: Scene, _fault: Fault) -> web.StreamResponse:
-    transport = _transport(scene)
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
-    transport.abort()
-    return web.Response()
+    return reset(scene)
 
 
 async def _lost_answer(scene: Scene, fault: Fault, _status: int, _body: bytes) -> web.StreamResponse:
     if fault.parameters["status"] is not None:
         return web.Response(status=fault.parameters["status"])
     if fault.parameters["reset"]:
-        return await _reset(scene, fault)
-    _transport(scene).close()
+        return reset(scene)
+    transport_of(scene).close()
     return web.Response()
 
 
@@ -105,15 +105,17 @@ async def _half_json(_scene: Scene, _fault: Fault, status: int, body: bytes) -> 
     return web.Response(status=status, body=body[: len(body) // 2], content_type="application/json")
 
 
-async def _cut(scene: Scene, _fault: Fault, status: int, body: bytes) -> web.StreamResponse:
-    response = await _begin(scene, status, len(body))
+async def _cut(scene: Scene, fault: Fault, status: int, body: bytes) -> web.StreamResponse:
+    response = await begin(scene, status, None if fault.parameters["chunked"] else len(body))
     await response.write(body[: len(body) // 2])
-    _transport(scene).close()
+    if fault.parameters["reset"]:
+        return reset(scene)
+    transport_of(scene).close()
     return response
 
 
 async def _drip(scene: Scene, fault: Fault, status: int, body: bytes) -> web.StreamResponse:
-    response = await _begin(scene, status, len(body))
+    response = await begin(scene, status, len(body))
     for position in range(len(body)):
         if scene.request.transport is None or scene.request.transport.is_closing():
             break
@@ -131,8 +133,11 @@ async def _duplicate_member(_scene: Scene, _fault: Fault, status: int, body: byt
     return web.Response(status=status, body=b"{" + members + b"," + members + b"}", content_type="application/json")
 
 
+Before = Callable[[Scene, Fault], Awaitable[None]]
 Instead = Callable[[Scene, Fault], Awaitable[web.StreamResponse]]
 Delivery = Callable[[Scene, Fault, int, bytes], Awaitable[web.StreamResponse]]
+
+BEFORE: Mapping[str, Before] = {"interim": interim}
 
 INSTEAD: Mapping[str, Instead] = {
     "status": _status,
@@ -144,6 +149,9 @@ INSTEAD: Mapping[str, Instead] = {
     "gzip_bomb": _gzip_bomb,
     "garbage": _garbage,
     "reset": _reset,
+    "early_answer": early_answer,
+    "invalid_token": invalid_token,
+    "use_dpop_nonce": use_dpop_nonce,
 }
 
 DELIVERIES: Mapping[str, Delivery] = {
@@ -153,6 +161,10 @@ DELIVERIES: Mapping[str, Delivery] = {
     "drip": _drip,
     "content_type": _content_type,
     "duplicate_member": _duplicate_member,
+    "slow_head": slow_head,
+    "wrong_length": wrong_length,
+    "bad_chunk": bad_chunk,
+    "gzip": compressed,
 }
 
 
@@ -171,27 +183,8 @@ async def deliver(
     return web.json_response(body, status=status, headers=headers, content_type=content_type)
 
 
-def _transport(scene: Scene) -> asyncio.Transport:
-    transport = scene.request.transport
-    if transport is None:
-        raise ConnectionResetError("the client went away")
-    assert isinstance(transport, asyncio.Transport)
-    return transport
-
-
-async def _begin(scene: Scene, status: int, length: int) -> web.StreamResponse:
-    response = web.StreamResponse(status=status)
-    response.content_type = "application/json"
-    response.content_length = length
-    await response.prepare(scene.request)
-    return response
-
-
 async def _stream(scene: Scene, blocks: Iterator[bytes]) -> web.StreamResponse:
-    response = web.StreamResponse()
-    response.content_type = "application/json"
-    response.enable_chunked_encoding()
-    await response.prepare(scene.request)
+    response = await begin(scene, 200, None)
     for block in blocks:
         await response.write(block)
     return response

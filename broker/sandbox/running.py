@@ -20,24 +20,27 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from broker.sandbox.authority import Credential
+from broker.sandbox.authorities import Authorities, Issued, Step
 from broker.sandbox.authorization_endpoint import AuthorizationEndpoint
 from broker.sandbox.authorization_request import RequestReader
 from broker.sandbox.authorization_response import Responder
 from broker.sandbox.broker_config import SOCKET, TOKEN, broker_config
+from broker.sandbox.client_keys import ClientKeys
 from broker.sandbox.clients import RegisteredClient
 from broker.sandbox.control import Control
+from broker.sandbox.demo_clients import CLIENT_ID, REDIRECT_URIS, demo_clients
+from broker.sandbox.dpop import Nonces, ProofReader
 from broker.sandbox.families import Families
 from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import KINDS, Fault, FaultBoard, read_fault
 from broker.sandbox.grant_endpoints import GrantEndpoints
 from broker.sandbox.grant_routes import GrantRoutes
-from broker.sandbox.jose import SigningAlg, read_public
+from broker.sandbox.jose import SigningAlg
 from broker.sandbox.journal import Journal
 from broker.sandbox.keyring import Keyring
 from broker.sandbox.layout import (
     ADDRESSES,
-    CA,
+    CLIENTS_CA,
     CONFIG,
     CONSENTS_CONFIG,
     SERVER,
@@ -51,6 +54,7 @@ from broker.sandbox.layout import (
 )
 from broker.sandbox.listeners import (
     HOST,
+    NAME,
     Certificate,
     ClientCertificates,
     Handshake,
@@ -59,20 +63,12 @@ from broker.sandbox.listeners import (
     origin,
     server_context,
 )
-from broker.sandbox.metadata import PERSON_SCOPES, SCOPES, Addresses
-from broker.sandbox.options import Options
+from broker.sandbox.metadata import SCOPES, Addresses
+from broker.sandbox.options import NonceMode, Options
 from broker.sandbox.resource import Guard
 from broker.sandbox.responding import Responding
 from broker.sandbox.server import Server
 from broker.sandbox.token_endpoint import DEFAULT_LIFETIME, TokenEndpoint
-
-CLIENT_ID = "sandbox-demo"
-
-FOREIGN_RESOURCE = "https://api.sandbox.example/"
-"""A second resource that the demo client may have tokens for, and that our resource API does not answer to."""
-
-REDIRECT_URIS = ("http://127.0.0.1/callback", "http://[::1]/callback", "https://app.sandbox.example/callback")
-"""Where people come back to: the loopback addresses with any port."""
 
 SERVER_CERTIFICATES = ("good", "expired", "wrong_name", "self_signed")
 
@@ -99,16 +95,19 @@ class Sandbox:
         self.down = False
         self._ports = {name: bound.getsockname()[1] for name, bound in sockets.items()}
         self._wall = wall
+        self.authorities = Authorities.load(material.directory, material.authority)
         self.keyring = Keyring(access_token_key=material.access_token_key, keys=dict(material.identity_keys))
         self.families = Families(options=self.options, new_value=lambda: secrets.token_urlsafe(32))
+        self._resource_proofs = self._proof_reader(lambda: self.options.resource_dpop_nonces)
         self._tokens = TokenEndpoint(
             issuer=self.addresses.issuer,
             signing_key=material.access_token_key,
-            clients={CLIENT_ID: _demo_client(material, self.addresses)},
+            clients=demo_clients(material, self.addresses),
             new_jti=lambda: secrets.token_urlsafe(16),
             families=self.families,
             keyring=self.keyring,
             options=self.options,
+            proofs=self._proof_reader(lambda: self.options.dpop_nonces),
             lifetime=lifetime,
         )
         self._listeners: dict[str, Listener] = {}
@@ -198,9 +197,33 @@ class Sandbox:
         """Let *client* ask for tokens, in place of an earlier one of the same ``client_id``."""
         self._tokens.clients[client.client_id] = client
 
-    def issue_client(self, name: str, *, lifetime: timedelta | None = None) -> Credential:
-        """Issue a client certificate and write it to ``NAME.pem`` and ``NAME.key`` (renewing an earlier one)."""
-        return self.material.issue_client(name, now=self._wall(), lifetime=lifetime)
+    @property
+    def clients(self) -> dict[str, RegisteredClient]:
+        """The clients by their ids."""
+        return self._tokens.clients
+
+    def issue_client(
+        self,
+        name: str,
+        *,
+        lifetime: timedelta | None = None,
+        common_name: str | None = None,
+        request: bytes | None = None,
+    ) -> Issued:
+        """Issue a client certificate as ``Authorities.issue_client`` does. Raises CertificateRefusedError."""
+        return self.authorities.issue_client(
+            name, now=self._wall(), lifetime=lifetime, common_name=common_name, request=request
+        )
+
+    def change_authority(self, step: str, *, cut: bool = False) -> None:
+        """Take one of ``authorities.Step``; open connections go on unless they are *cut*."""
+        self.authorities.take(Step(step), now=self._wall())
+        for name in ("issuer", "mtls", "resource", "elsewhere") if cut else ():
+            self._listeners[name].cut()
+
+    def _proof_reader(self, mode: Callable[[], NonceMode]) -> ProofReader:
+        nonces = Nonces(options=self.options, mode=mode, new_value=lambda: secrets.token_urlsafe(16))
+        return ProofReader(nonces=nonces, options=self.options)
 
     def _listen(self, sockets: Mapping[str, socket.socket], *, strict: bool) -> dict[str, Listener]:
         server = self._server()
@@ -224,7 +247,13 @@ class Sandbox:
 
     def _server(self) -> Server:
         issuer, key = self.addresses.issuer, self.material.access_token_key
-        responding = Responding(addresses=self.addresses, faults=self.faults, journal=self.journal, wall=self._wall)
+        responding = Responding(
+            addresses=self.addresses,
+            faults=self.faults,
+            journal=self.journal,
+            wall=self._wall,
+            client_keys=ClientKeys(clients=self.clients, journal=self.journal, wall=self._wall),
+        )
         reader = RequestReader(
             issuer=issuer,
             clients=self._tokens.clients,
@@ -241,7 +270,14 @@ class Sandbox:
             reader=reader,
             families=self.families,
             options=self.options,
-            guard=Guard(issuer=issuer, audience=None, scope="openid", signing_key=key, is_over=self.families.is_over),
+            guard=Guard(
+                issuer=issuer,
+                audience=None,
+                scope="openid",
+                signing_key=key,
+                proofs=self._tokens.proofs,
+                is_over=self.families.is_over,
+            ),
         )
         return Server(
             tokens=self._tokens,
@@ -251,6 +287,7 @@ class Sandbox:
                 audience=self.addresses.resource,
                 scope=SCOPES[0],
                 signing_key=key,
+                proofs=self._resource_proofs,
                 is_over=self.families.is_over,
             ),
             responding=responding,
@@ -271,7 +308,13 @@ class Sandbox:
                 return Handshake(certificate=fault.parameters["variant"])
             return Handshake(believe_clients=False)
 
-        return server_context(certificates, self.directory / CA, clients=clients, next_handshake=next_handshake)
+        return server_context(
+            certificates,
+            server / CLIENTS_CA,
+            clients=clients,
+            next_handshake=next_handshake,
+            generation=lambda: self.authorities.generation,
+        )
 
     def _write_files(self) -> None:
         described = {
@@ -302,18 +345,7 @@ HANDSHAKES_AT = {Where.TOKEN: "mtls", Where.METADATA: "issuer", Where.RESOURCE: 
 
 
 def _addresses(sockets: Mapping[str, socket.socket]) -> Addresses:
-    named = {name: origin(sockets[name], "https", "localhost") for name in ("issuer", "mtls", "resource")}
+    named = {name: origin(sockets[name], "https", NAME) for name in ("issuer", "mtls", "resource")}
     # Another host, not only another port: a broker must tell it from the issuer whether it compares ports or not.
     foreign = {"elsewhere": origin(sockets["elsewhere"], "https", HOST)}
     return Addresses(**named, **foreign, control=origin(sockets["control"], "http", HOST))
-
-
-def _demo_client(material: Material, addresses: Addresses) -> RegisteredClient:
-    return RegisteredClient(
-        client_id=CLIENT_ID,
-        keys=tuple(read_public(key.public_jwk()) for key in material.signing_keys.values()),
-        scope=SCOPES,
-        resources=(addresses.resource, FOREIGN_RESOURCE),
-        person_scope=PERSON_SCOPES,
-        redirect_uris=REDIRECT_URIS,
-    )

@@ -1,8 +1,8 @@
 """
 The HTTP side of the sandbox: which request goes where.
 
-The protocol is in ``token_endpoint``, ``resource`` and ``metadata``, and for people's grants behind
-``grant_routes``; faults and the journal are in ``responding``.
+The protocol is in ``token_endpoint`` and ``metadata``, for the resource API behind ``resource_routes`` and for
+people's grants behind ``grant_routes``; faults and the journal are in ``responding``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from aiohttp import web
 from broker.sandbox.clients import unverified_assertion
 from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import GRANT_TYPES, Fault
-from broker.sandbox.grant_endpoints import refused_access
 from broker.sandbox.grant_routes import GrantRoutes
-from broker.sandbox.metadata import JWKS, TOKEN, metadata_document
-from broker.sandbox.resource import AccessRefusedError, Guard
-from broker.sandbox.responding import Responding, Seen, new_application, read_form, read_request, thumbprint
+from broker.sandbox.metadata import JWKS, PAR, TOKEN, USERINFO, metadata_document
+from broker.sandbox.resource import Guard
+from broker.sandbox.resource_routes import ResourceRoutes
+from broker.sandbox.responding import Responding, Seen, new_application, read_form, tell_nonces
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint
 
 SECRETS_IN_FORMS = (
@@ -56,6 +56,7 @@ class Server:
         application.router.add_post(TOKEN, self._token)
         self.grants.add_pages(application.router)
         self.grants.add_endpoints(application.router)
+        self._tell_nonces(application)
         return application
 
     def mtls_application(self) -> web.Application:
@@ -63,12 +64,14 @@ class Server:
         application = new_application()
         application.router.add_post(TOKEN, self._token)
         self.grants.add_endpoints(application.router)
+        self._tell_nonces(application)
         return application
 
     def resource_application(self) -> web.Application:
         """Make the resource API."""
         application = new_application()
-        application.router.add_get("/api/hello", self._hello)
+        ResourceRoutes(guard=self.guard, responding=self.responding).add_to(application.router)
+        tell_nonces(application, self.guard.proofs.nonces, self.responding.wall)
         return application
 
     def elsewhere_application(self) -> web.Application:
@@ -76,6 +79,10 @@ class Server:
         application = new_application()
         application.router.add_route("*", "/{path:.*}", self._elsewhere)
         return application
+
+    def _tell_nonces(self, application: web.Application) -> None:
+        nonces, paths = self.tokens.proofs.nonces, {TOKEN, PAR, USERINFO}
+        tell_nonces(application, nonces, self.responding.wall, paths=paths)
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
         document = metadata_document(self.responding.addresses, self.tokens.options)
@@ -93,7 +100,7 @@ class Server:
         return await self.responding.respond(request, Where.JWKS, Seen(endpoint="jwks"), process, content_type=JWK_SET)
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
-        asked = await read_request(request)
+        asked = await self.responding.read(request)
         grant_type = asked.first("grant_type")
         seen = Seen(
             endpoint="token",
@@ -105,24 +112,6 @@ class Server:
             return self.tokens.answer(asked, now=self.responding.wall(), fault=fault)
 
         return await self.responding.respond(request, Where.TOKEN, seen, process)
-
-    async def _hello(self, request: web.Request) -> web.StreamResponse:
-        authorization, certificate = request.headers.get("Authorization"), thumbprint(request)
-        challenges: list[str] = []
-
-        def process(_fault: Fault | None) -> Answer:
-            try:
-                claims = self.guard.admit(authorization, certificate, now=self.responding.wall())
-            except AccessRefusedError as refusal:
-                challenges.append(refusal.challenge())
-                return refused_access(refusal)
-            hello = {"message": "hello", "client_id": claims["client_id"], "scope": claims["scope"]}
-            person = {} if claims["sub"] == claims["client_id"] else {"subject": claims["sub"]}
-            body = {**hello, **person, "certificate": certificate}
-            return Answer(status=200, body=body, outcome="ok")
-
-        seen = Seen(endpoint="resource")
-        return await self.responding.respond(request, Where.RESOURCE, seen, process, challenges=challenges)
 
     async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()

@@ -1,8 +1,8 @@
 """
-The token endpoint (RFC 6749 section 3.2): certificate-bound JWT access tokens, for a client or for a person.
+The token endpoint (RFC 6749 section 3.2): sender-constrained JWT access tokens, for a client or for a person.
 
 Sans I/O: a request value comes in, an answer value goes out, and the caller says what time it is.
-Tokens are RFC 9068 access tokens with the ``cnf`` of RFC 8705 section 3.1.
+Tokens are RFC 9068 access tokens with the ``cnf`` of RFC 8705 section 3.1, RFC 9449 section 6.1, or both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.sandbox.clients import ClientRefusedError, RegisteredClient, UsedAssertions, authenticate
+from broker.sandbox.clients import (
+    ClientRefusedError,
+    RegisteredClient,
+    SenderConstraint,
+    UsedAssertions,
+    authenticate,
+)
+from broker.sandbox.dpop import NO_POSSESSION, Possession, ProofReader, ProofRefusedError
 from broker.sandbox.families import Approved, Families, Family, GrantRefusedError
 from broker.sandbox.faults import GRANT_TYPES, Fault
 from broker.sandbox.id_tokens import LIFETIME as ID_TOKEN_LIFETIME
@@ -36,12 +43,14 @@ class TokenRequest:
     A request to the token endpoint.
 
     *form* are the decoded parameters in order (None when the body was no form), *certificate_thumbprint*
-    that of the connection's certificate, *authorization_header* says that there was one.
+    that of the connection's certificate, *authorization_header* says that there was one, *possession* is what
+    came of DPoP.
     """
 
     form: tuple[tuple[str, str], ...] | None = field(repr=False)
     certificate_thumbprint: str | None
     authorization_header: bool = False
+    possession: Possession = NO_POSSESSION
 
     def first(self, name: str) -> str | None:
         """Give the first value of the parameter *name*."""
@@ -87,6 +96,7 @@ class TokenEndpoint:
     families: Families
     keyring: Keyring
     options: Options
+    proofs: ProofReader
     lifetime: int = DEFAULT_LIFETIME
     used: UsedAssertions = field(default_factory=UsedAssertions)
 
@@ -112,6 +122,15 @@ class TokenEndpoint:
         except ClientRefusedError as refusal:
             raise RefusedError("invalid_client", refusal.reason, status=401) from None
 
+    def proven(self, request: TokenRequest, *, now: float) -> str | None:
+        """Give the key that *request* proves to hold, None if it has no proof. Raises RefusedError."""
+        if not request.possession.proofs:
+            return None
+        try:
+            return self.proofs.read(request.possession, token=None, now=now)
+        except ProofRefusedError as refusal:
+            raise RefusedError(refusal.error, refusal.reason) from None
+
     def _issue(
         self,
         request: TokenRequest,
@@ -124,32 +143,46 @@ class TokenEndpoint:
         grant_type = form.get("grant_type")
         if grant_type not in GRANT_TYPES:
             raise RefusedError("unsupported_grant_type", f"this server knows {', '.join(GRANT_TYPES)}")
-        if request.certificate_thumbprint is None:
-            # The code is that of oidc-provider, surprising as it is. Before anything is spent.
-            raise RefusedError("invalid_grant", "mutual TLS client certificate not provided")
+        cnf = self._confirmation(request, client, now=now)
         if grant_type == "client_credentials":
+            if client.public:
+                raise RefusedError("unauthorized_client", "a public client has no credentials")
             scope = _granted_scope(form.get("scope"), client)
-            claims = self._claims(request, client.client_id, client, scope, now=now)
+            claims = self._claims(cnf, client.client_id, client, scope, now=now)
             claims["aud"] = _audience(request, client.resources[:1], client.resources)
             body = self._body(claims, fault)
             return Answer(status=200, body=body, outcome="issued")
-        return self._issue_for_person(request, form, client, now=now, fault=fault)
+        return self._issue_for_person(request, form, client, cnf, now=now, fault=fault)
+
+    def _confirmation(self, request: TokenRequest, client: RegisteredClient, *, now: float) -> dict[str, str]:
+        """Give the ``cnf`` of the token to come, before anything is spent but a proof. Raises RefusedError."""
+        jkt = self.proven(request, now=now)
+        key = {} if jkt is None else {"jkt": jkt}
+        if client.sender_constraint is SenderConstraint.DPOP:
+            if jkt is None:
+                raise RefusedError("invalid_grant", "DPoP proof JWT not provided")
+            return key
+        if request.certificate_thumbprint is None:
+            # The code is that of oidc-provider, surprising as it is.
+            raise RefusedError("invalid_grant", "mutual TLS client certificate not provided")
+        return {"x5t#S256": request.certificate_thumbprint, **key}
 
     def _issue_for_person(
         self,
         request: TokenRequest,
         form: Mapping[str, str],
         client: RegisteredClient,
+        cnf: Mapping[str, str],
         *,
         now: float,
         fault: Fault | None,
     ) -> Answer:
         """Redeem a code or use a refresh token. Raises GrantRefusedError and RefusedError."""
         redeems = form["grant_type"] == "authorization_code"
-        family = (self._redeemed if redeems else self._refreshed)(request, form, client, now)
+        family = (self._redeemed if redeems else self._refreshed)(request, form, client, cnf.get("jkt"), now)
         approved = family.approved
         scope = approved.scope if redeems or form.get("scope") is None else tuple(form["scope"].split(" "))
-        claims = self._claims(request, approved.subject, client, scope, now=now)
+        claims = self._claims(cnf, approved.subject, client, scope, now=now)
         claims["aud"] = _audience(request, approved.audience, approved.audience)
         if approved.details:
             claims["authorization_details"] = list(approved.details)
@@ -166,30 +199,33 @@ class TokenEndpoint:
         return Answer(status=200, body=body, outcome="issued", grant=family.name)
 
     def _redeemed(
-        self, _request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, now: float
+        self, _request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, jkt: str | None, now: float
     ) -> Family:
         return self.families.redeem(
             form.get("code", ""),
             client_id=client.client_id,
             redirect_uri=form.get("redirect_uri", ""),
             verifier=form.get("code_verifier", ""),
+            jkt=jkt,
+            bound=client.public,
             now=now,
         )
 
     def _refreshed(
-        self, request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, now: float
+        self, request: TokenRequest, form: Mapping[str, str], client: RegisteredClient, jkt: str | None, now: float
     ) -> Family:
         return self.families.refresh(
             form.get("refresh_token", ""),
             client_id=client.client_id,
             scope=form.get("scope"),
             audience=request.audience,
+            jkt=jkt,
             now=now,
         )
 
     def _claims(
         self,
-        request: TokenRequest,
+        cnf: Mapping[str, str],
         subject: str,
         client: RegisteredClient,
         scope: tuple[str, ...],
@@ -205,16 +241,17 @@ class TokenEndpoint:
             "jti": self.new_jti(),
             "iat": int(now),
             "exp": int(now) + self.lifetime,
-            "cnf": {"x5t#S256": request.certificate_thumbprint},
+            "cnf": dict(cnf),
         }
 
     def _body(self, claims: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+        token_type = "DPoP" if "jkt" in claims["cnf"] else "Bearer"
         twist = twist_claims(fault)
         if twist is not None:
             twist(claims)
         return {
             "access_token": sign(self.signing_key, "at+jwt", claims),
-            "token_type": "Bearer",
+            "token_type": token_type,
             "expires_in": self.lifetime,
             "scope": claims["scope"],
         }

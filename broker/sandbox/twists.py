@@ -14,7 +14,7 @@ from broker.sandbox.authority import certificate_thumbprint
 from broker.sandbox.faults import Fault
 
 NOBODY = certificate_thumbprint(b"no such certificate")
-"""A well-formed thumbprint that belongs to nobody."""
+"""A well-formed thumbprint that no certificate has, and no key."""
 
 Claims = dict[str, Any]
 Body = dict[str, Any]
@@ -25,7 +25,7 @@ def twist_claims(fault: Fault | None) -> Callable[[Claims], None] | None:
     if fault is None:
         return None
     twists: Mapping[str, Callable[[Claims], None]] = {
-        "wrong_cnf": lambda claims: claims.update(cnf={"x5t#S256": NOBODY}),
+        "wrong_cnf": lambda claims: claims.update(cnf=dict.fromkeys(claims["cnf"], NOBODY)),
         "no_cnf": lambda claims: claims.pop("cnf"),
         "wider_scope": lambda claims: claims.update(scope=f"{claims['scope']} {fault.parameters['value']}".strip()),
     }

@@ -24,7 +24,6 @@ from broker.events import (
     AuditUnavailableError,
     Emit,
     Event,
-    TokenServed,
 )
 from broker.telemetry.audit_file import AppendFailedError, AuditFile, Disk, SystemDisk, open_file
 from broker.telemetry.audit_format import (
@@ -108,6 +107,11 @@ class AuditLog:
         self._closed = False
 
     @property
+    def takes_records(self) -> bool:
+        """Say whether what may not happen unrecorded may be begun."""
+        return self.healthy or not self.refuses
+
+    @property
     def healthy(self) -> bool:
         """Say whether the last attempt to write succeeded."""
         return self._gap is None
@@ -118,14 +122,14 @@ class AuditLog:
         return digest.hex()[:FINGERPRINT_LENGTH]
 
     def write(self, event: Event) -> None:
-        """Record *event*. Raises AuditUnavailableError for a ``TokenServed`` that must not go unrecorded."""
+        """Record *event*. Raises AuditUnavailableError for one that must not go unrecorded."""
         try:
-            if isinstance(event, TokenServed):
+            if event.indispensable:
                 self._look_after_file()  # a record in a file that is gone would be no record
             self._prepare()
             self._put(event.name, members_of(event))
         except AppendFailedError as failure:
-            refused = self.refuses and isinstance(event, TokenServed)
+            refused = self.refuses and event.indispensable
             if refused:
                 self._failed(failure.reason, refused=1)
                 raise AuditUnavailableError from None

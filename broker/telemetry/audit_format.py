@@ -58,7 +58,13 @@ ORDER = (
     "client",
     "certificate",
     "key",
+    "item",
+    "items",
     "route",
+    "upstream",
+    "method",
+    "pattern",
+    "origin",
     "version",
     "tokens",
     "grants",
@@ -80,10 +86,15 @@ ORDER = (
     "stale",
     "serving",
     "probe_in",
+    "signs_in",
     "retry_in",
     "status",
     "server_error",
     "count",
+    "waited",
+    "duration",
+    "sent",
+    "received",
     "outcome",
     "reason",
     "check",
@@ -110,6 +121,15 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ConfigurationRefused: _layout("path", "reason", count="found"),
         events.CertificateLoaded: _layout("certificate", "generation", "thumbprint", "not_after"),
         events.SigningKeyLoaded: _layout("key", "alg", "kid", "not_after"),
+        events.SigningKeyPublished: _layout("key", "alg", "kid", "signs_in"),
+        events.CertificateRetired: _layout("certificate", "generation", "thumbprint", "reason"),
+        events.FilesRotated: _layout("items"),
+        events.RotationRefused: _layout("item", "reason"),
+        events.CompromiseDeclared: _layout("uid", "items"),
+        events.ClientTrialPassed: _layout("client", "token", "grant"),
+        events.ClientTrialFailed: _layout("client", "token", "grant", "retry_in", "reason"),
+        events.DpopKeyInUse: _layout("client", "alg", "thumbprint"),
+        events.DpopKeyUnreadable: _layout("client", "record"),
         events.SandboxIssuerInUse: _layout("issuer"),
         events.TokenRefreshed: _layout(*_REFRESH, "generation", "expires_at", "binding", "fingerprint"),
         events.TokenRefreshFailed: _layout(
@@ -131,6 +151,12 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
         events.ClientSuspended: _layout("client", "reason", "probe_in"),
         events.ClientResumed: _layout("client"),
         events.TokenServed: _layout(*_CALLER, "grant", "fingerprint", "generation", "stale"),
+        events.EgressCalled: _layout(
+            *_CALLER,
+            *("grant", "upstream", "method", "pattern", "fingerprint", "jti"),
+            *("status", "waited", "duration", "sent", "received", "outcome"),
+        ),
+        events.ProofServed: _layout(*_CALLER, "grant", "method", "origin", "jti", "fingerprint", "generation", "stale"),
         events.TokenRefreshForced: _layout(*_CALLER),
         events.GrantGivenUp: _layout(*_CALLER, "grant"),
         events.GrantReassigned: _layout(*_CALLER, "grant"),
@@ -139,7 +165,9 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 """For each audited event, the members of its record and the fields they are taken from."""
 
-SUCCESS: Mapping[type[Event], str] = MappingProxyType({events.TokenRefreshed: "success", events.TokenServed: "ok"})
+SUCCESS: Mapping[type[Event], str] = MappingProxyType(
+    {events.TokenRefreshed: "success", events.TokenServed: "ok", events.ProofServed: "ok"}
+)
 """The ``outcome`` of events that are a good outcome by being what they are."""
 
 
@@ -183,8 +211,12 @@ def _capped(value: Primitive, limit: int) -> Primitive:
     return value
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+"""``json.dumps`` would make one for each record."""
+
+
 def _dump(members: Mapping[str, Primitive]) -> bytes:
-    return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    return _ENCODER.encode(members).encode("ascii") + b"\n"
 
 
 # --- the chain ---

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -20,7 +21,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from broker import __version__, events
 from broker.events import Event
 from broker.oauth.reasons import Reason
+from broker.telemetry import egress_series
 from broker.telemetry.collectors import One, Registry, Watched
+from broker.telemetry.file_series import FileSeries
 from broker.telemetry.grant_series import Sighting, Survey
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
@@ -64,9 +67,16 @@ REQUEST_OUTCOMES = frozenset(
         "server_error",
         "authorization_server_error",
         "temporarily_unavailable",
+        "upstream_error",
+        "upstream_timeout",
+        "client_error",
     }
 )
-"""``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer."""
+"""
+``outcome`` of a request to the local API: ``ok``, ``not_modified`` or the error code of the answer.
+
+Of what is passed on from an API it is ``ok``, ``client_error`` (4xx) or ``server_error`` (5xx).
+"""
 
 REFRESH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a token endpoint answers in 50 ms to some seconds, and the deadline ends everything."""
@@ -99,16 +109,20 @@ class Metrics:
         self._watched = Watched()
         self._registry.register(self._watched)
         self._counters()
+        self._files = FileSeries(self._registry)
         self._gauges()
         self._build.labels(__version__).set(1)
         self._handlers: dict[type[Event], Callable[..., None]] = {
             events.TokenRefreshed: self._refreshed,
             events.TokenRefreshFailed: self._refresh_failed,
             events.RequestAnswered: self._answered,
+            events.EgressCalled: self._called,
             events.ConfigurationLoaded: self._configuration_loaded,
             events.ConfigurationRefused: self._configuration_refused,
-            events.CertificateLoaded: self._certificate,
-            events.SigningKeyLoaded: self._key,
+            events.CertificateLoaded: self._files.certificate,
+            events.SigningKeyLoaded: self._files.key,
+            events.RotationRefused: self._files.refused,
+            events.RotationMended: self._files.mended,
             events.SandboxIssuerInUse: self._sandbox_issuer,
             events.ClientSuspended: self._client_suspended,
             events.ClientResumed: self._client_resumed,
@@ -136,6 +150,7 @@ class Metrics:
             registry=registry,
             buckets=REFRESH_BUCKETS,
         )
+        self._calls = egress_series.Calls(registry)
         self._consents = Counter(
             "token_broker_authorizations_total",
             "Consents that people were asked for, and what became of them.",
@@ -155,6 +170,9 @@ class Metrics:
             registry=registry,
             buckets=REQUEST_BUCKETS,
         )
+        # Labels are looked up once: there are few, and a look-up costs more than counting.
+        self._requests_of = cache(self._requests.labels)
+        self._request_seconds_of = cache(self._request_seconds.labels)
         self._failures = Counter(
             "token_broker_unexpected_failures_total",
             "Bugs that reached a boundary; each has a log line.",
@@ -170,18 +188,6 @@ class Metrics:
 
     def _gauges(self) -> None:
         registry = self._registry
-        self._certificates = Gauge(
-            "token_broker_certificate_not_after_timestamp_seconds",
-            "Unix time when a transport certificate expires.",
-            ("certificate",),
-            registry=registry,
-        )
-        self._keys = Gauge(
-            "token_broker_key_not_after_timestamp_seconds",
-            "Unix time when the certificate of a signing key expires; only for keys that have one.",
-            ("key",),
-            registry=registry,
-        )
         self._build = Gauge("token_broker_build_info", "The version that runs.", ("version",), registry=registry)
         self._trouble()
 
@@ -231,6 +237,7 @@ class Metrics:
         keys: Iterable[str] = (),
         routes: Iterable[str] = (),
         consented: Iterable[str] = (),
+        upstreams: Iterable[str] = (),
     ) -> None:
         """
         Announce the names of the configuration and the routes of the API, and start their series at 0.
@@ -247,12 +254,12 @@ class Metrics:
         for client in self._announce("client", clients):
             self._suspended.labels(client)
             self._suspect.labels(client)
+        self._calls.expect(self._announce("upstream", upstreams))
         for route in self._announce("route", routes):
             self._request_seconds.labels(route)
             for outcome in REQUEST_OUTCOMES:
                 self._requests.labels(route, outcome)
-        self._replace("certificate", certificates, self._certificates)
-        self._replace("key", keys, self._keys)
+        self._files.expect(certificates, keys)
         self._consented = tuple(consented)
         for token in self._consented:
             for outcome in CONSENT_OUTCOMES.values():
@@ -262,13 +269,6 @@ class Metrics:
         new = list(names)
         self._known.setdefault(label, set()).update(new)
         return new
-
-    def _replace(self, label: str, names: Iterable[str], gauge: Gauge) -> None:
-        new = set(names)
-        for gone in self._known.get(label, set()) - new:
-            gauge.labels(gone)  # older releases of the library raise for a series that is not there
-            gauge.remove(gone)
-        self._known[label] = new
 
     def _name(self, label: str, value: str) -> str:
         return value if value in self._known.get(label, ()) else OTHER
@@ -333,15 +333,11 @@ class Metrics:
 
     def _answered(self, event: events.RequestAnswered) -> None:
         route = self._name("route", event.route)
-        self._requests.labels(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
-        self._request_seconds.labels(route).observe(event.duration)
+        self._requests_of(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
+        self._request_seconds_of(route).observe(event.duration)
 
-    def _certificate(self, event: events.CertificateLoaded) -> None:
-        self._certificates.labels(self._name("certificate", event.certificate)).set(event.not_after)
-
-    def _key(self, event: events.SigningKeyLoaded) -> None:
-        if event.not_after is not None:
-            self._keys.labels(self._name("key", event.key)).set(event.not_after)
+    def _called(self, event: events.EgressCalled) -> None:
+        self._calls.count(event, self._name("upstream", event.upstream))
 
     def _configuration_loaded(self, event: events.ConfigurationLoaded) -> None:
         self._refused.set(0)

@@ -2,7 +2,7 @@
 Where events end: one event makes an audit record, a log line and a metric.
 
 The three do not depend on one another: a sink that fails is reported to the others, once, and does not keep
-them from working. ``emit`` never raises, but for a ``TokenServed`` whose record is missing and must not be.
+them from working. ``emit`` never raises, but for an *indispensable* event whose record is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from broker.errors import frames_of
 from broker.events import (
     AuditUnavailableError,
     Event,
-    TokenServed,
     UnexpectedFailure,
 )
 from broker.telemetry.audit import AuditLog
@@ -40,7 +39,7 @@ class Telemetry:
         metrics.watch_log(lambda: logs.lost)
 
     def emit(self, event: Event) -> None:
-        """Record, log and count *event*. Raises AuditUnavailableError for a ``TokenServed`` that may not be served."""
+        """Record, log and count *event*. Raises AuditUnavailableError for what may not happen unrecorded."""
         for passed in self._folded(event):
             self._deliver(passed)
 
@@ -85,7 +84,7 @@ class Telemetry:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary of a sink: a bug in it must not stop the daemon
             self._report("audit", error)
-            if audit.refuses and isinstance(event, TokenServed):
+            if audit.refuses and event.indispensable:
                 raise AuditUnavailableError from None
 
     def _guarded(self, sink: str, act: Callable[..., None], *arguments: Event) -> None:

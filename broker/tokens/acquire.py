@@ -84,6 +84,7 @@ class Acquirer:
             client=attempt.registration.client,
             asked_scope=spec.scope,
             certificate_thumbprint=exchange.session.thumbprint,
+            jkt=attempt.transmission.jkt,
             wall_now=self.clock.wall(),
         )
         return self.issued(attempt, sent, answer)
@@ -125,6 +126,7 @@ class Acquirer:
             fingerprint=self.fingerprint(answer.access_token.reveal()),
             binding=answer.binding,
             certificate_thumbprint=answer.certificate_thumbprint,
+            jkt=answer.jkt,
             jti=attempt.transmission.jti,
         )
 

@@ -1,15 +1,17 @@
 """
 Completes a draft and sends it: the only place that does.
 
-Every transmission gets a fresh client assertion with a fresh ``jti`` (rules.md R1); nothing is sent twice.
+Every transmission gets a fresh client assertion with a fresh ``jti``, and a fresh DPoP proof (rules.md R1); nothing
+is sent twice. What a server refuses because it wants a nonce in the proof is made anew and sent once more.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.oauth.client_auth import assertion_claims, basic_credentials
+from broker.oauth.dpop import asks_for_nonce, is_nonce_challenge
 from broker.oauth.jose import ASSERTION_TYP
 from broker.oauth.messages import (
     AssertionSpec,
@@ -22,8 +24,9 @@ from broker.oauth.messages import (
     Response,
     SecretFields,
 )
-from broker.oauth.secret import ClientAssertion, ClientSecret, RequestObject
+from broker.oauth.secret import AccessToken, ClientAssertion, ClientSecret, DpopProof, RequestObject
 from broker.tokens.ports import Clock, Randomness, Session, Signer
+from broker.tokens.proofs import Proofs
 
 JTI_BYTES = 16
 """128 random bits: no two assertions of any broker share a ``jti``."""
@@ -43,52 +46,86 @@ class Sent:
     started_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Transmission:
     """
     One transmission to be: its ``jti`` is known before it is sent, so that a failure can be told by it.
 
-    None for a client that makes no assertions: there is nothing that the server could know it by.
+    *jti* is None for a client that makes no assertions: there is nothing that the server could know it by. It is
+    another one when the server wanted a nonce and the request was made anew. *jkt* is the thumbprint of the DPoP key
+    that proofs are made with, None for a client without.
     """
 
     jti: str | None
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A client's means to send: its signing key or secret, and the session that presents its certificate."""
+    """
+    A client's means to send: its signing key or secret, and the session that presents its certificate.
+
+    *proofs* are there where tokens are bound by DPoP.
+    """
 
     session: Session
     signer: Signer | None
     secret: ClientSecret | None = None
+    proofs: Proofs | None = None
     clock: Clock
     randomness: Randomness
 
-    def prepare(self) -> Transmission:
-        """Draw what makes the next transmission unique."""
-        return Transmission(jti=None if self.signer is None else self.randomness.token(JTI_BYTES))
+    @property
+    def jkt(self) -> str | None:
+        """The thumbprint of the DPoP key that tokens are asked for with now, None where there is none."""
+        return None if self.proofs is None else self.proofs.jkt
+
+    def holds(self, jkt: str | None) -> bool:
+        """Say whether what is bound to the DPoP key of *jkt*, None: to none, can be used by this client."""
+        return jkt is None if self.proofs is None else self.proofs.knows(jkt)
+
+    def prepare(self, jkt: str | None = None) -> Transmission:
+        """Draw what makes the next transmission unique; *jkt* chooses an older DPoP key, as far as there are any."""
+        ours = self.jkt
+        return Transmission(jti=self._jti(), jkt=ours if ours is None or jkt is None else jkt)
 
     async def send(self, draft: Draft, transmission: Transmission) -> Sent:
         """
-        Sign what has to be signed, and send, once.
+        Sign what has to be signed, and send, once: again only if the server wants a nonce in the DPoP proof.
 
-        Raises LocalError when the key cannot sign, RemoteError with the outcome when there is no answer, and
+        It says so of a request that it has not processed (RFC 9449 section 8), so that a code or a refresh token in
+        it is not spent (rules.md R1). All that is signed is new then. The second request has the turn of the first.
+
+        Raises LocalError when a key cannot sign, RemoteError with the outcome when there is no answer, and
         TypeError, with nothing sent, for a draft that needs what this client was not built with.
         """
         started_at = self.clock.boot()
-        credential = await self._credential(draft, transmission)
-        asked: SecretFields = ()
-        if draft.request_object is not None:
-            asked = (("request", await self.sign_request_object(draft.request_object)),)
-        request = Request(
-            method="POST",
-            url=draft.url,
-            headers={"accept": "application/json"},
-            form=draft.form,
-            credential=credential,
-            secret_fields=(*draft.secret_fields, *asked),
-        )
-        return Sent(response=await self.session.send(request), started_at=started_at)
+        response = await self.session.send(await self._completed(draft, transmission))
+        nonce = self._note(draft, response)
+        if nonce is not None and asks_for_nonce(response):
+            transmission.jti = self._jti()
+            response = await self.session.send(await self._completed(draft, transmission, nonce))
+            self._note(draft, response)
+        return Sent(response=response, started_at=started_at)
+
+    async def fetch(self, request: Request, access_token: AccessToken, transmission: Transmission) -> Response:
+        """
+        Send *request* with *access_token* to a resource of the authorization server, and with a proof if it is bound.
+
+        As ``send``, but what asks for a nonce is a challenge there (RFC 9449 section 9).
+        """
+        proofs, jkt = self.proofs, transmission.jkt
+        request = replace(request, credential=access_token)
+        if proofs is None:
+            return await self.session.send(request)
+        proof = await proofs.for_resource(request.method, request.url, access_token, jkt=jkt)
+        response = await self.session.send(replace(request, proof=proof))
+        nonce = proofs.note_resource(request.url, response.headers.items())
+        if nonce is not None and is_nonce_challenge(response.status, [response.headers.get("www-authenticate", "")]):
+            proof = await proofs.for_resource(request.method, request.url, access_token, jkt=jkt, nonce=nonce)
+            response = await self.session.send(replace(request, proof=proof))
+            proofs.note_resource(request.url, response.headers.items())
+        return response
 
     async def sign_request_object(self, spec: RequestObjectSpec) -> RequestObject:
         """
@@ -107,6 +144,39 @@ class Exchange:
             "exp": now + REQUEST_OBJECT_LIFETIME,
         }
         return RequestObject(await self.signer.sign(spec.typ, claims))
+
+    def _jti(self) -> str | None:
+        return None if self.signer is None else self.randomness.token(JTI_BYTES)
+
+    async def _completed(self, draft: Draft, transmission: Transmission, nonce: str | None = None) -> Request:
+        """Sign what has to be signed, for one transmission."""
+        credential = await self._credential(draft, transmission)
+        asked: SecretFields = ()
+        if draft.request_object is not None:
+            asked = (("request", await self.sign_request_object(draft.request_object)),)
+        return Request(
+            method="POST",
+            url=draft.url,
+            headers={"accept": "application/json"},
+            form=draft.form,
+            credential=credential,
+            secret_fields=(*draft.secret_fields, *asked),
+            proof=await self._proof(draft, transmission, nonce),
+        )
+
+    async def _proof(self, draft: Draft, transmission: Transmission, nonce: str | None) -> DpopProof | None:
+        """Make the one that the draft asks for, and never send without it: what came of it would not be bound."""
+        if not draft.proves:
+            return None
+        if self.proofs is None or transmission.jkt is None:
+            raise TypeError("the client has no key to make a DPoP proof with")
+        return await self.proofs.for_server("POST", draft.url, jkt=transmission.jkt, nonce=nonce)
+
+    def _note(self, draft: Draft, response: Response) -> str | None:
+        """Take in the nonce of an answer, whatever else it is; None for a draft without a proof, whoever sends one."""
+        if self.proofs is None or not draft.proves:
+            return None
+        return self.proofs.note_server(draft.url, response.headers.items())
 
     async def _credential(self, draft: Draft, transmission: Transmission) -> Credential | None:
         """Make the one that the draft asks for, and never send without it."""

@@ -77,6 +77,7 @@ class SealedAccess:
     binding: str
     certificate_thumbprint: str | None = None
     certificate_not_after: float | None = None
+    jkt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +90,11 @@ class Grant:
     *auth_time* when that person logged in. *scope* is what was granted last, of *asked_scope*, which no refresh
     may exceed.
     *issuer* and *client_id* are those it was given to: with others it is of no use. *refresh_token* is the
-    newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint* and
-    *key_id* are those of the certificate and the signing key that last succeeded. *authorization* is the id of
-    the consent that it came of last. *reason* says more about
-    the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a refresh token lives
-    unused, where the server says so.
+    newest one; *previous_refresh_token* is kept until that one has worked once (R2.4). *thumbprint*, *key_id* and
+    *jkt* are those of the certificate, the signing key and the DPoP key that last succeeded (``handover``), and
+    *generation* counts how often they changed. *authorization* is the id of the consent that it came of last.
+    *reason* says more about the phase. *since* is when the phase began. *idle_lifetime* in seconds is how long a
+    refresh token lives unused, where the server says so.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Grant:
     since: float = 0.0
     thumbprint: str | None = None
     key_id: str | None = None
+    jkt: str | None = None
     generation: int = 0
     authorization: str | None = None
 
@@ -217,6 +219,7 @@ def _plain(grant: Grant) -> dict[str, Any]:
         "since": grant.since,
         "thumbprint": grant.thumbprint,
         "key_id": grant.key_id,
+        "jkt": grant.jkt,
         "generation": grant.generation,
         "authorization": grant.authorization,
     }
@@ -232,6 +235,7 @@ def _plain_access(access: SealedAccess) -> dict[str, Any]:
         "binding": access.binding,
         "certificate_thumbprint": access.certificate_thumbprint,
         "certificate_not_after": access.certificate_not_after,
+        "jkt": access.jkt,
     }
 
 
@@ -262,6 +266,7 @@ def _grant(members: dict[str, Any]) -> Grant:
         since=number(members.pop("since")),
         thumbprint=optional_text(members.pop("thumbprint")),
         key_id=optional_text(members.pop("key_id")),
+        jkt=optional_text(members.pop("jkt", None)),  # of no meaning to versions that knew no DPoP
         generation=count(members.pop("generation")),
         authorization=optional_text(members.pop("authorization", None)),  # earlier records have none
     )
@@ -277,6 +282,7 @@ def _access(members: dict[str, Any]) -> SealedAccess:
         binding=text(members["binding"]),
         certificate_thumbprint=optional_text(members["certificate_thumbprint"]),
         certificate_not_after=optional_number(members["certificate_not_after"]),
+        jkt=optional_text(members.get("jkt")),
     )
 
 

@@ -28,6 +28,7 @@ from broker.tokens.attempts import INCIDENT_BYTES, MISSING_RANK
 from broker.tokens.grant import EndReason, Grant, Phase
 from broker.tokens.grant_keeper import GrantKeeper
 from broker.tokens.grant_steps import CLIENT_SUSPECT
+from broker.tokens.handover import Choice
 from broker.tokens.ports import Randomness
 from broker.tokens.refreshing import Ending, Order, OvertakenError, Refresher
 from broker.tokens.schedule import CLIENT_SIDE_ERRORS, Pace
@@ -45,6 +46,10 @@ PROBE_SPREAD = 60.0
 """Seconds over which those are spread that wait for a suspect client, so that another one probes each time."""
 
 
+Tried = Callable[[GrantKeeper, Choice, table.Succeeded | table.Failed | None], None]
+"""Hears with what an attempt was made, and how it ended; None: it was overtaken."""
+
+
 class GrantAttempts:
     """Makes attempts for *keepers*; holds what speaks against each client."""
 
@@ -58,16 +63,18 @@ class GrantAttempts:
         settle: Callable[[GrantKeeper, table.Event], None],
         bury: Callable[[Grant], Grant],
         count: Callable[[str], int],
+        tried: Tried,
     ) -> None:
         """
         *settle* takes an event through a keeper; *keepers* is looked at whenever it matters.
 
         *bury* takes in what an attempt brought for a grant that is being revoked, and gives what to write down;
-        *count* says how many grants a client has.
+        *count* says how many grants a client has; *tried* hears how each attempt ended, None if it was overtaken.
         """
         self.is_stopping = False
         self._bury = bury
         self._count = count
+        self._tried = tried
         self._refresher = refresher
         self._keepers = keepers
         self._clock = refresher.acquirer.clock
@@ -79,28 +86,39 @@ class GrantAttempts:
         self._refused: dict[str, dict[str, None]] = {}
         self._lost: dict[str, list[tuple[str, float]]] = {}
 
-    async def make(self, keeper: GrantKeeper, begin: table.Begin, registration: Registration) -> None:
+    async def make(self, keeper: GrantKeeper, begin: table.Begin, choice: Choice) -> None:
         """Make the attempt *begin*; whatever happens in it ends here."""
-        grant_id = keeper.grant.id
+        ended: table.Succeeded | table.Failed | None = None
         try:
-            self._let_pass(keeper.spec.client, grant_id)
+            ended = await self._make(keeper, begin, choice)
+        finally:
+            self._refresher.passage.done((keeper.grant.id, begin.attempt))
+            self._tried(keeper, choice, ended)
+
+    async def _make(
+        self, keeper: GrantKeeper, begin: table.Begin, choice: Choice
+    ) -> table.Succeeded | table.Failed | None:
+        """Make it, and give how it ended, None if it was overtaken."""
+        try:
+            if not choice.on_trial:
+                self._let_pass(keeper.spec.client, keeper.grant.id)
             ending = await self._refresher.make(
-                self._order(keeper, begin, registration),
+                self._order(keeper, begin, choice),
                 still_wanted=lambda: self._still_wanted(keeper, begin.attempt),
                 settle=lambda event: self._settle(keeper, event),
                 revise=lambda grant: self._revise(keeper, begin.attempt, grant),
             )
         except OvertakenError:
-            return
+            return None
         except RemoteError as held:
             failure = Failure(code=str(held.code), pace=Pace.HELD, hint=held.hint, retry_after=held.retry_after)
-            self._settle(keeper, table.Failed(attempt=begin.attempt, trouble=table.Trouble.NOT_SENT, failure=failure))
+            failed = table.Failed(attempt=begin.attempt, trouble=table.Trouble.NOT_SENT, failure=failure)
+            self._settle(keeper, failed)
+            return failed
         except Exception as error:  # noqa: BLE001 - the boundary: a bug in one attempt must not stop the others
-            self._bug(keeper, begin.attempt, error)
-        else:
-            self._end(keeper, registration, ending)
-        finally:
-            self._refresher.passage.done((grant_id, begin.attempt))
+            return self._bug(keeper, begin.attempt, error)
+        self._end(keeper, choice, ending)
+        return ending.event
 
     def unblock(self, client: str) -> None:
         """Let the grants of *client* be tried again that were held back, but for those that were refused."""
@@ -109,15 +127,17 @@ class GrantAttempts:
             if keeper.spec.client == client and grant_id not in refused:
                 self._settle(keeper, table.Unblocked())
 
-    def _order(self, keeper: GrantKeeper, begin: table.Begin, registration: Registration) -> Order:
+    def _order(self, keeper: GrantKeeper, begin: table.Begin, choice: Choice) -> Order:
         token = keeper.state.token
         return Order(
             number=begin.attempt,
             grant=keeper.grant,
             spec=keeper.spec,
-            registration=registration,
+            registration=choice.registration,
+            counts=choice.counts,
             replay=keeper.terms(keeper.grant).replay,
             previous=begin.previous,
+            confirms=begin.confirms,
             rank=self._clock.boot() + MISSING_RANK if token is None else token.expires_at,
         )
 
@@ -168,8 +188,8 @@ class GrantAttempts:
             return None
         return replace(grant, owner=state.grant.owner, label=state.grant.label)
 
-    def _end(self, keeper: GrantKeeper, registration: Registration, ending: Ending) -> None:
-        client = keeper.spec.client
+    def _end(self, keeper: GrantKeeper, choice: Choice, ending: Ending) -> None:
+        client, registration = keeper.spec.client, choice.registration
         match ending.event:
             case table.Succeeded(grant=written) as succeeded:
                 # It may have changed hands while this was written down.
@@ -180,7 +200,7 @@ class GrantAttempts:
                 self._trust(client, keeper.grant.id)
                 self._report_success(keeper, registration, succeeded, ending)
             case table.Failed() as failed:
-                self._settle(keeper, self._judged(keeper, failed))
+                self._settle(keeper, _on_trial(keeper, failed) if choice.on_trial else self._judged(keeper, failed))
                 if isinstance(keeper.state, table.Over):
                     self._refused.get(client, {}).pop(keeper.grant.id, None)
                 self._report_failure(keeper, registration, failed, ending)
@@ -263,7 +283,7 @@ class GrantAttempts:
     def _of(self, client: str) -> suspicions.Suspicion:
         return self._suspicions.get(client, suspicions.Suspicion())
 
-    def _bug(self, keeper: GrantKeeper, attempt: int, error: Exception) -> None:
+    def _bug(self, keeper: GrantKeeper, attempt: int, error: Exception) -> table.Failed:
         """Report a bug; how far the request got is not known."""
         incident = self._randomness.token(INCIDENT_BYTES)
         self._emit(
@@ -271,7 +291,9 @@ class GrantAttempts:
         )
         failure = Failure(code=Reason.UNEXPECTED, pace=Pace.ORDINARY)
         trouble = table.Trouble.NOT_SENT if isinstance(error, LocalError) else table.Trouble.UNKNOWN
-        self._settle(keeper, table.Failed(attempt=attempt, trouble=trouble, failure=failure))
+        failed = table.Failed(attempt=attempt, trouble=trouble, failure=failure)
+        self._settle(keeper, failed)
+        return failed
 
     def _report_success(
         self, keeper: GrantKeeper, registration: Registration, succeeded: table.Succeeded, ending: Ending
@@ -317,3 +339,15 @@ class GrantAttempts:
                 grant=status.id,
             )
         )
+
+
+def _on_trial(keeper: GrantKeeper, failed: table.Failed) -> table.Failed:
+    """
+    Give what a failure means with a certificate or key that nobody knows the server to take.
+
+    It may be refused for itself: that speaks against no client. A refusal is confirmed with the older one (R2.6);
+    where it would be a verdict, because something hangs over the grant already, it is none.
+    """
+    state = keeper.state
+    in_doubt = not isinstance(state, table.Over) and state.doubt is not table.Doubt.NONE
+    return replace(failed, suspect=in_doubt and failed.trouble is table.Trouble.INVALID_GRANT)

@@ -241,5 +241,6 @@ def unsealed(grant: Grant, *, clock: Clock, randomness: Randomness, fingerprint:
         fingerprint=fingerprint(access.access_token.reveal()),
         binding=access.binding,
         certificate_thumbprint=access.certificate_thumbprint,
+        jkt=access.jkt,
         certificate_not_after=access.certificate_not_after,
     )

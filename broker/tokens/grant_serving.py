@@ -1,5 +1,5 @@
 """
-What callers want of a grant: an access token, another one, or news; the half of ``grants`` that only looks and waits.
+What callers want of grants: how they stand, an access token, news; the half of ``grants`` that looks and waits.
 
 When an attempt begins is decided in ``grant_steps``, and carried out in ``grants``.
 """
@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from broker.tokens import grant_state as table
+from broker.tokens.grant import Grant, GrantStatus, Page
+from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Watch
 from broker.tokens.serving import Serving
-from broker.tokens.spec import Refresh
+from broker.tokens.spec import IssuedToken, Refresh
 
 
 class GrantServing(ABC):
     """Serves the tokens of *keepers*."""
 
-    def __init__(self, keepers: Mapping[str, GrantKeeper], *, clock: Clock, passage: Passage) -> None:
+    def __init__(self, keepers: GrantIndex, *, clock: Clock, passage: Passage) -> None:
         self.__keepers = keepers
         self.__clock = clock
         self.__passage = passage
@@ -34,6 +36,66 @@ class GrantServing(ABC):
     @abstractmethod
     def set_alarm(self, keeper: GrantKeeper) -> None:
         """See that the keeper is looked at when it says, or before."""
+
+    def one(self, token: str) -> str | None:
+        """Give the id of the grant of a token that has one for all, None where there is none yet."""
+        return next(iter(self.__keepers.of(token)), None)
+
+    def came_of(self, authorization_id: str) -> str | None:
+        """Give the id of the grant that an authorization has led to, None where there is none."""
+        return self.__keepers.came_of(authorization_id)
+
+    def count(self, token: str) -> int:
+        """Count the grants of a token."""
+        return len(self.__keepers.of(token))
+
+    def has_usable(self, token: str) -> bool:
+        """Say whether any grant of a token has an access token in hand."""
+        return any(keeper.state.token is not None for keeper in self.__keepers.of(token).values())
+
+    def token_of(self, grant_id: str) -> str:
+        """Give the name of the token of a grant. Raises KeyError."""
+        return self.__keepers[grant_id].spec.name
+
+    def grant(self, grant_id: str) -> Grant:
+        """Give what is known of a grant. Raises KeyError."""
+        return self.__keepers[grant_id].grant
+
+    def status(self, grant_id: str) -> GrantStatus:
+        """Say how a grant stands. Raises KeyError."""
+        return self.__keepers[grant_id].status()
+
+    async def page(
+        self, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, limit: int, cursor: str | None
+    ) -> Page:
+        """
+        Give grants sorted by id, after *cursor*; of one *subject* where given. Others have their turn meanwhile.
+
+        *visible* has the tokens whose grants are looked at, with the owners that count, None for all of them.
+        """
+        first = await self.__keepers.first(limit + 1, visible, subject=subject, after=cursor)
+        present = (self.__keepers.get(grant_id) for grant_id in first[:limit])
+        statuses = tuple(keeper.status() for keeper in present if keeper is not None)
+        return Page(grants=statuses, cursor=first[limit - 1] if len(first) > limit else None)
+
+    def survey(self) -> Iterator[tuple[str, str, float | None, float | None]]:
+        """
+        Look at one grant after the other, for metrics: however many there are, others have their turn meanwhile.
+
+        Gives token, state, and the Unix times when access token and consent end, None where there is none.
+        """
+        for keeper in tuple(self.__keepers.values()):
+            token = keeper.state.token
+            boot, wall = self.__clock.boot(), self.__clock.wall()
+            ends = None if token is None else token.expires_at_by(boot=boot, wall=wall)
+            yield keeper.spec.name, keeper.status().state, ends, keeper.grant.consent_expires_at
+
+    def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
+        """Give each access token in hand with the name of its section; there may be ten thousand."""
+        for keeper in tuple(self.__keepers.values()):  # whoever takes its time sees them come and go
+            token = keeper.in_hand()
+            if token is not None:
+                yield keeper.spec.name, token
 
     async def get(self, grant_id: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give an access token. Raises KeyError, ConsentRequiredError and TokenUnavailableError."""

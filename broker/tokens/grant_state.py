@@ -127,6 +127,16 @@ class Unblocked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rebound:
+    """The client has another certificate: what is in hand is served on, and its successor is fetched soon."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disowned:
+    """What the access token in hand is bound to is compromised: it is never served again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """*attempt* brought a refresh token, and *grant* with it is safe; the rest of the answer is still to be checked."""
 
@@ -173,15 +183,29 @@ class Consented:
     token: IssuedToken | None
 
 
-Event = Tick | Wanted | Forced | Unblocked | Stored | Succeeded | Failed | Reprieved | Retried | Consented
+Event = (
+    Tick
+    | Wanted
+    | Forced
+    | Unblocked
+    | Rebound
+    | Disowned
+    | Stored
+    | Succeeded
+    | Failed
+    | Reprieved
+    | Retried
+    | Consented
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin:
-    """Start *attempt*; *previous*: with the previous refresh token."""
+    """Start *attempt*; *previous*: with the previous refresh token; *confirms*: the server said no once (R2.6)."""
 
     attempt: int
     previous: bool = False
+    confirms: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from broker.tokens.grant import EndReason, Grant, Phase, Rotation
 from broker.tokens.grant_state import (
     Begin,
     Consented,
+    Disowned,
     Doubt,
     Effect,
     Ended,
@@ -32,6 +33,7 @@ from broker.tokens.grant_state import (
     Keep,
     Over,
     Quarantined,
+    Rebound,
     Refreshing,
     Replay,
     Reprieved,
@@ -100,9 +102,8 @@ def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance
             # What a caller says is refused is of no use to others either: it is stale from now on.
             refused = replace(state, forced_at=now, refresh_at=min(state.refresh_at, now))
             return _begin(refused, next_attempt, effects)
-        case Resting(failure=Failure(pace=Pace.SLOW | Pace.HELD)), Unblocked():
-            soon = now + UNBLOCKED_WITHIN * chance.spread
-            return replace(state, due_at=min(state.due_at, soon)), effects
+        case _, Unblocked() | Rebound() | Disowned():
+            return _with_other_means(state, event, now, chance, effects)
         case Refreshing(attempt=running), Stored(attempt=attempt, grant=grant) if attempt == running:
             return replace(state, grant=grant, doubt=Doubt.NONE), effects
         case Refreshing(attempt=running), Succeeded(attempt=attempt) if attempt == running:
@@ -154,7 +155,9 @@ def _begin(state: Resting, attempt: int, effects: tuple[Effect, ...]) -> Step:
         failure=state.failure,
         forced_at=state.forced_at,
     )
-    return running, (*effects, Begin(attempt=attempt, previous=state.doubt is Doubt.PREVIOUS))
+    doubt = state.doubt
+    begin = Begin(attempt=attempt, previous=doubt is Doubt.PREVIOUS, confirms=doubt is Doubt.REFUSED)
+    return running, (*effects, begin)
 
 
 def _may_be_hastened(state: Resting, now: float) -> bool:
@@ -212,6 +215,32 @@ def _revived(state: Over | Resting, event: Reprieved | Retried, now: float, effe
             return Resting(grant=lives, token=state.token, due_at=now), (*effects, Keep())
         case _:
             return state, effects
+
+
+def _with_other_means(
+    state: State, event: Unblocked | Rebound | Disowned, now: float, chance: Chance, effects: tuple[Effect, ...]
+) -> Step:
+    """Go on after what a client shows, or is known of it, became another; what a failure or doubt paces stays so."""
+    soon = now + UNBLOCKED_WITHIN * chance.spread
+    match state, event:
+        case _, Disowned():
+            return _disowned(state, now, effects)
+        case Resting(failure=Failure(pace=Pace.SLOW | Pace.HELD)), Unblocked():
+            return replace(state, due_at=min(state.due_at, soon)), effects
+        case Resting(doubt=Doubt.NONE, failure=None | Failure(pace=Pace.SLOW | Pace.HELD)), Rebound():
+            return replace(state, due_at=min(state.due_at, soon), refresh_at=min(state.refresh_at, soon)), effects
+        case _:
+            return state, effects
+
+
+def _disowned(state: State, now: float, effects: tuple[Effect, ...]) -> Step:
+    """Drop the access token, from the store too; the next one is fetched at once, unless a doubt sets the pace."""
+    dropped = replace(state, token=None, grant=replace(state.grant, access=None))
+    if isinstance(dropped, Refreshing):
+        return dropped, effects  # the end of the attempt is written down
+    if isinstance(dropped, Resting) and dropped.doubt is Doubt.NONE:
+        dropped = replace(dropped, due_at=min(dropped.due_at, now))
+    return dropped, (*effects, Keep())
 
 
 def _consented(grant: Grant, token: IssuedToken | None, terms: Terms, now: float, chance: Chance) -> Step:

@@ -10,7 +10,7 @@ compared with what became of the grant meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -20,7 +20,7 @@ from broker.events import Emit, GrantRevived, GrantUnreadable
 from broker.tokens import grant_state as table
 from broker.tokens.acquire import Registration
 from broker.tokens.alarms import Alarms
-from broker.tokens.grant import Grant, GrantStatus, Page, Phase
+from broker.tokens.grant import Grant, Phase
 from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
@@ -29,6 +29,7 @@ from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.refreshing import Refresher, with_access
 from broker.tokens.revoking import Outcome, Revocations
 from broker.tokens.spec import IssuedToken, TokenSpec
+from broker.tokens.trials import Trials
 from broker.tokens.vault import RETRY_INTERVAL
 from broker.tokens.warnings import Warnings
 
@@ -76,6 +77,15 @@ class Grants(GrantServing):
             registration_of=self._registration_of,
             emit=emit,
         )
+        self._trials = Trials(
+            registrations,
+            keepers=self._keepers,
+            clock=self._clock,
+            passage=refresher.passage,
+            emit=emit,
+            settle=self.handle,
+            wake=self._alarms.set,
+        )
         self._attempts = GrantAttempts(
             refresher=refresher,
             keepers=self._keepers,
@@ -84,66 +94,10 @@ class Grants(GrantServing):
             settle=self.handle,
             bury=self._revocations.bury,
             count=self._count_of,
+            tried=self._trials.ended,
         )
         self._group: asyncio.TaskGroup | None = None
         refresher.passage.on_resumed(self._attempts.unblock)
-
-    # --- what the API asks ---
-
-    def one(self, token: str) -> str | None:
-        """Give the id of the grant of a token that has one for all, None where there is none yet."""
-        return next(iter(self._keepers.of(token)), None)
-
-    def came_of(self, authorization_id: str) -> str | None:
-        """Give the id of the grant that an authorization has led to, None where there is none."""
-        return self._keepers.came_of(authorization_id)
-
-    def count(self, token: str) -> int:
-        """Count the grants of a token."""
-        return len(self._keepers.of(token))
-
-    def has_usable(self, token: str) -> bool:
-        """Say whether any grant of a token has an access token in hand."""
-        return any(keeper.state.token is not None for keeper in self._keepers.of(token).values())
-
-    def token_of(self, grant_id: str) -> str:
-        """Give the name of the token of a grant. Raises KeyError."""
-        return self._keepers[grant_id].spec.name
-
-    def grant(self, grant_id: str) -> Grant:
-        """Give what is known of a grant. Raises KeyError."""
-        return self._keepers[grant_id].grant
-
-    def status(self, grant_id: str) -> GrantStatus:
-        """Say how a grant stands. Raises KeyError."""
-        return self._keepers[grant_id].status()
-
-    async def page(
-        self, visible: Mapping[str, frozenset[str] | None], *, subject: str | None, limit: int, cursor: str | None
-    ) -> Page:
-        """
-        Give grants sorted by id, after *cursor*; of one *subject* where given. Others have their turn meanwhile.
-
-        *visible* has the tokens whose grants are looked at, with the owners that count, None for all of them.
-        """
-        first = await self._keepers.first(limit + 1, visible, subject=subject, after=cursor)
-        present = (self._keepers.get(grant_id) for grant_id in first[:limit])
-        statuses = tuple(keeper.status() for keeper in present if keeper is not None)
-        return Page(grants=statuses, cursor=first[limit - 1] if len(first) > limit else None)
-
-    def survey(self) -> Iterator[tuple[str, str, float | None, float | None]]:
-        """
-        Look at one grant after the other, for metrics: however many there are, others have their turn meanwhile.
-
-        Gives token, state, and the Unix times when access token and consent end, None where there is none.
-        """
-        for keeper in tuple(self._keepers.values()):
-            token = keeper.state.token
-            boot, wall = self._clock.boot(), self._clock.wall()
-            ends = None if token is None else token.expires_at_by(boot=boot, wall=wall)
-            yield keeper.spec.name, keeper.status().state, ends, keeper.grant.consent_expires_at
-
-    # --- what consent and operators do ---
 
     async def hold(self, grant: Grant) -> None:
         """Make a grant durable that is still to be verified: not usable, and revoked after a crash (R4)."""
@@ -188,6 +142,7 @@ class Grants(GrantServing):
         keeper.begin_with(grant, token)
         if self._keepers.get(grant.id) is keeper:
             self.set_alarm(keeper)
+            self._trials.welcome(keeper)
 
     async def discard(self, grant: Grant) -> None:
         """Give up a grant that failed a check: revoked at the issuer and erased (R4)."""
@@ -197,6 +152,7 @@ class Grants(GrantServing):
         """Stop serving a grant at once, and revoke it; raises KeyError."""
         keeper = self._keepers.pop(grant_id)
         self._warnings.forget(grant_id)
+        self._trials.forget(keeper)
         keeper.revoking = True
         keeper.announce()
         return await self._revocations.begin(keeper.grant)
@@ -249,8 +205,9 @@ class Grants(GrantServing):
                 group.create_task(self._revocations.run(), name="revocations"),
             )
             try:
-                for grant_id in self._keepers:
+                for grant_id, keeper in self._keepers.items():
                     self._alarms.set(grant_id, self._clock.boot())
+                    self._trials.welcome(keeper)
                 while True:
                     await self._ring()
                     await self._alarms.wait()
@@ -261,15 +218,25 @@ class Grants(GrantServing):
         raise AssertionError("the loop above never ends")
 
     def replace(
-        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+        self,
+        specs: Sequence[TokenSpec],
+        registrations: Mapping[str, Registration],
+        *,
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
-        """Go on under another configuration; gives the attempts that run with the means of the older one."""
+        """
+        Go on under another configuration; gives the attempts that run with the means of the older one.
+
+        No token is served any more that is bound to a certificate with one of the thumbprints *banned*, and nothing
+        is signed with such a key.
+        """
         under_way = tuple(self._running)
         self._specs, self._registrations = _consented(specs), dict(registrations)
         for grant_id, keeper in tuple(self._keepers.items()):
             if not self._is_of(keeper.grant):
                 self._strangers[grant_id] = self._keepers.pop(grant_id)
                 self._warnings.forget(grant_id)
+                self._trials.forget(keeper)
                 keeper.announce()
             else:
                 self._renew(keeper)
@@ -283,7 +250,16 @@ class Grants(GrantServing):
                 self._renew(stranger)
             else:
                 self._take_up(grant)
+        self._trials.replace(self._registrations, banned)
         return under_way
+
+    def needs(self, registration: Registration) -> bool:
+        """Say whether any grant may still be refreshed with *registration*."""
+        return self._trials.needs(registration)
+
+    async def release(self) -> None:
+        """Give up the older means that no grant needs any more, for ``needs``."""
+        await self._trials.release()
 
     def reconsider(self) -> None:
         """Look at every grant again, after a clock was set or the machine slept; not at all in one moment."""
@@ -307,9 +283,9 @@ class Grants(GrantServing):
 
     def _begin(self, keeper: GrantKeeper, begin: table.Begin) -> None:
         assert self._group is not None  # nothing begins before or after
-        registration = self._registrations[keeper.spec.client]
+        choice = self._trials.choose(keeper)
         task = self._group.create_task(
-            self._attempts.make(keeper, begin, registration), name=f"refresh {keeper.spec.name} {keeper.grant.id}"
+            self._attempts.make(keeper, begin, choice), name=f"refresh {keeper.spec.name} {keeper.grant.id}"
         )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -317,8 +293,11 @@ class Grants(GrantServing):
     def _renew(self, keeper: GrantKeeper) -> None:
         """Go on with a keeper under the configuration in force."""
         keeper.spec = self._specs[keeper.grant.token]
-        keeper.issuer = self._registrations[keeper.spec.client].issuer
+        registration, token = self._registrations[keeper.spec.client], keeper.state.token
+        keeper.issuer = registration.issuer
         self.handle(keeper, table.Unblocked())
+        if token is not None and not registration.exchange.holds(token.jkt):
+            self.handle(keeper, table.Forced())
         keeper.announce()
         self.set_alarm(keeper)
 
@@ -339,6 +318,7 @@ class Grants(GrantServing):
             if keeper is not None:
                 if grant_id in self._unblocked:
                     self.handle(keeper, table.Unblocked())
+                self._trials.look(keeper)
                 self.handle(keeper, table.Tick())
                 if keeper.watchers and keeper.wants_refresh():
                     self.handle(keeper, table.Wanted())
@@ -357,8 +337,11 @@ class Grants(GrantServing):
         if not self._is_of(grant):
             self._strangers[grant.id] = grant
             return
-        keeper = self._keeper(self._specs[grant.token])
+        spec = self._specs[grant.token]
+        keeper = self._keeper(spec)
         token = unsealed(grant, clock=self._clock, randomness=self._randomness, fingerprint=self._fingerprint)
+        if token is not None and not self._registrations[spec.client].exchange.holds(token.jkt):
+            token = None  # bound to a key that is not here: nobody could use it
         keeper.restore(grant, token)
         self._keepers.add(grant.id, keeper)
         self.set_alarm(keeper)
@@ -383,9 +366,9 @@ class Grants(GrantServing):
 
     def _registration_of(self, grant: Grant) -> Registration:
         """Give a client that the grant was given to. Raises LocalError when none is configured."""
-        for registration in self._registrations.values():
+        for name, registration in self._registrations.items():
             if registration.issuer.issuer == grant.issuer and registration.client.client_id == grant.client_id:
-                return registration
+                return self._trials.settled(name)
         raise LocalError("client_unknown", "the client of a grant is not configured any more")
 
 

@@ -41,8 +41,27 @@ class Signer(Protocol):
     def alg(self) -> str:
         """The JWS algorithm (RFC 7518 section 3.1)."""
 
+    @property
+    def thumbprint(self) -> str:
+        """What tells this key from others, whatever its ``kid`` (RFC 7638)."""
+
     async def sign(self, typ: str | None, claims: Mapping[str, Any]) -> str:
         """Make a compact JWS of *claims* with our ``alg`` and ``kid``, and ``typ`` if given. Raises LocalError."""
+
+
+class ProofKey(Protocol):
+    """A key that tokens are bound to by DPoP (RFC 9449), wherever it lives. It signs proofs and nothing else."""
+
+    @property
+    def alg(self) -> str:
+        """The JWS algorithm (RFC 7518 section 3.1)."""
+
+    @property
+    def jkt(self) -> str:
+        """Its thumbprint (RFC 7638)."""
+
+    async def prove(self, claims: Mapping[str, Any]) -> str:
+        """Make a proof that says *claims*: a compact JWS whose header has the public key. Raises LocalError."""
 
 
 class Session(Protocol):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities
 from broker.oauth.checks import Check, CheckFailedError
+from broker.oauth.client import ClientAuthMethod
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
 from broker.oauth.jwks import KeyNotFoundError
@@ -26,6 +27,7 @@ from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase, SealedAccess
 from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
+from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken, TokenSpec
@@ -44,8 +46,9 @@ class Order:
     """
     An attempt to be made.
 
-    *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *rank*
-    as in ``Passage``.
+    *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *confirms*:
+    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *counts*: how it ends speaks for or against the
+    client (``Passage.guarded``).
     """
 
     number: int
@@ -54,7 +57,9 @@ class Order:
     registration: Registration
     replay: Replay
     previous: bool = False
+    confirms: bool = False
     rank: float = 0.0
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class Refresher:
             # What an answer does not say about the scope means: as it was (RT-05).
             spec=replace(order.spec, scope=order.grant.scope or order.spec.scope),
             registration=order.registration,
-            transmission=order.registration.exchange.prepare(),
+            transmission=order.registration.exchange.prepare(_dpop_key(order)),
             started_at=clock.boot(),
         )
         event, error = await _Run(self, order, attempt, settle, revise).go(still_wanted)
@@ -142,7 +147,7 @@ class _Run:
             )
             async with turn:
                 await self._intend(still_wanted)
-                sent = await self._passage.guarded(order.spec.client, lambda: self._send(draft))
+                sent = await self._pass(draft)
             await self._store_refresh_token(sent)
             return await self._finish(sent), None
         except TimeoutError:
@@ -183,6 +188,12 @@ class _Run:
             if self._order.replay is not Replay.NEVER:
                 raise
 
+    async def _pass(self, draft: Draft) -> Sent:
+        """Send under the client's breaker, unless it is not about what the client shows to everybody else."""
+        if not self._order.counts:
+            return await self._send(draft)
+        return await self._passage.guarded(self._order.spec.client, lambda: self._send(draft))
+
     async def _send(self, draft: Draft) -> Sent:
         return await self._order.registration.exchange.send(draft, self._attempt.transmission)
 
@@ -212,6 +223,7 @@ class _Run:
             client=registration.client,
             asked_scope=self._order.grant.asked_scope or self._order.spec.scope,
             certificate_thumbprint=registration.exchange.session.thumbprint,
+            jkt=self._attempt.transmission.jkt,
             wall_now=acquirer.clock.wall(),
         )
         if answer.id_token is not None and registration.keys is not None:
@@ -224,9 +236,10 @@ class _Run:
             reason=None,
             scope=token.scope,
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
-            thumbprint=registration.exchange.session.thumbprint,
+            jkt=token.jkt,
         )
-        return Succeeded(attempt=self._order.number, grant=await self._keep(grant), token=token)
+        written = await self._keep(moved(grant, registration))
+        return Succeeded(attempt=self._order.number, grant=written, token=token)
 
     async def _check_person(self, id_token: IdToken, access_token: AccessToken) -> None:
         """See that a refresh is about the same person (RT-06)."""
@@ -254,6 +267,19 @@ class _Run:
             retry_after=None if remote is None else remote.retry_after,
         )
         return Failed(attempt=self._order.number, trouble=trouble, failure=failure)
+
+
+def _dpop_key(order: Order) -> str | None:
+    """
+    Give the thumbprint of the DPoP key to refresh with, None for the one that tokens are asked for with now.
+
+    The refresh token of a public client is bound to the key that it was given for (RFC 9449 section 5). That of
+    another client is not; but a server that thinks so shall have the key it knows before its word counts (R2.6).
+    """
+    exchange, jkt = order.registration.exchange, order.grant.jkt
+    is_public = order.registration.client.client_auth_method is ClientAuthMethod.NONE
+    is_known = exchange.proofs is not None and exchange.proofs.knows(jkt)
+    return jkt if is_known and (is_public or order.confirms) else None
 
 
 def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:
@@ -306,5 +332,6 @@ def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -
             binding=token.binding,
             certificate_thumbprint=token.certificate_thumbprint,
             certificate_not_after=token.certificate_not_after,
+            jkt=token.jkt,
         ),
     )

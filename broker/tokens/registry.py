@@ -22,7 +22,7 @@ from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Randomness, Watch
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
-from broker.tokens.spec import TokenSpec
+from broker.tokens.spec import IssuedToken, TokenSpec
 
 
 class Registry:
@@ -83,6 +83,13 @@ class Registry:
             return None
         return token.expires_at_by(boot=now, wall=self._clock.wall())
 
+    def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
+        """Give each token in hand with its name."""
+        for name, keeper in self._keepers.items():
+            token = keeper.in_hand()
+            if token is not None:
+                yield name, token
+
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token, after a wait if need be: see ``ports.TokenSource``."""
         keeper = self._keepers[name]
@@ -134,11 +141,16 @@ class Registry:
         raise AssertionError("the loop above never ends")
 
     def replace(
-        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+        self,
+        specs: Sequence[TokenSpec],
+        registrations: Mapping[str, Registration],
+        *,
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
         """
         Go on under another configuration, at once; callers that wait are not disturbed.
 
+        Tokens that are bound to certificates with the thumbprints *banned* are not served any more.
         Gives the attempts that run with the means of the older one: when they are done it can be taken down.
         """
         before, terms = self._keepers, {name: self._registrations[k.spec.client] for name, k in self._keepers.items()}
@@ -151,7 +163,8 @@ class Registry:
             keeper = self._keepers[spec.name]
             if spec.name in before:
                 old = terms_of(keeper.spec, terms[spec.name])
-                keeper.carry(spec, fate_of(old, terms_of(spec, registrations[spec.client])))
+                fate = fate_of(old, terms_of(spec, registrations[spec.client]))
+                keeper.carry(spec, Fate.DROPPED if old.thumbprint in banned or keeper.is_bound_to(banned) else fate)
             self._handle(keeper, table.Unblocked())
             self._handle(keeper, table.Tick())
             self._set_alarm(keeper)

@@ -22,19 +22,24 @@ class Fate(Enum):
     KEPT = auto()
     """Nothing about it changed: this very token is served on, until its own time to refresh."""
     RENEWED = auto()
-    """It is served on, and its successor is fetched at once: it lacks something, or is bound to an old certificate."""
+    """It is served on, and its successor fetched at once: it lacks something, or its certificate or key is old."""
     DROPPED = auto()
     """It is never served again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Under what a token is asked for; *thumbprint* is that of the certificate that connections present now."""
+    """
+    Under what a token is asked for.
+
+    *thumbprint* is that of the certificate that connections present now, *jkt* that of the key of DPoP proofs.
+    """
 
     spec: TokenSpec
     client: Client
     issuer: Issuer
     thumbprint: str | None
+    jkt: str | None = None
 
 
 def terms_of(spec: TokenSpec, registration: Registration) -> Terms:
@@ -44,6 +49,7 @@ def terms_of(spec: TokenSpec, registration: Registration) -> Terms:
         client=registration.client,
         issuer=registration.issuer,
         thumbprint=registration.exchange.session.thumbprint,
+        jkt=registration.exchange.jkt,
     )
 
 
@@ -55,8 +61,9 @@ def fate_of(before: Terms, after: Terms) -> Fate:
     asked += [(before.spec.resource, after.spec.resource), (before.spec.audience, after.spec.audience)]
     if not all(_is_as_wide(old, new) for old, new in asked):
         return Fate.DROPPED
-    same = all(set(old) == set(new) for old, new in asked) and before.thumbprint == after.thumbprint
-    return Fate.KEPT if same else Fate.RENEWED
+    same = all(set(old) == set(new) for old, new in asked)
+    is_bound_alike = (before.thumbprint, before.jkt) == (after.thumbprint, after.jkt)
+    return Fate.KEPT if same and is_bound_alike else Fate.RENEWED
 
 
 def carried(state: table.State, fate: Fate, *, now: float, spread: float, eager: bool = True) -> table.State:

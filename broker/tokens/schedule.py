@@ -56,6 +56,7 @@ CLIENT_SIDE_ERRORS = frozenset(
     {
         "access_denied",
         "invalid_client",
+        "invalid_dpop_proof",
         "invalid_grant",
         "invalid_request",
         "invalid_scope",
@@ -64,7 +65,7 @@ CLIENT_SIDE_ERRORS = frozenset(
         "unsupported_grant_type",
     }
 )
-"""OAuth errors that the same request would meet again (RFC 6749 section 5.2, RFC 8707 section 2)."""
+"""OAuth errors that the same request would meet again (RFC 6749 section 5.2, RFC 8707, RFC 9449)."""
 
 
 class Pace(StrEnum):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from dataclasses import replace
 
 from broker.errors import BrokerError
@@ -67,6 +68,11 @@ class Served(ABC):
         """Give the seconds until the end of the token in hand, 0 where there is none."""
         token = self.in_hand()
         return 0.0 if token is None else token.left(boot=self._clock.boot(), wall=self._clock.wall())
+
+    def is_bound_to(self, thumbprints: Container[str]) -> bool:
+        """Say whether the token in hand is bound to a certificate with one of *thumbprints*."""
+        token = self.in_hand()
+        return token is not None and token.certificate_thumbprint in thumbprints
 
     def servable(self, min_valid: float | None) -> Serving | None:
         """Give the token if it has the validity that a caller needs."""

@@ -11,8 +11,11 @@ from broker.oauth.reasons import Reason
 from broker.tokens.spec import IssuedToken
 from broker.tokens.state import Failure
 
-TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable"})
-"""OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5)."""
+TEMPORARY_ERRORS = frozenset({"server_error", "slow_down", "temporarily_unavailable", "use_dpop_nonce"})
+"""
+OAuth errors that do not mean that the client is refused (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5). The last is
+what a server says of nonces that it replaces faster than it can be answered (RFC 9449 section 8).
+"""
 
 
 class TokenState(StrEnum):

@@ -68,7 +68,8 @@ class TokenSpec:
     *client* is the name of the ``[client.NAME]`` section; *scope* keeps the order of the configuration;
     *resource* are RFC 8707 resource indicators; *parameters* are further form fields; *required* makes
     readiness depend on it and goes with an eager *refresh* only; *default_lifetime* in seconds stands in for a
-    missing ``expires_in``. *consent* is there exactly where a person is asked.
+    missing ``expires_in``. *consent* is there exactly where a person is asked. *dpop_resources* are the base URLs
+    of the APIs that callers may have proofs for.
     """
 
     name: str
@@ -82,6 +83,7 @@ class TokenSpec:
     required: bool = False
     default_lifetime: float = DEFAULT_LIFETIME
     consent: Consent | None = None
+    dpop_resources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,8 @@ class IssuedToken:
     *expires_at_wall* is the same in Unix seconds, by the wall clock of that moment; *certificate_not_after* the
     end of the certificate it is bound to. *scope* is what was granted (as asked, if the server
     said nothing). *certificate_thumbprint* (``x5t#S256``) is that of the certificate the token is bound
-    to, or None; *binding* is ``certificate``, ``unverified`` or ``none``. *etag* is random for each token.
+    to, or None, *jkt* (RFC 7638) that of the DPoP key; *binding* is ``certificate``, ``dpop``, ``unverified`` or
+    ``none``. *etag* is random for each token.
     """
 
     access_token: AccessToken
@@ -108,6 +111,7 @@ class IssuedToken:
     fingerprint: str
     binding: str
     certificate_thumbprint: str | None
+    jkt: str | None = None
     jti: str | None = None
     certificate_not_after: float | None = None
 
@@ -129,6 +133,11 @@ class IssuedToken:
         """
         left = self.expires_at - boot
         return left if self.certificate_not_after is None else min(left, self.certificate_not_after - wall)
+
+    @property
+    def ends_with_certificate(self) -> bool:
+        """Say whether it would live longer if its certificate did."""
+        return self.certificate_not_after is not None and self.expires_at_wall >= self.certificate_not_after
 
     @property
     def lifetime(self) -> float:

@@ -80,6 +80,16 @@ class _CountingProtocol:
         return message, payload
 
 
+def piece_at_hand(answer: aiohttp.ClientResponse, size: int) -> bytes | None:
+    """
+    Give at most *size* bytes of the body that are here, none at its end, None where it has to be waited for.
+
+    Most pieces are, and then nothing has to be timed. Raises what aiohttp raises.
+    """
+    piece = answer.content.read_nowait(size)
+    return piece if piece or answer.content.at_eof() else None
+
+
 async def read_piece(answer: aiohttp.ClientResponse, size: int) -> bytes:
     """Give at most *size* bytes of the body, none at its end. Raises NotHttpError, and what aiohttp raises."""
     while True:

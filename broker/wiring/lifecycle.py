@@ -14,12 +14,14 @@ from broker.events import Emit
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.grants import Grants
 from broker.tokens.passage import Passage
+from broker.tokens.proving import Proving
 from broker.tokens.refreshing import Refresher
 from broker.tokens.registry import Registry
 from broker.tokens.source import Tokens
-from broker.tokens.spec import TokenSpec
+from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.storing import Store
 from broker.tokens.vault import Vault
+from broker.wiring.proof_keys import ProofKeys
 
 Runs = Callable[[], Coroutine[None, None, NoReturn]]
 
@@ -33,6 +35,8 @@ class Lifecycle:
     grants: Grants
     authorizations: Authorizations
     vault: Vault
+    proof_keys: ProofKeys
+    proving: Proving
 
     def restore(self) -> None:
         """Take up what the store has; sends nothing and spends nothing."""
@@ -41,16 +45,31 @@ class Lifecycle:
 
     def runs(self) -> Mapping[str, Runs]:
         """Give what has to run for as long as the daemon does, by name; cancelled, it finishes what it began."""
-        return {"tokens": self.registry.run, "grants": self.grants.run, "consents": self.authorizations.run}
+        return {
+            "tokens": self.registry.run,
+            "grants": self.grants.run,
+            "consents": self.authorizations.run,
+            "dpop keys": self.proof_keys.run,
+        }
 
     def replace(
-        self, specs: Sequence[TokenSpec], registrations: Mapping[str, Registration]
+        self,
+        specs: Sequence[TokenSpec],
+        registrations: Mapping[str, Registration],
+        *,
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
-        """Go on under another configuration, at once; gives what runs with the means of the older one."""
-        under_way = self.registry.replace(_of_clients(specs), registrations)
-        under_way += self.grants.replace(specs, registrations)
+        """
+        Go on under another configuration, at once; gives what runs with the means of the older one.
+
+        No token is served any more that is bound to a certificate with one of the thumbprints *banned*, and nothing
+        is signed with such a key.
+        """
+        under_way = self.registry.replace(_of_clients(specs), registrations, banned=banned)
+        under_way += self.grants.replace(specs, registrations, banned=banned)
         under_way += self.authorizations.replace(specs, registrations)
         self.tokens.replace(specs)
+        self.proving.replace(specs, registrations)
         return under_way
 
     def reconsider(self) -> None:
@@ -61,12 +80,31 @@ class Lifecycle:
     async def close(self) -> None:
         """Write down what is still waiting, when nothing runs any more: a redemption may have been the last to end."""
         await self.vault.flush()
+        self.proof_keys.close()
 
     def expiries(self) -> Iterator[tuple[str, float | None]]:
         """Look at one token after the other; one that goes meanwhile, in a reload, is left out."""
         for name in self.registry.names():
             with suppress(KeyError):
                 yield name, self.registry.expires_at(name)
+
+    async def release(self) -> None:
+        """Give up the older means that no grant needs any more, for ``needs``."""
+        await self.grants.release()
+
+    def needs(self, registrations: Mapping[str, Registration]) -> bool:
+        """Say whether grants are refreshed with any of these, or may have to be."""
+        return any(self.grants.needs(registration) for registration in registrations.values())
+
+    def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
+        """Give each access token in hand, with the name of its section; there may be ten thousand."""
+        yield from self.registry.in_hand()
+        yield from self.grants.in_hand()
+
+    def bound_thumbprints(self) -> frozenset[str]:
+        """Give the thumbprints of the certificates that tokens in hand are bound to; looks at every one of them."""
+        bound = (token.certificate_thumbprint for _, token in self.in_hand())
+        return frozenset(thumbprint for thumbprint in bound if thumbprint is not None)
 
     def available(self) -> Iterator[tuple[str, bool]]:
         """Say of each token whether it can be served, but for those of many people: each grant has its own state."""
@@ -82,6 +120,7 @@ def lifecycle_of(
     *,
     acquirer: Acquirer,
     store: Store,
+    proof_keys: ProofKeys,
     emit: Emit,
 ) -> Lifecycle:
     """Build it; nothing of it runs yet."""
@@ -113,6 +152,8 @@ def lifecycle_of(
         grants=grants,
         authorizations=authorizations,
         vault=vault,
+        proof_keys=proof_keys,
+        proving=Proving(specs, registrations),
     )
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from broker.config.settings import (
     ClientSettings,
     IssuerSettings,
     Settings,
+    UpstreamSettings,
 )
 from broker.events import Emit
 from broker.keys.tls import client_context
+from broker.oauth.client import Issuer
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Randomness
+from broker.tokens.proofs import Proofs
 from broker.transport.jwks import KeySource
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
+from broker.transport.upstream import Patience, UpstreamLine
 from broker.wiring.identities import Identities
+from broker.wiring.proof_keys import ProofKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +50,19 @@ class Means:
     servers: Mapping[str, Server]
     renewals: tuple[tuple[Server, Session], ...]
     sessions: tuple[Session, ...]
+    lines: Mapping[str, UpstreamLine] = field(default_factory=dict)
 
-    async def close(self) -> None:
-        """Close the sessions and the keys; twice does no harm."""
+    async def close(self, *, but: Collection[object] = ()) -> None:
+        """
+        Close the sessions, and the keys *but* those that other means have as well; twice does no harm.
+
+        The *lines* have a life of their own.
+        """
         for session in self.sessions:
             await session.close()
         for key in self.identities.keys.values():
-            key.close()
+            if not any(key is other for other in but):
+                key.close()
 
 
 def means_of(
@@ -61,16 +72,18 @@ def means_of(
     randomness: Randomness,
     emit: Emit,
     *,
+    proof_keys: ProofKeys,
     known: Mapping[IssuerSettings, Server] | None = None,
 ) -> Means:
     """Build the means of a configuration; what is known of issuers that are *known* as they are is kept."""
-    lines = _Lines(settings, identities, clock, randomness, emit, known=known or {})
+    lines = _Lines(settings, identities, clock, randomness, emit, proof_keys=proof_keys, known=known or {})
     return Means(
         identities=identities,
         registrations={name: lines.registration(client) for name, client in settings.clients.items()},
         servers=lines.servers,
         renewals=tuple(lines.renewals),
         sessions=tuple(lines.sessions),
+        lines={name: lines.upstream(upstream) for name, upstream in settings.upstreams.items()},
     )
 
 
@@ -92,8 +105,10 @@ class _Lines:
         randomness: Randomness,
         emit: Emit,
         *,
+        proof_keys: ProofKeys,
         known: Mapping[IssuerSettings, Server] | None = None,
     ) -> None:
+        self._proof_keys = proof_keys
         self.sessions: list[Session] = []
         self.renewals: list[tuple[Server, Session]] = []
         self._emit = emit
@@ -130,10 +145,35 @@ class _Lines:
                 session=self._line(issuer.name, wanted.certificate),
                 signer=signer,
                 secret=self._identities.secrets.get(wanted.client.name),
+                proofs=self._proofs(wanted, issuer) if wanted.client.proves else None,
                 clock=self._clock,
                 randomness=self._randomness,
             ),
         )
+
+    def upstream(self, wanted: UpstreamSettings) -> UpstreamLine:
+        """Give the line to an API, with the certificate of the client whose token it is called with."""
+        upstream = wanted.upstream
+        client = next(spec.client for spec in self._settings.tokens if spec.name == upstream.token)
+        certificate = self._settings.clients[client].certificate
+        identity = None if certificate is None else self._identities.certificates[certificate]
+        context = client_context(wanted.ca_file) if identity is None else identity.client_context(wanted.ca_file)
+        proxy = None
+        if wanted.proxy is not None:
+            proxy = Proxy(url=wanted.proxy, credentials=self._identities.upstream_proxies.get(upstream.name))
+        return UpstreamLine(
+            ssl_context=context,
+            thumbprint=None if identity is None else identity.thumbprint,
+            not_after=None if identity is None else identity.not_after,
+            clock=self._clock,
+            limit=wanted.max_connections,
+            patience=Patience(reply=wanted.reply_seconds, piece=wanted.idle_seconds),
+            proxy=proxy,
+        )
+
+    def _proofs(self, wanted: ClientSettings, issuer: Issuer) -> Proofs:
+        configured = None if wanted.dpop_key is None else self._identities.proof_keys[wanted.dpop_key]
+        return self._proof_keys.proofs(wanted.client, issuer.issuer, configured)
 
     def _line(self, issuer: str, certificate: str | None) -> Session:
         """Give the session to *issuer* with *certificate*; clients that share both share it."""

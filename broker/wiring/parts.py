@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from broker.api.desk import UNROUTED
+from broker.api.egress import PASSED_ROUTES
 from broker.api.limits import Limits
 from broker.api.ops import OPS_ROUTES, OpsServer, Render
+from broker.api.rotated import Rotate
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
 from broker.api.world import PublicKeys
@@ -25,6 +27,7 @@ from broker.config.settings import (
     AuditSettings,
     Settings,
 )
+from broker.egress.caller import Caller
 from broker.events import Emit, Event
 from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
 from broker.hostenv.clock_watch import Clocks, ClockWatch
@@ -36,10 +39,13 @@ from broker.telemetry.sink import Telemetry
 from broker.tokens.acquire import Acquirer
 from broker.tokens.ports import Clock, Fingerprint, Randomness
 from broker.tokens.storing import Store
+from broker.wiring.generations import Generations
 from broker.wiring.identities import Identities
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
+from broker.wiring.lines import UpstreamLines
 from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
+from broker.wiring.proof_keys import ProofKeys
 from broker.wiring.public_keys import public_keys
 from broker.wiring.storing import open_store
 
@@ -56,7 +62,7 @@ class _Serving:
     What both servers are made of.
 
     *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one,
-    *refused* says that the last reload was refused.
+    *refused* says that the last reload was refused. *rotate* looks at the files, once the daemon runs.
     """
 
     settings: Settings
@@ -67,10 +73,18 @@ class _Serving:
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
     refused: bool = False
+    rotate: Rotate | None = None
+    lines: UpstreamLines
+    audit: AuditLog | None
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
         return tuple(name for name, issuer in self.settings.issuers.items() if issuer.issuer.sandbox)
+
+    def resources(self, token: str) -> tuple[str, ...]:
+        """Give the base URLs of the APIs that callers may have DPoP proofs for with *token* (rules.md R7)."""
+        apis = (one.upstream for one in self.settings.upstreams.values())
+        return (*self.life.proving.resources(token), *(api.base_url for api in apis if api.token == token))
 
     def api(self) -> ApiServer:
         """Make the server of the API sockets."""
@@ -98,6 +112,15 @@ class _Serving:
             restart=lambda: self.restart,
             refused=lambda: self.refused,
             clients=lambda: self.public,
+            egress=Caller(
+                lines=self.lines, proofs=self.life.proving.proofs, clock=self.clock, randomness=self.randomness
+            ),
+            upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
+            takes_records=lambda: self.audit is None or self.audit.takes_records,
+            bases={one.name: one.upstream for one in self.settings.listeners if one.upstream is not None},
+            rotate=lambda: self.rotate,
+            proving=self.life.proving,
+            resources=self.resources,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -130,6 +153,9 @@ class Parts:
     api: ApiServer
     ops: OpsServer | None
     means: Means
+    lines: UpstreamLines
+    generations: Generations
+    proof_keys: ProofKeys
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
@@ -140,25 +166,36 @@ class Parts:
     def prepare(self, settings: Settings, identities: Identities) -> Means:
         """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
         known = {issuer: self.means.servers[name] for name, issuer in self.settings.issuers.items()}
-        return means_of(settings, identities, self.clock, self.randomness, self.emit, known=known)
+        return means_of(
+            settings, identities, self.clock, self.randomness, self.emit, proof_keys=self.proof_keys, known=known
+        )
 
     def adopt(
-        self, settings: Settings, means: Means, *, restart: tuple[str, ...] = ()
+        self,
+        settings: Settings,
+        means: Means,
+        *,
+        restart: tuple[str, ...] = (),
+        banned: frozenset[str] = frozenset(),
     ) -> tuple[asyncio.Task[None], ...]:
         """
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
         To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
-        the sections whose changes wait for that.
+        the sections whose changes wait for that. Tokens that are bound to certificates with the thumbprints
+        *banned* are not served any more.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
-        self.serving.settings, self.serving.restart, self.serving.refused = settings, restart, False
+        self.generations.put_to_use(means.identities.certificates)
+        self.serving.settings, self.serving.restart = settings, restart
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
+        self.lines.adopt(means.lines)
+        self.proof_keys.adopt(means.registrations)
         self.api.replace_policy(_policy(settings))
-        return self.life.replace(settings.tokens, means.registrations)
+        return self.life.replace(settings.tokens, means.registrations, banned=banned)
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""
@@ -176,12 +213,16 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
     telemetry, metrics, audit = _telemetry(settings, identities.audit_key, clock, randomness, log_stream)
     emit = telemetry.emit
     store = open_store(settings, identities.store_key, clock=clock, emit=emit)
-    means = means_of(settings, identities, clock, randomness, emit)
+    proof_keys = ProofKeys(store, clock=clock, randomness=randomness, emit=emit)
+    means = means_of(settings, identities, clock, randomness, emit, proof_keys=proof_keys)
+    proof_keys.adopt(means.registrations)
+    lines = UpstreamLines(means.lines)
     life = lifecycle_of(
         settings.tokens,
         means.registrations,
         acquirer=Acquirer(clock=clock, randomness=randomness, fingerprint=_fingerprint(audit, randomness)),
         store=store,
+        proof_keys=proof_keys,
         emit=emit,
     )
     metrics.watch_tokens(life.expiries)
@@ -194,7 +235,11 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         randomness=randomness,
         emit=emit,
         public=public_keys(settings, identities),
+        lines=lines,
+        audit=audit,
     )
+    generations = Generations(identities.certificates)
+    generations.on_retired(lambda certificate: lines.retire(certificate.thumbprint))
     return Parts(
         settings=settings,
         identities=identities,
@@ -205,6 +250,9 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         api=serving.api(),
         ops=serving.ops(metrics.page),
         means=means,
+        lines=lines,
+        generations=generations,
+        proof_keys=proof_keys,
         serving=serving,
         metrics=metrics,
         clock_watch=ClockWatch(clock, emit),
@@ -238,7 +286,13 @@ def _expect(metrics: Metrics, settings: Settings) -> None:
         clients=settings.clients,
         certificates=settings.certificates,
         keys=settings.keys,
-        routes=[UNROUTED, *(route.template for route in API_ROUTES), *(route.template for route in OPS_ROUTES)],
+        upstreams=settings.upstreams,
+        routes=[
+            UNROUTED,
+            *PASSED_ROUTES,
+            *(route.template for route in API_ROUTES),
+            *(route.template for route in OPS_ROUTES),
+        ],
     )
 
 

@@ -29,8 +29,9 @@ def public_keys(settings: Settings, identities: Identities) -> dict[str, PublicK
 
 def _keys(wanted: ClientSettings, identities: Identities) -> list[Mapping[str, Any]]:
     keys: list[Mapping[str, Any]] = []
-    if wanted.signing_key is not None:
-        keys.append(identities.keys[wanted.signing_key].public_jwk())
+    for key_name in wanted.signing_keys:
+        keys.append(identities.keys[key_name].public_jwk())
+        keys.extend(identities.published.get(key_name, ()))
     is_compared = wanted.client.client_auth_method is ClientAuthMethod.SELF_SIGNED_TLS_CLIENT_AUTH
     if is_compared and wanted.certificate is not None:
         keys.append(identities.certificates[wanted.certificate].public_jwk())

@@ -38,6 +38,7 @@ from broker.tokens.grant import Grant, Phase, Rotation
 from broker.tokens.storing import Change, Durability, Put, StoredRecord
 from broker.transport.failures import Progress, translate
 from broker.wiring.lifecycle import Lifecycle, lifecycle_of
+from broker.wiring.proof_keys import ProofKeys
 from tests.fakes import WALL_AT_BOOT, Events, LoopClock
 from tests.jumping import JumpingLoop
 from tests.unit.storage.plain import PlainSealer
@@ -192,7 +193,14 @@ async def world_of(directory: Path, mode: str, server: Server) -> AsyncIterator[
         dice=dice,
     )
     acquirer = Acquirer(clock=clock, randomness=dice, fingerprint=lambda _: "fp")
-    world.life = lifecycle_of([SPEC], world.registrations(server), acquirer=acquirer, store=store, emit=events)
+    world.life = lifecycle_of(
+        [SPEC],
+        world.registrations(server),
+        acquirer=acquirer,
+        store=store,
+        proof_keys=ProofKeys(store, clock=clock, randomness=dice, emit=events),
+        emit=events,
+    )
     world.life.restore()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in world.life.runs().values()]

@@ -1,12 +1,16 @@
-"""The program of the benchmark works: every phase is measured, and what it says of the rate is so."""
+"""The programs of the benchmarks work: all is measured, and what they say of it is so."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bench import egress
+from bench.nginx import program
+from bench.rig import GaveUpError
 from bench.tokens import QUICK, main
 
 PHASES = ["start", "steady", "server down", "server back", "scrape", "readiness", "reload"]
@@ -28,4 +32,29 @@ def test_a_quick_run_measures_every_phase(tmp_path: Path, capsys: pytest.Capture
     assert phases["server down"]["requests"] <= QUICK.rate  # until it was down
     assert phases["steady"]["answers"] > 0 == phases["steady"]["unserved"]
     assert report["facts"]["scrape_bytes"] > 100 * QUICK.tokens
+    assert report["table"] in capsys.readouterr().out
+
+
+def test_a_quick_run_compares_every_kind_of_call_with_nginx(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Both sides answer each call, and all that is said of them was measured."""
+    try:
+        program()
+    except GaveUpError as error:
+        pytest.skip(str(error))
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
+    report_file = tmp_path / "report.json"
+
+    code = egress.main(["--quick", "--json", str(report_file)])
+
+    report = json.loads(report_file.read_text())
+    assert code == 0
+    assert [(case["name"], case["connections"]) for case in report["cases"]] == [
+        (case.name, case.connections) for case in egress.CASES
+    ]
+    for case in report["cases"]:
+        assert case["ratio"] > 0
+        for side in ("broker", "nginx"):
+            assert case[side]["per_second"] > 0 < case[side]["memory"]
+            assert 0 < case[side]["p50"] <= case[side]["p99"]
     assert report["table"] in capsys.readouterr().out

@@ -53,7 +53,7 @@ class TokenRequest:
     *client_id* and *auth_method*, the registered one, are None where the client was not recognized.
     *presented* names the parts of the request that said who the client is, *assertion_alg* is how its assertion
     was signed. *mtls* says which of the two listeners was called, *thumbprint* is that of the certificate on the
-    connection, if one was given and is in order.
+    connection, if one was given and is in order. *proof* has the members of header and claims of a DPoP proof.
     """
 
     client_id: str | None
@@ -66,6 +66,7 @@ class TokenRequest:
     presented: tuple[str, ...]
     mtls: bool
     thumbprint: str | None
+    proof: Mapping[str, Any] | None
 
 
 @dataclass(kw_only=True)
@@ -106,6 +107,7 @@ class Rig:
         strict: bool = True,
         fapi: bool = True,
         people: bool = False,
+        dpop_nonces: bool = False,
         clients: Callable[[Rig], list[dict[str, Any]]] = lambda _: [],
     ) -> Self:
         """
@@ -114,7 +116,8 @@ class Rig:
         *strict*: a client certificate that is not in order is refused by TLS, as real servers do; without it
         the server sees such a connection as one without a certificate. Without *fapi* it is a plain server that
         also takes client secrets and RS256. With *people* it shows pages to log in and to consent, and issues
-        refresh tokens that rotate. *clients* gives the metadata (``registration``) of further clients.
+        refresh tokens that rotate. With *dpop_nonces* every DPoP proof needs one. *clients* gives the metadata
+        (``registration``) of further clients.
         Skips the test where Node.js is missing.
         """
         node = require_node()
@@ -129,6 +132,7 @@ class Rig:
             "ports": {"issuer": 0, "mtls": 0, "api": 0},
             "fapi": fapi,
             "people": people,
+            "dpop_nonces": secrets.token_urlsafe(32) if dpop_nonces else None,
             "ca": [str(trusted.file), str(self_signed.cert_file)],
             "server": {"cert": str(server.cert_file), "key": str(server.key_file)},
             "signing_key": make_server_signing_key(),

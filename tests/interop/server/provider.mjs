@@ -7,13 +7,13 @@
  * Three listeners on 127.0.0.1, called localhost:
  *   issuer   the authorization server without client certificates, and what the issuer identifier names
  *   mtls     the same server, asking for a client certificate (mtls_endpoint_aliases)
- *   api      a resource that takes a token only over the certificate that the token is bound to
+ *   api      a resource that takes a token only with what it is bound to: the certificate, or the key of a DPoP proof
  *
  * It says where they are in one JSON line on standard output, answers each JSON line on standard input
  * ({"do": NAME, ...}) with one of its own, and ends when standard input does: it cannot outlive its test.
  * Everything that is said for people goes to standard error.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import https from 'node:https';
@@ -23,7 +23,7 @@ import readline from 'node:readline';
 console.info = console.log = console.error;
 
 const { default: Provider } = await import('oidc-provider');
-const { createLocalJWKSet, jwtVerify } = await import('jose');
+const { EmbeddedJWK, calculateJwkThumbprint, createLocalJWKSet, jwtVerify } = await import('jose');
 
 const HOST = '127.0.0.1';
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
@@ -64,6 +64,14 @@ const assertionAlgOf = (ctx) => {
   return assertion ? JSON.parse(Buffer.from(assertion.split('.')[0], 'base64url')).alg : null;
 };
 
+// What a DPoP proof says, whether it is in order or not.
+function proofOf(request) {
+  const parts = request.headers.dpop?.split('.').slice(0, 2);
+  if (parts === undefined) return null;
+  const [{ jwk, ...header }, claims] = parts.map((part) => JSON.parse(Buffer.from(part, 'base64url')));
+  return { ...header, ...claims };
+}
+
 const METHODS = ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
 const ALGS = ['PS256', 'ES256', 'EdDSA', 'Ed25519'];
 
@@ -75,7 +83,7 @@ function makeProvider(issuer, mtls) {
     clientAuthMethods: config.fapi ? METHODS : [...METHODS, 'client_secret_basic', 'client_secret_post'],
     clientDefaults: { id_token_signed_response_alg: 'ES256', authorization_signed_response_alg: 'ES256' },
     cookies: { keys: [config.cookie_key] },
-    enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'] },
+    enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'], dPoPSigningAlgValues: ALGS },
     discovery: {
       mtls_endpoint_aliases: {
         token_endpoint: alias('/token'),
@@ -97,6 +105,12 @@ function makeProvider(issuer, mtls) {
       jwtResponseModes: { enabled: true },
       revocation: { enabled: true },
       ...(config.fapi ? { fapi: { enabled: true, profile: '2.0' } } : {}),
+      // With dpop_nonces every proof needs one, and each answer to an older one hands out the next.
+      dPoP: {
+        enabled: true,
+        nonceSecret: config.dpop_nonces ? Buffer.from(config.dpop_nonces, 'base64url') : undefined,
+        requireNonce: () => Boolean(config.dpop_nonces),
+      },
       mTLS: {
         enabled: true,
         certificateBoundAccessTokens: true,
@@ -140,23 +154,54 @@ function makeProvider(issuer, mtls) {
         presented: presentedIn(ctx),
         mtls: ctx.req.socket.server === mtlsServer,
         thumbprint: thumbprintOf(certificateOf(ctx.req.socket)) ?? null,
+        proof: proofOf(ctx.req),
       });
     }
   });
   return provider;
 }
 
-// RFC 8705 section 3: the token is good only over the certificate that it names.
+// RFC 9449 section 4.3. Gives the thumbprint of the key, throws what is wrong. A jti is good for once.
+const seenProofs = new Set();
+async function checkProof(request, token, nonces) {
+  const { payload, protectedHeader } = await jwtVerify(
+    request.headers.dpop ?? '', EmbeddedJWK, { typ: 'dpop+jwt', algorithms: ALGS, maxTokenAge: 60 },
+  );
+  const { pathname } = new URL(request.url, 'https://localhost');
+  if (payload.htm !== request.method || payload.htu !== `${urlOf(apiServer)}${pathname}`) throw new Error('htm or htu');
+  if (payload.ath !== createHash('sha256').update(token).digest('base64url')) throw new Error('ath');
+  if (config.dpop_nonces ? !nonces.includes(payload.nonce) : payload.nonce !== undefined) throw new Error('nonce');
+  if (typeof payload.jti !== 'string' || seenProofs.has(payload.jti)) throw new Error('jti');
+  seenProofs.add(payload.jti);
+  return calculateJwkThumbprint(protectedHeader.jwk);
+}
+
+// RFC 8705 section 3: the token is good only over the certificate that it names. RFC 9449 section 7: or with a proof.
+// Nonces rotate with each answer, and the one before is good for once more.
 function makeApi(issuer, keys) {
-  const refuse = (response, why) => {
-    response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"', 'content-type': 'application/json' });
-    response.end(JSON.stringify({ error: 'invalid_token', why }));
+  const fresh = () => randomBytes(16).toString('base64url');
+  let nonces = [fresh(), fresh()];
+  const answer = (response, status, body, headers = {}) => {
+    nonces = [nonces[1], fresh()];
+    const given = config.dpop_nonces ? { 'dpop-nonce': nonces[1] } : {};
+    response.writeHead(status, { ...headers, ...given, 'content-type': 'application/json' });
+    response.end(JSON.stringify(body));
   };
+  const refuse = (response, why, scheme = 'Bearer', error = 'invalid_token') => answer(
+    response, 401, { error, why }, { 'www-authenticate': `Basic realm="a, b", ${scheme} error="${error}", algs="ES256 PS256"` },
+  );
   return async (request, response) => {
     const [scheme, token] = (request.headers.authorization ?? '').split(' ');
-    if (scheme !== 'Bearer' || !token) return refuse(response, 'no token');
+    if (!['Bearer', 'DPoP'].includes(scheme) || !token) return refuse(response, 'no token');
     const thumbprint = thumbprintOf(certificateOf(request.socket));
-    if (thumbprint === undefined) return refuse(response, 'no certificate that is in order');
+    let jkt;
+    if (scheme === 'DPoP') {
+      try {
+        jkt = await checkProof(request, token, nonces);
+      } catch (error) {
+        return refuse(response, error.message, 'dPoP', error.message === 'nonce' ? 'use_dpop_nonce' : 'invalid_dpop_proof');
+      }
+    } else if (thumbprint === undefined) return refuse(response, 'no certificate that is in order');
     let claims;
     try {
       const expected = { issuer, audience: config.resource, typ: 'at+jwt', algorithms: ['ES256'] };
@@ -164,9 +209,9 @@ function makeApi(issuer, keys) {
     } catch (error) {
       return refuse(response, error.code);
     }
-    if (claims.cnf?.['x5t#S256'] !== thumbprint) return refuse(response, 'bound to another certificate');
-    response.writeHead(200, { 'content-type': 'application/json' });
-    return response.end(JSON.stringify({ client_id: claims.client_id, scope: claims.scope, thumbprint }));
+    if (claims.cnf?.jkt !== jkt) return refuse(response, 'bound to another key', scheme);
+    if (claims.cnf?.['x5t#S256'] !== (jkt ? undefined : thumbprint)) return refuse(response, 'bound to another certificate');
+    return answer(response, 200, { client_id: claims.client_id, scope: claims.scope, thumbprint, jkt });
   };
 }
 

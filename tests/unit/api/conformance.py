@@ -32,7 +32,7 @@ def closed(schema: Any) -> Any:
 
 @cache
 def api_document() -> dict[str, Any]:
-    return document_of(API_ROUTES, "", with_secret=True)
+    return document_of(API_ROUTES, "", with_secret=True, with_calls=True)
 
 
 @cache

@@ -122,6 +122,19 @@ def test_what_is_required_has_to_be_there(body: bytes):
     )
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"count":1}', b'{"count":1,"name":"x","other":"y"}'])
+def test_of_some_members_exactly_one_has_to_be_there(body: bytes):
+    """Neither is nothing to go by, and both may be two things."""
+    rules = BodyRules(members={"name": str, "other": str, "count": int}, either=("name", "other"))
+
+    assert read_body(b'{"count":1,"other":"y"}', rules) == {"count": 1, "other": "y"}
+    with pytest.raises(ProblemError) as refused:
+        read_body(body, rules)
+
+    assert refused.value.problem.reason == RefusalReason.BODY_REFUSED
+    assert "one of name and other" in str(refused.value.problem.hint)
+
+
 def test_a_body_that_is_required_has_to_be_there():
     """No body has no members."""
     assert complete({}, RULES) == {}

@@ -11,7 +11,7 @@ from broker.api import problems
 from broker.api.answers import JSON, Answer, problem_answer
 from broker.api.bodies import BodyRules
 from broker.api.conditions import Known
-from broker.api.desk import UNROUTED, Desk, HeaderRules, ReadBody, no_body
+from broker.api.desk import UNROUTED, Desk, HeaderRules, Passing, ReadBody, no_body
 from broker.api.guard import Incoming
 from broker.api.limits import Rates
 from broker.api.problems import ProblemError
@@ -53,7 +53,12 @@ class Bench:
     """A desk with everything around it."""
 
     def __init__(
-        self, header_rules: HeaderRules | None = None, *, without_rules: bool = False, rates: Rates | None = None
+        self,
+        header_rules: HeaderRules | None = None,
+        *,
+        without_rules: bool = False,
+        rates: Rates | None = None,
+        passing: Passing[World] | None = None,
     ) -> None:
         self.clock = HandClock()
         self.world = World(self.clock)
@@ -68,6 +73,7 @@ class Bench:
             clock=self.clock,
             randomness=Dice(),
             rates=rates,
+            passing=passing,
         )
 
     async def post(self, body: bytes | ProblemError, *, chunked: bool = False, media_type: str = JSON) -> Answer:
@@ -391,3 +397,16 @@ async def test_a_refusal_that_has_an_event_of_its_own_is_not_told_twice():
     assert answer.status == 503
     assert not bench.events.of(RequestRefused)
     assert [event.outcome for event in bench.events.of(RequestAnswered)] == ["temporarily_unavailable"]
+
+
+async def test_whatever_is_refused_at_a_base_url_says_that_it_is_the_brokers():
+    """Also what was no request: a program there expects answers of an API (RFC 9209)."""
+    bench = Bench(passing=Passing(handler=handle, bases={PEER.listener: "api"}))
+    elsewhere = Bench(passing=Passing(handler=handle, bases={"another": "api"}))
+
+    refused = [bench.desk.refuse(problem, PEER) for problem in (problems.MALFORMED, problems.TOO_MANY_CONNECTIONS)]
+    not_passed_on = await bench.answer("/", method="TRACE")
+    plain = elsewhere.desk.refuse(problems.MALFORMED, PEER)
+
+    told = [dict(answer.headers).get("Proxy-Status") for answer in (*refused, not_passed_on, plain)]
+    assert told == ["token-broker; error=http_request_error"] * 3 + [None]

@@ -12,6 +12,7 @@ from broker.api import (
     authorizations,
     consent_problems,
     directories,
+    egress,
     grants,
     listeners,
     ops,
@@ -28,6 +29,7 @@ from broker.api.guard import MAX_BODY, MAX_HEAD
 from broker.api.limits import STRANGER_PLACES, STRANGER_PLACES_PER_UID, Limits, WaitingRoom
 from broker.api.ops import OPS_ROUTES
 from broker.api.problems import ErrorCode, Problem, RefusalReason
+from broker.api.proxy_status import proxied
 from broker.api.routes import API_ROUTES
 from broker.api.serving import token_answer
 from broker.api.table import Call
@@ -67,6 +69,8 @@ PROBLEMS = [
     consent_problems.problem_of(
         RemoteError(Reason.SERVER_REFUSED, "no", outcome=Outcome.REFUSED, server_error="invalid_client")
     ),
+    egress.failed(RemoteError(Reason.CONNECT_FAILED, "no", outcome=Outcome.NOT_SENT)),
+    egress.failed(RemoteError(Reason.TIMED_OUT, "late", outcome=Outcome.UNKNOWN)),
     readiness.NOT_READY,
     waiting.unavailable(unavailable()),
     waiting.unavailable(unavailable(code="authorization_server_error", server_error="invalid_client")),
@@ -186,7 +190,7 @@ def test_every_reason_of_a_refusal_is_documented():
 
 def test_every_header_of_an_answer_is_documented():
     """With no header that no answer has."""
-    sent = {name for problem in PROBLEMS for name in problem_answer(problem).all_headers()}
+    sent = {name for problem in PROBLEMS for name in problem_answer(proxied(problem)).all_headers()}
 
     begun = Begun(id="i", binding=Binding("b"), authorization_url="u", expires_in=55.0, state_sha256="s")
     sent |= authorizations.begun_answer(begun).all_headers().keys()

@@ -187,6 +187,7 @@ def test_a_target_that_two_readers_could_read_in_two_ways_is_refused(target: str
         split_target(target)
 
     assert refused.value.problem.reason is RefusalReason.TARGET_REFUSED
+    assert refused.value.problem.close, "what follows on the connection may be meant for a reader of other paths"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import schemathesis
 
 from broker.api.bodies import BodyRules
 from broker.api.openapi import ERRORS, description_of, document_of
+from broker.api.openapi_passing import OURS
 from broker.api.ops import OPS_ROUTES
 from broker.api.ops import describe as describe_ops
+from broker.api.passing import BY_GRANT, BY_NAME, METHODS
 from broker.api.problems import ErrorCode
 from broker.api.routes import API_ROUTES, describe
 from broker.api.shapes import SHAPES
@@ -34,8 +36,9 @@ def test_every_route_is_in_the_document_and_every_operation_is_a_route(
 ):
     """By path and method."""
     operations = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    calls = {(method, path) for method in METHODS for path in (BY_NAME, BY_GRANT)} if routes is API_ROUTES else set()
 
-    assert operations == {(route.method, route.template) for route in routes}
+    assert operations == {(route.method, route.template) for route in routes} | calls
 
 
 @TABLES
@@ -45,7 +48,8 @@ def test_every_route_says_what_it_answers(routes: Sequence[Route[Any]], document
 
     assert all(route.replies for route in routes)
     assert {reply.shape for route in routes for reply in route.replies} - {None} <= set(SHAPES)
-    assert len(set(names)) == len(names) == len(routes)
+    calls = 2 * len(METHODS) if routes is API_ROUTES else 0
+    assert len(set(names)) == len(names) == len(routes) + calls
 
 
 @TABLES
@@ -104,6 +108,8 @@ def test_what_is_required_of_a_body_and_what_an_id_is_made_of_is_in_the_document
     schema = body["content"]["application/json"]["schema"]
     assert schema["required"] == ["token"]
     assert schema["properties"]["authorization_details"]["items"]["type"] == "object"
+    either = paths["/v1/dpop"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
+    assert either == [{"required": ["token"]}, {"required": ["grant"]}]
     assert paths["/v1/authorizations/{id}"]["get"]["parameters"][0]["schema"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
     assert "Location" in paths["/v1/authorizations"]["post"]["responses"]["201"]["headers"]
     texts = {one["name"]: one["schema"] for one in paths["/v1/grants"]["get"]["parameters"] if one["in"] == "query"}
@@ -116,6 +122,7 @@ def test_every_error_of_the_api_is_in_the_document():
     given = {(problem.status, problem.error.value) for problem in PROBLEMS}
 
     documented = {(status, str(code)) for status, error in ERRORS.items() for code in error.codes}
+    documented |= {(status, str(code)) for status, codes in OURS.items() for code in codes}
     assert given - documented == {(405, ErrorCode.INVALID_REQUEST.value)}
     assert documented <= given
 
@@ -124,7 +131,7 @@ async def test_each_listener_gives_its_own_document():
     """Without knowing who asks: it is the same for everybody."""
     api, ops = await describe(None, ANYBODY), await describe_ops(None, ANYBODY)
 
-    assert set(json.loads(api.body)["paths"]) == {route.template for route in API_ROUTES}
+    assert set(json.loads(api.body)["paths"]) == {route.template for route in API_ROUTES} | {BY_NAME, BY_GRANT}
     assert set(json.loads(ops.body)["paths"]) == {route.template for route in OPS_ROUTES}
 
 

@@ -24,6 +24,7 @@ from broker.events import RequestAnswered, RequestRefused, TokenServed, Unexpect
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
+from broker.tokens.calls import Body
 from tests.unit.api.world import (
     EVERYBODY,
     HOST,
@@ -378,6 +379,53 @@ async def test_a_bad_body_is_refused_in_the_one_shape(tmp_path: Path, raw: bytes
     assert api.tokens.forced == []
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_a_body_that_turns_bad_is_refused_at_once(tmp_path: Path, pause: float):
+    """Its sender does not wait for a deadline to be told that it is no HTTP, and nothing behind it is read."""
+    async with served(tmp_path, workloads=(MAY_REFRESH,)) as api, api.connect() as client:
+        client.send(CHUNKED + b"2\r\n{}\r\n")
+        await asyncio.sleep(pause)
+        began = asyncio.get_running_loop().time()
+        client.send(b"zz%b\r\n" % C + request("/livez"))
+        received = parse(await client.rest())
+        took = asyncio.get_running_loop().time() - began
+
+    assert_one_shape(received, 400)
+    assert received.rest == b""
+    assert took < 1.0
+    assert api.events.of(UnexpectedFailure) == []
+    assert [event.reason for event in api.events.of(RequestRefused)] == ["malformed"]
+
+
+async def test_a_body_that_turns_bad_before_its_request_is_looked_at_is_refused_at_once(tmp_path: Path):
+    """It waits behind another request."""
+    async with served(tmp_path, workloads=(EVERYBODY, MAY_REFRESH)) as api, api.connect() as client:
+        api.tokens.held = asyncio.Event()
+        client.send(b"GET /v1/tokens/directory HTTP/1.1\r\nHost: localhost\r\n\r\n" + CHUNKED + b"2\r\n{}\r\n")
+        await asyncio.sleep(0.05)
+        client.send(b"zz%b\r\n" % C)
+        await asyncio.sleep(0.05)
+        api.tokens.held.set()
+        first, second = parse_all(await client.rest())
+
+    assert first.status == 200
+    assert_one_shape(second, 400)
+    assert [event.reason for event in api.events.of(RequestRefused)] == ["malformed"]
+
+
+async def test_a_body_that_turns_bad_behind_its_answer_is_nobodys_concern(tmp_path: Path):
+    """What a refused request still sends is dropped, whatever it is."""
+    async with served(tmp_path) as api, api.connect() as client:
+        client.send(b"GET /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        answer = await client.one()
+        client.send(b"zz%b\r\n" % C)
+        rest = await client.rest()
+
+    assert_one_shape(answer, 400)
+    assert rest == b""
+    assert api.events.of(UnexpectedFailure) == []
+
+
 async def test_a_body_that_does_not_come_is_408(tmp_path: Path):
     """Its time is that of the whole request."""
     async with served(tmp_path, workloads=(MAY_REFRESH,), limits=QUICK) as api, api.connect() as client:
@@ -673,7 +721,7 @@ class BrokenDesk:
         self.error = error
         self.bugs: list[tuple[str, str]] = []
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         raise self.error
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
@@ -851,7 +899,7 @@ async def test_a_request_that_has_not_come_whole_does_not_delay_the_end(tmp_path
 class Guarded(BrokenDesk):
     """A desk that wants a secret."""
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         return problem_answer(problems.SECRET_WRONG)
 
 

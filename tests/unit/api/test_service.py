@@ -23,6 +23,7 @@ from broker.api.protocol import IDLE_ENOUGH
 from broker.api.service import Listening, Service
 from broker.events import AcceptFailed
 from broker.policy.peer import Peer
+from broker.tokens.calls import Body
 from tests.fakes import Events
 from tests.unit.api.world import PATIENCE, Client, parse, request, until
 
@@ -39,7 +40,7 @@ class FakeDesk:
         self.asked = 0
         self.cancelled = 0
 
-    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody) -> Answer:
+    async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         self.asked += 1
         if self.held is not None:
             try:

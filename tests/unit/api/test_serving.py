@@ -61,14 +61,23 @@ async def test_a_served_token_carries_the_mark_of_its_generation(plain_text: boo
     [
         {"binding": "none", "certificate_thumbprint": None},
         {"binding": "unverified", "certificate_thumbprint": "a-thumbprint"},
-        {"binding": "certificate", "certificate_thumbprint": None},
+        {"binding": "unverified", "jkt": "a-thumbprint", "token_type": "DPoP"},
     ],
 )
 async def test_a_binding_that_was_not_checked_is_not_claimed(binding: dict[str, Any]):
-    """No cnf without a certificate that the token was seen to be bound to."""
+    """No cnf without a certificate or a key that the token was seen to be bound to."""
     answer = await get_token(world(FakeTokens({"directory": serving(**binding)})), call())
 
     assert "cnf" not in json.loads(answer.body)
+
+
+async def test_a_token_that_is_bound_by_dpop_says_to_which_key():
+    """And of which type it is: an API that took it for a bearer token would refuse it, or worse."""
+    bound = serving(binding="dpop", token_type="DPoP", jkt="a-key", certificate_thumbprint=None)
+
+    answer = json.loads((await get_token(world(FakeTokens({"directory": bound})), call())).body)
+
+    assert (answer["token_type"], answer["cnf"]) == ("DPoP", {"jkt": "a-key"})
 
 
 async def test_a_stale_token_says_so():

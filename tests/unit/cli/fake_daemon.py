@@ -71,7 +71,7 @@ def fake_daemon(path: Path) -> Iterator[FakeDaemon]:
             raw = self.rfile.read(length)
             fake.asked.append((self.command, self.path, json.loads(raw) if raw else None))
             parts = self.path.partition("?")[0].split("/")
-            kind = parts[-1] if parts[-1] in {"callback", "retry", "reassign"} else parts[2]
+            kind = parts[-1] if parts[-1] in {"callback", "retry", "reassign", "rotate"} else parts[2]
             if kind == "callback":
                 fake.resume.wait(10)
             status, body = fake.replies[f"{self.command} {kind}"]

@@ -144,3 +144,23 @@ def test_an_error_of_ours_asked_for_nothing():
 def test_the_algorithms_are_those_of_keys():
     """A new one is advised, too."""
     assert set(SIGNING_ALGS) == {alg.value for alg in SigningAlg}
+
+
+@pytest.mark.parametrize(
+    ("offered", "said"),
+    [
+        (("RS256", "PS256", CANARY), 'takes "PS256": name a key with such an alg in dpop_key'),
+        (("RS256",), "takes none"),
+        (None, "come unbound and are refused"),
+    ],
+)
+def test_a_server_that_takes_other_proofs_or_may_take_none_is_told(offered: tuple[str, ...] | None, said: str):
+    """Before the first token fails for it."""
+    server, issuer = a_server(dpop_signing_alg_values_supported=offered), an_issuer()
+    client = a_client(sender_constraint=SenderConstraint.DPOP, dpop_alg="ES256", presents_certificate=False)
+    texts = (*disagreements(server, client, issuer), *remarks(server, client))
+
+    (text,) = [of_disagreement(text, server, client, issuer) for text in texts]
+
+    assert said in text
+    assert CANARY not in text

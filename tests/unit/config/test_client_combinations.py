@@ -51,10 +51,22 @@ TABLE: list[tuple[Edits, str]] = [
         ),
     ),
     (
-        (('signing_keys = ["signing"]', 'signing_keys = ["signing", "second"]'), ("[client.raidiam]", SECOND_KEY)),
+        (('signing_keys = ["signing"]', 'signing_keys = ["signing", "signing"]'),),
+        "client.raidiam.signing_keys: names a key twice; name each key once, the one that signs first",
+    ),
+    (
         (
-            "client.raidiam.signing_keys: names more than one key; "
-            "name the one that signs; overlapping keys are not supported yet"
+            ('signing_keys = ["signing"]', 'signing_keys = ["signing", "second", "third", "fourth"]'),
+            (
+                "[client.raidiam]",
+                SECOND_KEY.replace("second", "fourth").replace("[client.raidiam]", "")
+                + SECOND_KEY.replace("second", "third").replace("[client.raidiam]", "")
+                + SECOND_KEY,
+            ),
+        ),
+        (
+            "client.raidiam.signing_keys: names more than 3 keys; "
+            "name the one that signs, the next one, and the one before"
         ),
     ),
     (

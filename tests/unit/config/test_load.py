@@ -143,7 +143,7 @@ TABLE = [
     ("[audit]", "[daemon]\ndrain_seconds = -1\n[audit]", "daemon.drain_seconds", "must be from 0 to 600"),
     ("[audit]", '[daemon]\nhosts = ["https://x"]\n[audit]', "daemon.hosts[0]", "must be a host"),
     ("[audit]", '[daemon]\nquorum_key = "x"\n[audit]', "daemon.quorum_key", "there is no such key"),
-    ("[audit]", "[upstream.api]\n[audit]", "upstream", "there is no such section"),
+    ("[audit]", "[dialect.api]\n[audit]", "dialect", "there is no such section"),
     ('issuer = "https://auth.example.com"', 'issuer = "ftp://x"', "issuer.raidiam.issuer", "not a plain absolute URL"),
     ('issuer = "https://auth.example.com"', 'issuer = "https://x?y"', "issuer.raidiam.issuer", "has a query"),
     (

@@ -31,7 +31,12 @@ def test_the_fields_that_name_sections_are_found_in_the_schema() -> None:
     """Optional ones and those in arrays too."""
     references = _references(ClientSection)
 
-    assert references == {"issuer": "issuer", "signing_keys": "key", "certificate": "certificate"}
+    assert references == {
+        "issuer": "issuer",
+        "signing_keys": "key",
+        "certificate": "certificate",
+        "dpop_key": "key",
+    }
     assert _references(IssuerSection) == {}
 
 

@@ -143,7 +143,7 @@ def test_ranges_are_documented() -> None:
     }
 
     assert written == {(key, low.replace("_", ""), high.replace("_", "")) for key, low, high in in_schema}
-    assert len(written) == 13
+    assert len(written) == 17
 
 
 def test_each_field_of_the_schema_says_what_it_means() -> None:
@@ -190,7 +190,7 @@ def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
     settings = load_settings(path, credentials_directory=None, accounts=FakeAccounts())
 
     assert settings.warnings == ()
-    assert [token.name for token in settings.tokens] == ["software", "reports", "accounts"]
+    assert [token.name for token in settings.tokens] == ["software", "payments", "reports", "accounts"]
 
 
 @pytest.mark.parametrize(("heading", "cls"), HEADINGS.items())

@@ -60,7 +60,7 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
             (
                 "zzz: there is no such section; "
                 "the keys here are audit, certificate, client, daemon, issuer, key, listener, log, ops, store, token, "
-                "workload"
+                "upstream, workload"
             )
         ],
     ),

@@ -375,3 +375,19 @@ def test_limits_for_one_user_never_exceed_those_for_all(tmp_path: Path) -> None:
 
     assert (settings.max_connections, settings.max_connections_per_uid) == (10, 10)
     assert (settings.max_waiting, settings.max_waiting_per_uid) == (5, 5)
+
+
+def test_the_first_of_several_keys_signs(tmp_path: Path) -> None:
+    """Its algorithm is the client's; a key may have a certificate, and wait before it signs."""
+    second = (
+        '[key.second]\nfile = "2.key"\nalg = "ES256"\ncert_file = "2.pem"\nswitch_delay_seconds = 90\n[client.raidiam]'
+    )
+    text = changed(('signing_keys = ["signing"]', 'signing_keys = ["second", "signing"]'), ("[client.raidiam]", second))
+
+    settings = load(tmp_path, text)
+
+    client, key = settings.clients["raidiam"], settings.keys["second"]
+    assert (client.signing_keys, client.signing_key) == (("second", "signing"), "second")
+    assert client.client.signing_alg == "ES256"
+    assert (key.cert_file, key.switch_delay) == (tmp_path / "2.pem", 90.0)
+    assert (settings.keys["signing"].cert_file, settings.keys["signing"].switch_delay) == (None, 0.0)

@@ -23,6 +23,7 @@ from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.grants import Grants
 from broker.tokens.passage import Passage
+from broker.tokens.proofs import Proofs
 from broker.tokens.refreshing import Refresher
 from broker.tokens.spec import Consent, TokenSpec
 from broker.tokens.vault import Vault
@@ -80,6 +81,7 @@ class PeopleServer:
     sign: Callable[[Mapping[str, Any]], str] = lambda claims: KEY.sign(claims)  # noqa: PLW0108 - KEY may be replaced
     calls: list[str] = field(default_factory=list)
     forms: list[dict[str, str]] = field(default_factory=list)
+    proofs: list[str | None] = field(default_factory=list)
     nonce: str | None = None
     serial: int = 0
 
@@ -88,6 +90,7 @@ class PeopleServer:
         fields = dict(request.form or ()) | {name: value.reveal() for name, value in request.secret_fields}
         self.calls.append(path)
         self.forms.append(fields)
+        self.proofs.append(None if request.proof is None else request.proof.reveal())
         await asyncio.sleep(self.delay)
         if path in self.instead:
             answer = self.instead[path]()
@@ -192,6 +195,7 @@ class ConsentWorld:
     dice: Dice = field(default_factory=Dice)
     issuer: Issuer = ISSUER
     client: Any = PEOPLE_CLIENT
+    proofs: Proofs | None = None
     server: PeopleServer = field(init=False)
     authorizations: Authorizations = field(init=False)
     grants: Grants = field(init=False)
@@ -200,7 +204,9 @@ class ConsentWorld:
         self.server = PeopleServer(self.clock)
 
     def registrations(self) -> dict[str, Registration]:
-        exchange = Exchange(session=self.server, signer=self.signer, clock=self.clock, randomness=self.dice)
+        exchange = Exchange(
+            session=self.server, signer=self.signer, proofs=self.proofs, clock=self.clock, randomness=self.dice
+        )
         registration = Registration(
             client=self.client,
             issuer=self.issuer,

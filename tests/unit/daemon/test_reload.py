@@ -11,6 +11,7 @@ import pytest
 
 from broker.config.load import load_settings
 from broker.config.settings import Settings
+from broker.daemon.adoption import Adoption
 from broker.daemon.reload import Reloader
 from broker.errors import LocalError
 from broker.keys.sealing import load_sealing_key
@@ -29,14 +30,15 @@ def settings_of(tmp_path: Path, text: str = CONFIG) -> Settings:
 async def reloaded(parts: Parts, load: Callable[[Path], Settings], log: io.StringIO, wanted: str) -> None:
     """Reload until an event *wanted* is in the *log*."""
     asked = asyncio.Event()
-    reloader = Reloader(parts, load)
+    adoption = Adoption(parts)
+    reloader = Reloader(adoption, load)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(reloader.run(asked))
         asked.set()
         while wanted not in events(log):
             await asyncio.sleep(0.01)
         task.cancel()
-    await reloader.close()
+    await adoption.close()
     parts.telemetry.close()
 
 

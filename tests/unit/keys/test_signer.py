@@ -375,3 +375,31 @@ def test_an_error_says_which_key(tmp_path: Path) -> None:
     """A configuration has several."""
     with pytest.raises(LocalError, match=str(tmp_path)), loaded(tmp_path, "ES256", b"no key"):
         pass
+
+
+def test_the_certificate_of_a_key_says_when_it_ends(tmp_path: Path) -> None:
+    """In a file of its own, with its chain; it has to be for this key, and in time."""
+    key, other = p256(), p256()
+    right, wrong = issue(key=key, end=NOW + DAY), issue(key=other)
+    files = {name: written(tmp_path / name, pair.cert_pem()) for name, pair in (("right", right), ("wrong", wrong))}
+    now = NOW.timestamp()
+
+    with loaded(tmp_path, "ES256", key_pem(key), cert_file=files["right"], wall_now=now) as signer:
+        ends = signer.not_after
+
+    assert ends == (NOW + DAY).timestamp()
+    for cert_file, moment, code in (
+        (files["wrong"], now, "certificate_mismatch"),
+        (files["right"], now + 2 * DAY.total_seconds(), "certificate_expired"),
+        (tmp_path / "none", now, "file_missing"),
+    ):
+        with refused(code), loaded(tmp_path, "ES256", key_pem(key), cert_file=cert_file, wall_now=moment):
+            pass
+
+
+def test_a_key_is_known_by_its_thumbprint_whatever_its_kid(tmp_path: Path) -> None:
+    """Another key under the same kid is another key."""
+    with loaded(tmp_path, "ES256", kid="fixed") as one, loaded(tmp_path, "ES256", kid="other") as same:
+        assert one.thumbprint == same.thumbprint
+    with loaded(tmp_path, "ES256", key_pem(p256()), kid="fixed") as other:
+        assert other.thumbprint != one.thumbprint

@@ -79,6 +79,52 @@ def test_a_thumbprint_has_to_be_equal_to_the_letter(thumbprint: Any) -> None:
     assert caught.value.code == Reason.WRONG_BINDING
 
 
+DPOP = SenderConstraint.DPOP
+OUR_KEY = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+
+
+@pytest.mark.parametrize(
+    ("token", "certificate", "binding"),
+    [
+        (BOUND_TO_A_KEY, None, "dpop"),
+        (BOUND_TO_A_KEY, OURS, "dpop"),
+        (a_jwt({"cnf": {"jkt": OUR_KEY, "x5t#S256": OURS}}), OURS, "dpop"),
+        (OPAQUE, None, "unverified"),
+    ],
+)
+def test_a_token_that_is_bound_to_our_key_is_accepted(token: str, certificate: str | None, binding: str) -> None:
+    """Also one that is bound to our certificate as well, which we present."""
+    found = check_binding(token, sender_constraint=DPOP, certificate_thumbprint=certificate, jkt=OUR_KEY)
+
+    assert found == binding
+
+
+@pytest.mark.parametrize(
+    ("token", "certificate", "key", "reason"),
+    [
+        (BOUND_TO_A_KEY, None, "another", Reason.WRONG_BINDING),
+        (BOUND_TO_A_KEY, None, None, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"jkt": None}}), None, OUR_KEY, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"jkt": [OUR_KEY]}}), None, OUR_KEY, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"jkt": OUR_KEY, "x5t#S256": THEIRS}}), OURS, OUR_KEY, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"jkt": OUR_KEY, "x5t#S256": OURS}}), None, OUR_KEY, Reason.WRONG_BINDING),
+        (UNBOUND, None, OUR_KEY, Reason.DOWNGRADED),
+        (BOUND, OURS, OUR_KEY, Reason.DOWNGRADED),
+        (a_jwt({"cnf": "jkt"}), None, OUR_KEY, Reason.DOWNGRADED),
+        (base64url(b'{"alg":"ES256"}') + "." + base64url(b'{"a":1,"a":2}') + ".s", None, OUR_KEY,
+         Reason.INVALID_RESPONSE),
+    ],
+)  # fmt: skip
+def test_a_token_that_is_not_bound_to_our_key_is_refused(
+    token: str, certificate: str | None, key: str | None, reason: Reason
+) -> None:
+    """To another one, or to none although that was asked for (DP-06)."""
+    with pytest.raises(RemoteError) as caught:
+        check_binding(token, sender_constraint=DPOP, certificate_thumbprint=certificate, jkt=key)
+
+    assert (caught.value.code, caught.value.outcome) == (reason, Outcome.ANSWERED)
+
+
 @pytest.mark.parametrize("cnf", [None, "x", 1, [], ["x5t#S256"], {}, {"x5t#s256": OURS}, {"x5t": OURS}])
 def test_a_cnf_that_names_no_certificate_binds_to_none(cnf: Any) -> None:
     """Where a bound token was asked for, a malformed confirmation is a missing one."""

@@ -89,6 +89,21 @@ def test_eddsa_is_found_under_either_name(alg: str, listed: str) -> None:
     check_capabilities(server, a_client(signing_alg=alg), an_issuer())
 
 
+def test_the_algorithm_of_proofs_has_to_be_listed_where_there_is_a_list() -> None:
+    """``dpop_signing_alg_values_supported`` (RFC 9449 section 5.1); where it is absent, the first token tells."""
+    client = a_client(sender_constraint=SenderConstraint.DPOP, dpop_alg="EdDSA")
+
+    check_capabilities(a_server(), client, an_issuer())
+    check_capabilities(a_server(dpop_signing_alg_values_supported=("Ed25519",)), client, an_issuer())
+    with pytest.raises(RemoteError) as caught:
+        check_capabilities(a_server(dpop_signing_alg_values_supported=("ES256",)), client, an_issuer())
+
+    assert caught.value.code == Reason.METADATA_INSUFFICIENT
+    assert "dpop_signing_alg_values_supported" in str(caught.value.hint)
+    assert any("dpop_signing_alg_values_supported is absent" in text for text in remarks(a_server(), client))
+    assert not any("dpop" in text for text in remarks(a_server(), a_client()))
+
+
 def test_what_the_client_does_not_use_does_not_matter() -> None:
     """No signing key, no binding: those members say nothing to it."""
     server = a_server(

@@ -36,7 +36,7 @@ def test_the_values_are_those_that_operators_write() -> None:
     assert [*Profile] == ["fapi2", "fapi1_advanced", "oidc", "oauth2"]
     assert [*Discovery] == ["auto", "oidc", "oauth2"]
     assert [*AssertionAudience] == ["issuer", "target"]
-    assert [*SenderConstraint] == ["certificate", "none"]
+    assert [*SenderConstraint] == ["certificate", "dpop", "none"]
     assert [*ClientAuthMethod] == [
         "private_key_jwt",
         "tls_client_auth",

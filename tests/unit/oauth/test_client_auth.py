@@ -19,7 +19,7 @@ from broker.oauth.client_auth import (
 )
 from broker.oauth.messages import AssertionSpec, BasicSpec, Credential, CredentialSpec, PostSpec
 from broker.oauth.metadata import AuthorizationServer
-from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, DpopProof
 from tests.unit.oauth.builders import ISSUER_URL, NOW, a_client, an_issuer
 
 URL = "https://as.example:8443/token"
@@ -169,3 +169,17 @@ def test_a_credential_goes_into_the_form_or_into_a_header(
     """CA-05, CA-08: never into both."""
     assert credential_form(credential) == form
     assert credential_headers(credential) == headers
+
+
+@pytest.mark.parametrize(
+    ("credential", "headers"),
+    [
+        (AccessToken("at"), {"authorization": "DPoP at", "dpop": "p"}),
+        (BasicCredentials("Basic YTpi"), {"authorization": "Basic YTpi", "dpop": "p"}),
+        (ClientAssertion("a.b.c"), {"dpop": "p"}),
+        (None, {"dpop": "p"}),
+    ],
+)
+def test_a_proof_is_a_header_beside_it(credential: Credential | None, headers: dict[str, str]) -> None:
+    """And makes an access token one that is no bearer token (RFC 9449 section 7.1)."""
+    assert credential_headers(credential, DpopProof("p")) == headers

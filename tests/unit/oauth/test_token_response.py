@@ -80,6 +80,29 @@ def test_the_token_type_is_compared_without_case(token_type: str) -> None:
     assert read(a_body(token_type=token_type)).token_type == "Bearer"
 
 
+@pytest.mark.parametrize("token_type", ["DPoP", "dpop", "dPoP"])
+def test_a_token_that_is_bound_by_dpop_says_so_by_its_type(token_type: str) -> None:
+    """In whatever case; to which key is that of our proof, whether it can be seen in the token or not."""
+    client = a_client(sender_constraint=SenderConstraint.DPOP)
+    for token in (a_jwt({"cnf": {"jkt": "our-key"}}), "opaque"):
+        response = an_answer(a_body(access_token=token, token_type=token_type))
+
+        answer = read_token_response(
+            response, client=client, asked_scope=(), certificate_thumbprint=OURS, wall_now=NOW, jkt="our-key"
+        )
+
+        assert (answer.token_type, answer.jkt, answer.certificate_thumbprint) == ("DPoP", "our-key", None)
+
+
+def test_a_bearer_token_where_dpop_was_asked_for_is_a_downgrade() -> None:
+    """It would work for whoever finds it (rules.md R7)."""
+    error = refused(a_body(access_token="opaque"), client=a_client(sender_constraint=SenderConstraint.DPOP))
+
+    assert (error.code, error.outcome) == (Reason.DOWNGRADED, Outcome.ANSWERED)
+    assert error.hint is not None
+    assert "DPoP" in error.hint
+
+
 @pytest.mark.parametrize("token_type", ["DPoP", "N_A", "mac", "", " Bearer", "Bearer ", "pop"])
 @pytest.mark.parametrize("client", [a_client(), BEARER])
 def test_another_token_type_is_a_downgrade(token_type: str, client: Client) -> None:

@@ -17,10 +17,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
+from joserfc import jws
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 from broker.sandbox.clients import ASSERTION_TYPE
+from broker.sandbox.demo_clients import CLIENT_ID
 from broker.sandbox.jose import SigningAlg, sign
-from broker.sandbox.running import CLIENT_ID, Sandbox
+from broker.sandbox.running import Sandbox
 
 DEADLINE = aiohttp.ClientTimeout(total=10.0)
 
@@ -33,6 +37,66 @@ class Heard:
     headers: Mapping[str, str]
     raw: bytes
     body: Any = None
+
+
+class _Quiet(JWSRegistry):
+    """Signs by any algorithm, without the warning about EdDSA, and with a large key in the header."""
+
+    max_header_length = 8_192
+
+    def get_alg(self, name: str) -> Any:
+        return self.algorithms[name]
+
+
+@dataclass(slots=True, kw_only=True)
+class Prover:
+    """Makes proofs of possession of one key, and remembers the nonce that each origin gave last."""
+
+    alg: SigningAlg = SigningAlg.ES256
+    key: Any = None
+    nonces: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        makers = {
+            SigningAlg.PS256: lambda: RSAKey.generate_key(2048),
+            SigningAlg.ES256: lambda: ECKey.generate_key("P-256"),
+            SigningAlg.EDDSA: lambda: OKPKey.generate_key("Ed25519"),
+        }
+        self.key = self.key or makers[self.alg]()
+
+    @property
+    def jkt(self) -> str:
+        thumbprint: str = self.key.thumbprint()
+        return thumbprint
+
+    def prove(
+        self,
+        method: str,
+        url: str,
+        token: str | None = None,
+        *,
+        header: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> str:
+        """Make a good proof apart from *header* and claims in *changes*; None leaves one out."""
+        claims: dict[str, Any] = {"jti": str(uuid.uuid4()), "htm": method, "htu": url.partition("?")[0]}
+        claims["iat"] = int(time.clock_gettime(time.CLOCK_REALTIME))
+        claims["ath"] = None if token is None else digest_of(token)
+        claims["nonce"] = self.nonces.get(origin_of(url))
+        kept = {name: value for name, value in {**claims, **changes}.items() if value is not None}
+        head = {"typ": "dpop+jwt", "alg": str(self.alg), "jwk": self.key.as_dict(private=False), **(header or {})}
+        return jws.serialize_compact(
+            head, json.dumps(kept).encode(), self.key, registry=_Quiet(strict_check_header=False)
+        )
+
+
+def digest_of(text: str) -> str:
+    return urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+
+
+def origin_of(url: str) -> str:
+    scheme, host, *_ = urlsplit(url)
+    return f"{scheme}://{host}"
 
 
 @dataclass(slots=True)
@@ -53,10 +117,13 @@ class Talker:
         alg: SigningAlg = SigningAlg.ES256,
         claims: Mapping[str, Any] | None = None,
         url: str | None = None,
+        prover: Prover | None = None,
         **form: Any,
     ) -> Heard:
         body = token_form(self.sandbox, alg=alg, claims=claims, **form)
-        return await self.send("POST", url or f"{self.sandbox.addresses.mtls}/token", certificate, data=body)
+        return await self.send(
+            "POST", url or f"{self.sandbox.addresses.mtls}/token", certificate, data=body, prover=prover
+        )
 
     async def jwks(self) -> list[dict[str, Any]]:
         keys: list[dict[str, Any]] = (await self.send("GET", f"{self.sandbox.addresses.issuer}/jwks", None)).body[
@@ -64,10 +131,14 @@ class Talker:
         ]
         return keys
 
-    async def push(self, **parameters: Any) -> Heard:
+    async def push(self, *, prover: Prover | None = None, **parameters: Any) -> Heard:
         """Push an authorization request, good apart from *parameters*."""
-        form = token_form(self.sandbox, grant_type=None, **request_parameters(**parameters))
-        return await self.send("POST", f"{self.sandbox.addresses.mtls}/request", "client", data=form)
+        claims = parameters.pop("claims_of_assertion", None)
+        left_out = {name: None for name, value in parameters.items() if value is None}
+        form = token_form(
+            self.sandbox, claims=claims, **{"grant_type": None, **left_out, **request_parameters(**parameters)}
+        )
+        return await self.send("POST", f"{self.sandbox.addresses.mtls}/request", "client", data=form, prover=prover)
 
     def authorization_url(self, **parameters: Any) -> str:
         given = {name: value for name, value in parameters.items() if value is not None}
@@ -103,15 +174,28 @@ class Talker:
         body = token_form(self.sandbox, **{"grant_type": None, "token": token, **form})
         return await self.send("POST", f"{self.sandbox.addresses.mtls}/token/revocation", "client", data=body)
 
-    async def hello(self, token: str | None, *, certificate: str | None = "client") -> Heard:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return await self.send("GET", self.sandbox.addresses.hello, certificate, headers=headers)
+    async def hello(
+        self, token: str | None, *, certificate: str | None = "client", prover: Prover | None = None
+    ) -> Heard:
+        scheme = "Bearer" if prover is None else "DPoP"
+        headers = {} if token is None else {"Authorization": f"{scheme} {token}"}
+        return await self.send("GET", self.sandbox.addresses.hello, certificate, headers=headers, prover=prover)
 
-    async def send(self, method: str, url: str, certificate: str | None, **options: Any) -> Heard:
+    async def send(
+        self, method: str, url: str, certificate: str | None, *, prover: Prover | None = None, **options: Any
+    ) -> Heard:
+        """Send a request, with a proof by *prover* if there is one, who takes the nonce of the answer."""
         context = None if url.startswith("http:") else self.context(certificate)
         options = {"allow_redirects": False, **options}
+        if prover is not None:
+            headers = options.get("headers", {})
+            scheme, _, token = headers.get("Authorization", "").partition(" ")
+            shown = token if scheme == "DPoP" else None
+            options["headers"] = {"DPoP": prover.prove(method, url, shown), **headers}
         async with self.session.request(method, url, ssl=context or True, **options) as answer:
             raw = await answer.read()
+            if prover is not None and "DPoP-Nonce" in answer.headers:
+                prover.nonces[origin_of(url)] = answer.headers["DPoP-Nonce"]
             return Heard(status=answer.status, headers=answer.headers, raw=raw, body=_read_json(raw))
 
     def context(self, certificate: str | None) -> ssl.SSLContext:
@@ -169,9 +253,9 @@ def _read_json(raw: bytes) -> Any:
         return None
 
 
-def client_context(directory: Path, certificate: str | None) -> ssl.SSLContext:
+def client_context(directory: Path, certificate: str | None, *, trust: Path | None = None) -> ssl.SSLContext:
     """Trust the sandbox's authority only, as strictly as Python 3.13 does; present *certificate*, or none."""
-    context = ssl.create_default_context(cafile=directory / "ca.pem")
+    context = ssl.create_default_context(cafile=trust or directory / "ca.pem")
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     if certificate is not None:
         context.load_cert_chain(directory / f"{certificate}.pem", directory / f"{certificate}.key")

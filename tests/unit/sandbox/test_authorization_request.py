@@ -270,3 +270,31 @@ def test_what_stands_beside_a_request_object_is_not_used():
 
     assert (request.scope, request.back.state) == (("openid", "read"), "s")
     assert request.back.redirect_uri == "https://app/cb"
+
+
+@pytest.mark.parametrize("dpop_jkt", ["", "short", "j" * 44, "=" * 43])
+def test_a_key_that_is_none_is_refused(dpop_jkt: str):
+    """RFC 9449 section 10: a thumbprint, as base64url of a SHA-256."""
+    with pytest.raises(RequestRefusedError) as caught:
+        reader().read(pairs(dpop_jkt=dpop_jkt), now=NOW)
+
+    assert caught.value.error == "invalid_request"
+
+
+@pytest.mark.parametrize(("said", "proved"), [("j" * 43, None), (None, "j" * 43), ("j" * 43, "j" * 43)])
+def test_a_pushed_request_is_bound_to_the_key_it_names_or_proves(said: str | None, proved: str | None):
+    """RFC 9449 section 10.1: the two are the same to what follows."""
+    requests = reader()
+    request_uri = requests.push(pairs(dpop_jkt=said), CLIENT, jkt=proved, now=NOW)
+
+    read = requests.read([("client_id", "app"), ("request_uri", request_uri)], now=NOW)
+
+    assert read.dpop_jkt == "j" * 43
+
+
+def test_a_pushed_request_cannot_name_one_key_and_prove_another():
+    """RFC 9449 section 10.1."""
+    with pytest.raises(RequestRefusedError) as caught:
+        reader().push(pairs(dpop_jkt="j" * 43), CLIENT, jkt="k" * 43, now=NOW)
+
+    assert caught.value.error == "invalid_request"

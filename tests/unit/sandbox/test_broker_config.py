@@ -6,9 +6,9 @@ from pathlib import Path
 
 from broker.config.load import load_settings
 from broker.sandbox.broker_config import PERSON_TOKEN, SOCKET, TOKEN, broker_config
+from broker.sandbox.demo_clients import REDIRECT_URIS
 from broker.sandbox.jose import SigningAlg
 from broker.sandbox.layout import STORE_KEY, load
-from broker.sandbox.running import REDIRECT_URIS
 from tests.unit.sandbox.test_metadata import ADDRESSES
 
 

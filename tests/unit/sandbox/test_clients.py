@@ -177,3 +177,16 @@ def test_the_log_shows_harmless_values_only():
 
     assert good == Assertion(client_id="app", jti="1", alg="ES256")
     assert bad == Assertion(client_id=None, jti=None, alg="ES256")
+
+
+def test_a_public_client_only_says_who_it_is():
+    """RFC 6749 section 3.2.1; nobody else may."""
+    public = RegisteredClient(client_id="public", keys=(), scope=("a",), resources=("https://api",), public=True)
+    clients = {"app": CLIENT, "public": public}
+
+    named = authenticate({"client_id": "public"}, clients, UsedAssertions(), issuer=ISSUER, now=NOW)
+
+    assert named is public
+    for fields in ({"client_id": "app"}, {"client_id": "public", "client_assertion": "x"}, {}):
+        with pytest.raises(ClientRefusedError):
+            authenticate(fields, clients, UsedAssertions(), issuer=ISSUER, now=NOW)

@@ -89,6 +89,7 @@ async def test_a_fault_is_put_up_listed_met_and_cleared(prepared: Path, tmp_path
         ("PUT", "settings", {"id_token_alg": "RS256", "lifetime_seconds": 5}),
         ("POST", "keys", {"keep_published": "no"}),
         ("POST", "keys", b"[]"),
+        ("PUT", "settings", {"dpop_nonces": "always"}),
     ],
 )
 async def test_nonsense_is_400_and_changes_nothing(prepared: Path, tmp_path: Path, method: str, path: str, body: Any):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.sandbox.control_client import CommandFailedError, ControlClient
+from broker.sandbox.jose import SigningAlg, generate_private_key_pem, read_private
 from tests.unit.sandbox.talking import running, talking
 
 pytestmark = pytest.mark.real_time
@@ -62,6 +63,24 @@ async def test_it_sees_and_ends_grants_and_rotates_keys(prepared: Path, tmp_path
         assert ended == 1
         assert (await talker.refresh(granted.body["refresh_token"])).body["error"] == "invalid_grant"
         assert len(kids & {key["kid"] for key in await talker.jwks()}) == 1
+
+
+async def test_it_changes_keys_and_certificates(prepared: Path, tmp_path: Path):
+    """Of clients, and of the server."""
+    async with talking(prepared, tmp_path) as talker:
+        control = ControlClient.from_directory(talker.sandbox.directory)
+        key = read_private(SigningAlg.ES256, generate_private_key_pem(SigningAlg.ES256))
+
+        made = await asyncio.to_thread(control.register_client, "second", sender_constraint="dpop")
+        await asyncio.to_thread(control.add_client_key, "second", key.public_jwk())
+        issued = await asyncio.to_thread(control.issue_certificate, "second")
+        changed = await asyncio.to_thread(control.change_authority, "announce")
+        known = await asyncio.to_thread(control.clients)
+
+        assert made["sender_constraint"] == "dpop"
+        assert key.kid in [one["kid"] for one in known["second"]["keys"]]
+        assert Path(issued["cert_file"]).read_text() == issued["certificate"]
+        assert changed == {"generation": 1, "announced": True}
 
 
 async def test_a_refused_command_says_why(prepared: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -211,3 +212,38 @@ def test_no_value_is_printed():
     family = started(grants)
 
     assert "value-" not in f"{grants!r} {family!r} {grants.as_json()}"
+
+
+@pytest.mark.parametrize(
+    ("bound_to", "shown", "good"), [(None, "k", True), ("k", "k", True), ("k", "l", False), ("k", None, False)]
+)
+def test_a_code_may_be_bound_to_a_key(bound_to: str | None, shown: str | None, good: bool):
+    """RFC 9449 section 10; a wrong key spends it."""
+    grants = families()
+    code = grants.issue_code(replace(APPROVED, dpop_jkt=bound_to), now=NOW)
+
+    if good:
+        assert grants.redeem(code, jkt=shown, **GOOD).ended is None
+    else:
+        for key in (shown, bound_to):
+            with pytest.raises(GrantRefusedError):
+                grants.redeem(code, jkt=key, **GOOD)
+
+
+def test_a_bound_refresh_token_wants_its_key():
+    """RFC 9449 section 5: for public clients; the family lives on."""
+    grants = families()
+    family = grants.redeem(grants.issue_code(APPROVED, now=NOW), jkt="k", bound=True, **GOOD)
+
+    for other in ("l", None):
+        with pytest.raises(GrantRefusedError, match="key"):
+            refreshed(grants, family.refresh_token, jkt=other)
+    assert refreshed(grants, family.refresh_token, jkt="k") is family
+
+
+def test_a_refresh_token_that_is_not_bound_takes_any_key():
+    """A client that proves who it is may get another key."""
+    grants = families()
+    family = grants.redeem(grants.issue_code(APPROVED, now=NOW), jkt="k", **GOOD)
+
+    assert refreshed(grants, family.refresh_token, jkt="l") is family

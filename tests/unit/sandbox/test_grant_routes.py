@@ -9,8 +9,8 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
+from broker.sandbox.demo_clients import CLIENT_ID, FOREIGN_RESOURCE, REDIRECT_URIS
 from broker.sandbox.jose import SigningAlg, unverified_claims, unverified_header
-from broker.sandbox.running import CLIENT_ID, FOREIGN_RESOURCE, REDIRECT_URIS
 from tests.unit.sandbox.talking import (
     NONCE,
     REDIRECT_URI,

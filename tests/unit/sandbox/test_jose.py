@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey, OKPKey
 
 from broker.sandbox.jose import (
     JsonWebKey,
@@ -13,6 +15,7 @@ from broker.sandbox.jose import (
     SigningAlg,
     generate_private_key_pem,
     read_private,
+    read_proof_key,
     read_public,
     sign,
     unverified_claims,
@@ -117,3 +120,29 @@ def test_a_key_has_no_private_part_in_its_printed_form():
     key = key_for()
 
     assert repr(key) == f"JsonWebKey(alg=<SigningAlg.ES256: 'ES256'>, kid='{key.kid}')"
+
+
+@pytest.mark.parametrize(
+    ("alg", "jwk"),
+    [
+        (SigningAlg.ES256, ECKey.generate_key("P-384").as_dict(private=False)),
+        (SigningAlg.ES256, {**ECKey.generate_key("P-256").as_dict(private=False), "crv": "P-384"}),
+        (SigningAlg.ES256, OKPKey.generate_key("Ed25519").as_dict(private=False)),
+        (SigningAlg.EDDSA, OKPKey.generate_key("X25519").as_dict(private=False)),
+        (SigningAlg.EDDSA, OKPKey.generate_key("Ed25519").as_dict(private=True)),
+        (SigningAlg.PS256, ECKey.generate_key("P-256").as_dict(private=False)),
+    ],
+)
+def test_a_key_that_comes_along_has_to_suit(alg: SigningAlg, jwk: dict[str, Any]):
+    """Its curve is that of the algorithm, and it has no private half."""
+    with pytest.raises(ValueError, match=r"private|not a good key"):
+        read_proof_key(alg, jwk)
+
+
+def test_a_key_that_comes_along_is_named_by_its_thumbprint():
+    """Whatever name it gives itself."""
+    key = ECKey.generate_key("P-256")
+
+    read = read_proof_key(SigningAlg.ES256, {**key.as_dict(private=False), "kid": "mine"})
+
+    assert (read.kid, read.alg) == (key.thumbprint(), SigningAlg.ES256)

@@ -50,3 +50,12 @@ def test_it_is_json_and_can_be_cleared():
     assert shown["counters"] == {"token": 1, "token.issued": 1}
     assert shown["requests"][0]["jti"] == "a"
     assert journal.as_json() == {"counters": {}, "requests": []}
+
+
+def test_a_token_at_the_wrong_connection_is_counted():
+    """Whatever came of the request; one of which nothing is known is not."""
+    journal = Journal()
+    for matched in (True, False, None):
+        journal.record(Entry(time=1.0, endpoint="resource", method="GET", outcome="fault", matched=matched))
+
+    assert (journal.count("resource"), journal.count("resource.unmatched")) == (3, 1)

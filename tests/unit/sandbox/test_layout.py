@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from broker.sandbox.authority import read_credential
 from broker.sandbox.jose import SigningAlg
 from broker.sandbox.layout import (
     ADDRESSES,
@@ -159,21 +157,6 @@ def test_addresses_are_not_found_where_no_sandbox_was(tmp_path: Path):
 
         with pytest.raises(DirectoryRefusedError):
             read_addresses(tmp_path)
-
-
-def test_a_client_certificate_is_renewed_in_place(prepared: Path, tmp_path: Path):
-    """The files change, the authority stays."""
-    directory = tmp_path / "sandbox"
-    shutil.copytree(prepared, directory)
-    material = load(directory)
-    before = (directory / "client.pem").read_bytes()
-
-    made = material.issue_client("client", now=NOW, lifetime=timedelta(hours=1))
-
-    written = read_credential((directory / "client.pem").read_bytes(), (directory / "client.key").read_bytes())
-    assert written.thumbprint() == made.thumbprint()
-    assert (directory / "client.pem").read_bytes() != before
-    assert written.certificate.issuer == material.authority.certificate.subject
 
 
 def test_a_lock_marks_a_directory_as_ours(prepared: Path):

@@ -39,8 +39,9 @@ def test_the_metadata_promises_what_is_done_and_no_more():
     """No RS256, no secrets, no plain PKCE, no tokens through the browser."""
     document = metadata_document(ADDRESSES, Options())
 
-    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
+    assert document["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "none"]
     assert document["token_endpoint_auth_signing_alg_values_supported"] == ["PS256", "ES256", "EdDSA"]
+    assert document["dpop_signing_alg_values_supported"] == ["PS256", "ES256", "EdDSA"]
     assert document["grant_types_supported"] == ["client_credentials", "authorization_code", "refresh_token"]
     assert document["response_types_supported"] == ["code"]
     assert document["code_challenge_methods_supported"] == ["S256"]

@@ -17,7 +17,7 @@ from broker.sandbox.fault_kinds import Where
 from broker.sandbox.faults import KINDS
 from broker.sandbox.grant_faults import GRANT_KINDS
 from broker.sandbox.jose import unverified_claims
-from broker.sandbox.misbehaving import DELIVERIES, INSTEAD
+from broker.sandbox.misbehaving import BEFORE, DELIVERIES, INSTEAD
 from tests.unit.sandbox.talking import Heard, Talker, request_parameters, talking
 
 pytestmark = pytest.mark.real_time
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.real_time
 QUICK: dict[str, dict[str, Any]] = {
     "delay": {"delay_seconds": 0.01},
     "drip": {"seconds_per_byte": 0},
+    "slow_head": {"seconds_per_byte": 0},
     "huge_body": {"bytes": 200_000},
     "gzip_bomb": {"bytes": 200_000},
 }
@@ -101,7 +102,7 @@ def test_every_kind_is_carried_out_somewhere():
     }
     handshakes = {name for name, kind in KINDS.items() if kind.handshake}
 
-    assert {"delay", *INSTEAD, *DELIVERIES, *twisted, *handshakes} == set(KINDS) - set(GRANT_KINDS)
+    assert {"delay", *BEFORE, *INSTEAD, *DELIVERIES, *twisted, *handshakes} == set(KINDS) - set(GRANT_KINDS)
 
 
 async def test_a_status_comes_with_retry_after(prepared: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.sandbox.options import OptionRefusedError, Options, Rotation
+from broker.sandbox.options import NonceMode, OptionRefusedError, Options, Rotation
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,26 @@ def test_a_rotation_is_one_of_the_modes_afterwards():
     options.change({"rotation": "grace"})
 
     assert options.rotation is Rotation.GRACE
+
+
+@pytest.mark.parametrize("name", ["dpop_nonces", "resource_dpop_nonces"])
+def test_nonces_are_one_of_the_modes_afterwards(name: str):
+    """Given as text, kept as what it means; nothing else is one."""
+    options = Options()
+
+    options.change({name: "rotating"})
+
+    assert getattr(options, name) is NonceMode.ROTATING
+    for wrong in ("always", True, None):
+        with pytest.raises(OptionRefusedError, match=name):
+            options.change({name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [-1, 1_001, True, "1"])
+def test_so_many_nonces_are_not_kept(wrong: Any):
+    """What is kept has a bound."""
+    with pytest.raises(OptionRefusedError, match="dpop_nonces_kept"):
+        Options().change({"dpop_nonces_kept": wrong})
 
 
 def test_every_option_is_documented_with_its_default():

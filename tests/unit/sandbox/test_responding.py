@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from broker.sandbox.client_keys import ClientKeys
 from broker.sandbox.clients import Assertion
 from broker.sandbox.faults import FaultBoard, read_fault
 from broker.sandbox.journal import Journal
@@ -32,7 +33,13 @@ def test_a_form_is_read_in_order_with_what_is_empty(body: bytes, form: tuple[tup
 async def test_a_record_says_what_is_known_of_a_request():
     """The client is the assertion's, unless somebody knows better; without TLS there is no certificate."""
     journal = Journal()
-    responding = Responding(addresses=ADDRESSES, faults=FaultBoard(lambda: 0.0), journal=journal, wall=lambda: 12.5)
+    responding = Responding(
+        addresses=ADDRESSES,
+        faults=FaultBoard(lambda: 0.0),
+        journal=journal,
+        wall=lambda: 12.5,
+        client_keys=ClientKeys(clients={}, journal=journal, wall=lambda: 12.5),
+    )
     assertion = Assertion(client_id="app", jti="1", alg="ES256")
     asked = Seen(endpoint="token", assertion=assertion, grant_type="refresh_token")
     fault = read_fault({"kind": "html", "where": "token"})

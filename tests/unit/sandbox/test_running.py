@@ -13,11 +13,12 @@ import aiohttp
 import pytest
 
 from broker.sandbox.clients import RegisteredClient
+from broker.sandbox.demo_clients import FOREIGN_RESOURCE
 from broker.sandbox.faults import FaultRefusedError
 from broker.sandbox.jose import SigningAlg, generate_private_key_pem, read_private, read_public
 from broker.sandbox.layout import DirectoryRefusedError
 from broker.sandbox.listeners import bind
-from broker.sandbox.running import FOREIGN_RESOURCE, LISTENERS, Sandbox
+from broker.sandbox.running import LISTENERS, Sandbox
 from tests.unit.sandbox.talking import DEADLINE, Talker, running, talking
 
 pytestmark = pytest.mark.real_time

@@ -10,8 +10,8 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey
 
+from broker.sandbox.demo_clients import CLIENT_ID
 from broker.sandbox.jose import SigningAlg, unverified_claims
-from broker.sandbox.running import CLIENT_ID
 from tests.unit.sandbox.talking import talking, token_form
 
 pytestmark = pytest.mark.real_time
@@ -65,7 +65,7 @@ async def test_the_api_asks_for_a_token(prepared: Path, tmp_path: Path):
         refused = await talker.hello(None)
 
         assert refused.status == 401
-        assert refused.headers["WWW-Authenticate"] == 'Bearer realm="sandbox"'
+        assert refused.headers["WWW-Authenticate"].startswith('Bearer realm="sandbox", DPoP realm="sandbox", algs=')
 
 
 async def test_an_assertion_is_good_once(prepared: Path, tmp_path: Path):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 
-from broker.sandbox.clients import ASSERTION_TYPE, RegisteredClient
+from broker.sandbox.clients import ASSERTION_TYPE, RegisteredClient, SenderConstraint
+from broker.sandbox.dpop import Nonces, Possession, ProofReader
 from broker.sandbox.families import Families
 from broker.sandbox.faults import read_fault
 from broker.sandbox.jose import JsonWebKey, SigningAlg, generate_private_key_pem, read_private, sign, verify
 from broker.sandbox.keyring import Keyring
-from broker.sandbox.options import Options
+from broker.sandbox.options import NonceMode, Options
 from broker.sandbox.token_endpoint import Answer, TokenEndpoint, TokenRequest
+from tests.unit.sandbox.talking import Prover
 
+NONCES = Nonces(options=Options(), mode=lambda: NonceMode.OFF, new_value=lambda: "nonce")
 NOW = 1_790_000_000.5
 ISSUER = "https://localhost:1"
 API, OTHER_API = "https://localhost:3", "https://api.sandbox.example/"
@@ -34,18 +38,19 @@ def endpoint(**options: Any) -> TokenEndpoint:
     return TokenEndpoint(
         issuer=ISSUER,
         signing_key=SERVER_KEY,
-        clients={"app": client},
+        clients={"app": client, "dpop": replace(client, client_id="dpop", sender_constraint=SenderConstraint.DPOP)},
         new_jti=lambda: "token-1",
         families=Families(options=rules, new_value=lambda: f"value-{next(numbers)}"),
         keyring=Keyring(access_token_key=SERVER_KEY, keys={SigningAlg.ES256: SERVER_KEY}),
         options=rules,
+        proofs=ProofReader(nonces=NONCES, options=rules),
         **options,
     )
 
 
-def request(*extra: tuple[str, str], without: str | None = None, **options: Any) -> TokenRequest:
+def request(*extra: tuple[str, str], without: str | None = None, client: str = "app", **options: Any) -> TokenRequest:
     """Make a good request with *extra* fields."""
-    claims = {"iss": "app", "sub": "app", "aud": ISSUER, "jti": "1", "iat": NOW, "exp": NOW + 60}
+    claims = {"iss": client, "sub": client, "aud": ISSUER, "jti": "1", "iat": NOW, "exp": NOW + 60}
     fields = (
         ("grant_type", "client_credentials"),
         ("client_assertion_type", ASSERTION_TYPE),
@@ -164,3 +169,55 @@ def test_neither_form_nor_token_has_a_printed_form():
 
     assert "client_assertion" not in repr(token_request)
     assert answer.body["access_token"] not in repr(answer)
+
+
+PROVER = Prover()
+URL = f"{ISSUER}/token"
+
+
+def proof(**changes: Any) -> Possession:
+    made = PROVER.prove("POST", URL, **{"iat": int(NOW), **changes})
+    return Possession(method="POST", url=URL, proofs=(made,))
+
+
+@pytest.mark.parametrize(
+    ("client", "certificate", "cnf"),
+    [
+        ("dpop", None, {"jkt": PROVER.jkt}),
+        ("dpop", "thumb", {"jkt": PROVER.jkt}),
+        ("app", "thumb", {"x5t#S256": "thumb", "jkt": PROVER.jkt}),
+    ],
+)
+def test_a_proof_binds_the_token_to_its_key(client: str, certificate: str | None, cnf: dict[str, str]):
+    """RFC 9449 section 5; beside the certificate where the client's tokens are bound to that anyway."""
+    answer = asked(request(client=client, certificate_thumbprint=certificate, possession=proof()))
+
+    assert (answer.status, answer.body["token_type"]) == (200, "DPoP")
+    assert claims_of(answer)["cnf"] == cnf
+
+
+def test_a_client_for_dpop_has_to_bring_a_proof():
+    """No token that is bound to nothing, and no downgrade."""
+    answer = asked(request(client="dpop"))
+
+    assert (answer.status, answer.outcome) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("changes", [{"ath": "a"}, {"htm": "GET"}, {"nonce": "n"}, {"iat": int(NOW) - 61}])
+@pytest.mark.parametrize("client", ["app", "dpop"])
+def test_a_wrong_proof_is_refused_whoever_brings_it(client: str, changes: dict[str, Any]):
+    """A client that needs none does not get away with a wrong one."""
+    answer = asked(request(client=client, possession=proof(**changes)))
+
+    assert (answer.status, answer.outcome) == (400, "invalid_dpop_proof")
+
+
+def test_a_token_for_a_key_can_be_bound_to_one_that_nobody_has():
+    """The fault does not turn it into another sort of token."""
+    fault = read_fault({"where": "token", "kind": "wrong_cnf"})
+
+    answer = asked(request(client="dpop", possession=proof()), fault=fault)
+
+    assert answer.body["token_type"] == "DPoP"
+    assert set(claims_of(answer)["cnf"]) == {"jkt"}
+    assert claims_of(answer)["cnf"]["jkt"] != PROVER.jkt

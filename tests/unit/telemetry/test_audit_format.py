@@ -43,6 +43,8 @@ NOT_RECORDED = {
     "token_refresh_failed": {"hint", "duration"},
     "client_suspended": {"hint"},
     "authorization_failed": {"hint"},
+    "client_trial_failed": {"hint"},
+    "rotation_refused": {"problem"},
     "request_refused": {"error"},  # recorded as ``outcome``
 }
 """Fields of audited events that have been looked at and left out."""

@@ -108,10 +108,12 @@ def test_nothing_else_raises_when_the_disk_is_full(tmp_path: Path):
         here.disk.room = 0
 
         for kind in KINDS:
-            if kind is not type(served()):
+            if not kind.indispensable:
                 here.telemetry.emit(example(kind))
 
-        assert {line["event"] for line in here.logged()} >= {kind.name for kind in KINDS} - {"token_served"}
+        refused = {kind.name for kind in KINDS if kind.indispensable}
+        assert refused == {"token_served", "proof_served", "egress_called"}
+        assert {line["event"] for line in here.logged()} >= {kind.name for kind in KINDS} - refused
         here.disk.room = None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from broker.errors import BrokerError, Outcome, RemoteError
-from broker.oauth.client import Issuer, RefreshRotation
+from broker.oauth.client import Client, Issuer, RefreshRotation
 from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer, read_metadata
@@ -20,6 +20,7 @@ from broker.tokens.exchange import Exchange
 from broker.tokens.grant import Grant
 from broker.tokens.grants import Grants
 from broker.tokens.passage import Passage
+from broker.tokens.proofs import Proofs
 from broker.tokens.refreshing import Refresher
 from broker.tokens.spec import Consent, IssuedToken, TokenSpec
 from broker.tokens.vault import Vault
@@ -71,6 +72,7 @@ class RotatingServer:
     revoked: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
+    proofs: list[str | None] = field(default_factory=list)
     serial: int = 0
 
     def issue(self, family: str) -> str:
@@ -82,6 +84,7 @@ class RotatingServer:
     async def send(self, request: Request) -> Response:
         fields = dict(request.form or ()) | {name: value.reveal() for name, value in request.secret_fields}
         await asyncio.sleep(self.delay)
+        self.proofs.append(None if request.proof is None else request.proof.reveal())
         instead = self.before(fields)
         if instead is None:
             answer = self._revoke(fields) if "token" in fields else self._refresh(fields)
@@ -176,11 +179,17 @@ class GrantWorld:
     metadata: GrantMetadata = field(default_factory=GrantMetadata)
     dice: Dice = field(default_factory=lambda: Dice(0.5))
     keys: Keys | None = None
+    client: Client = CLIENT
+    proofs: Proofs | None = None
 
     def registration(self, **changes: Any) -> Registration:
-        exchange = Exchange(session=self.server, signer=self.signer, clock=self.clock, randomness=self.dice)
+        exchange = Exchange(
+            session=self.server, signer=self.signer, proofs=self.proofs, clock=self.clock, randomness=self.dice
+        )
         issuer = replace(ISSUER, refresh_rotation=self.rotation)
-        made = Registration(client=CLIENT, issuer=issuer, metadata=self.metadata, exchange=exchange, keys=self.keys)
+        made = Registration(
+            client=self.client, issuer=issuer, metadata=self.metadata, exchange=exchange, keys=self.keys
+        )
         return replace(made, **changes)
 
     def stored(self, *names: str, **changes: Any) -> None:

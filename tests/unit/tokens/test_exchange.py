@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from broker.errors import LocalError
+from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.client import ClientSecretEncoding
-from broker.oauth.messages import AssertionSpec, BasicSpec, CredentialSpec, Draft, PostSpec, RequestObjectSpec
-from broker.oauth.secret import BasicCredentials, ClientSecret, RefreshToken
+from broker.oauth.messages import (
+    AssertionSpec,
+    BasicSpec,
+    CredentialSpec,
+    Draft,
+    PostSpec,
+    Request,
+    RequestObjectSpec,
+    Response,
+)
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientSecret, RefreshToken
 from broker.tokens.exchange import Exchange
 from tests.fakes import Dice, LoopClock
-from tests.unit.tokens.world import FakeSession, FakeSigner
+from tests.unit.tokens.dpop import FakeProofKey, challenge, proofs_of
+from tests.unit.tokens.world import FakeSession, FakeSigner, json_response
 
 DRAFT = Draft(
     url="https://as.example/token",
@@ -163,3 +175,149 @@ async def test_secret_fields_go_along_unseen():
 
     assert session.requests[0].secret_fields == (("refresh_token", RefreshToken("canary")),)
     assert "canary" not in repr(session.requests)
+
+
+DPOP_DRAFT = replace(DRAFT, proves=True)
+
+
+def proving(session: FakeSession, *keys: FakeProofKey, signer: FakeSigner | None = None) -> Exchange:
+    return replace(exchange(session, signer or FakeSigner()), proofs=proofs_of(*(keys or (FakeProofKey(),))))
+
+
+async def test_a_request_for_bound_tokens_carries_a_proof():
+    """Beside the assertion; for the very URL, and with a nonce only after the server has given one."""
+    session, key = FakeSession(), FakeProofKey()
+    session.script = [json_response({}, headers={"dpop-nonce": "n-1"}), json_response({}, status=500)]
+    ours = proving(session, key)
+
+    for _ in range(3):
+        await ours.send(DPOP_DRAFT, ours.prepare())
+
+    assert [request.proof.reveal() for request in session.requests if request.proof] == [
+        "proof-key-1-1",
+        "proof-key-1-2",
+        "proof-key-1-3",
+    ]
+    assert [(claims["htm"], claims["htu"]) for claims in key.proved] == [("POST", DRAFT.url)] * 3
+    assert [claims.get("nonce") for claims in key.proved] == [None, "n-1", "n-1"]
+
+
+async def test_a_request_that_needs_a_nonce_is_made_anew_once():
+    """Another proof, another jti, another assertion (rules.md R1): the server remembers those that it refused."""
+    session, signer, key = FakeSession(), FakeSigner(), FakeProofKey()
+    session.script = [challenge("n-1")]
+    ours = proving(session, key, signer=signer)
+    transmission = ours.prepare()
+    first = transmission.jti
+
+    sent = await ours.send(DPOP_DRAFT, transmission)
+
+    assert sent.response.status == 200
+    assert [claims.get("nonce") for claims in key.proved] == [None, "n-1"]
+    assert key.proved[0]["jti"] != key.proved[1]["jti"]
+    assert [claims["jti"] for claims in signer.signed] == [first, transmission.jti]
+    assert first != transmission.jti
+
+
+async def test_a_server_that_is_never_content_is_asked_twice():
+    """Its answer is given as it is, and the next request begins with the newest nonce."""
+    session, key = FakeSession(), FakeProofKey()
+    session.script = [challenge("n-1"), challenge("n-2")]
+    ours = proving(session, key)
+
+    sent = await ours.send(DPOP_DRAFT, ours.prepare())
+    await ours.send(DPOP_DRAFT, ours.prepare())
+
+    assert sent.response.status == 400
+    assert [claims.get("nonce") for claims in key.proved] == [None, "n-1", "n-2"]
+
+
+async def test_a_challenge_without_a_nonce_is_not_answered():
+    """There is nothing that another try could do better."""
+    session = FakeSession(script=[challenge(None)])
+    ours = proving(session)
+
+    sent = await ours.send(DPOP_DRAFT, ours.prepare())
+
+    assert (sent.response.status, len(session.requests)) == (400, 1)
+
+
+async def test_an_answer_to_a_second_request_that_does_not_come_is_of_its_own_outcome():
+    """The first was not processed; of the second nobody knows, or it was not sent."""
+    session = FakeSession(script=[challenge(), RemoteError("x", "x", outcome=Outcome.NOT_SENT)])
+    ours = proving(session)
+
+    with pytest.raises(RemoteError) as failed:
+        await ours.send(DPOP_DRAFT, ours.prepare())
+
+    assert failed.value.outcome is Outcome.NOT_SENT
+
+
+async def test_a_request_that_needs_no_proof_has_none():
+    """Revocation, say; and who calls a nonce into it is not listened to."""
+    session, key = FakeSession(script=[challenge("n-1")]), FakeProofKey()
+    ours = proving(session, key)
+
+    sent = await ours.send(DRAFT, ours.prepare())
+    await ours.send(DPOP_DRAFT, ours.prepare())
+
+    assert (sent.response.status, session.requests[0].proof) == (400, None)
+    assert "nonce" not in key.proved[0]
+
+
+async def test_nothing_is_sent_without_the_proof_that_it_needs():
+    """What came of it would be a bearer token."""
+    session = FakeSession()
+    ours = exchange(session, FakeSigner())
+
+    with pytest.raises(TypeError):
+        await ours.send(DPOP_DRAFT, ours.prepare())
+    failing = proving(session, FakeProofKey(error=LocalError("signing_failed", "no")))
+    with pytest.raises(LocalError):
+        await failing.send(DPOP_DRAFT, failing.prepare())
+
+    assert session.requests == []
+
+
+async def test_a_transmission_may_be_made_with_an_older_key():
+    """A code is bound to the key of its request; a client without a key has none to choose."""
+    session, new, old = FakeSession(), FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    ours = proving(session, new, old)
+
+    assert ours.prepare().jkt == ours.jkt == "new"
+    await ours.send(DPOP_DRAFT, ours.prepare("old"))
+
+    assert (len(new.proved), len(old.proved)) == (0, 1)
+    plain = exchange(session, FakeSigner())
+    assert (plain.jkt, plain.prepare("old").jkt) == (None, None)
+    assert [ours.holds(jkt) for jkt in ("new", "old", "gone", None)] == [True, True, False, False]
+    assert [plain.holds(jkt) for jkt in ("new", None)] == [False, True]
+
+
+GET = Request(method="GET", url="https://as.example/me")
+
+
+async def test_a_resource_is_asked_with_the_token_and_a_proof_for_it():
+    """And again, once, where it wants a nonce: that is a challenge there, among others maybe."""
+    session, key = FakeSession(), FakeProofKey()
+    headers = {"dpop-nonce": "n-1", "www-authenticate": 'Bearer, dPoP error="use_dpop_nonce"'}
+    session.script = [Response(status=401, headers=headers, body=b"")]
+    ours = proving(session, key)
+
+    response = await ours.fetch(GET, AccessToken("at"), ours.prepare())
+
+    assert response.status == 200
+    assert [request.credential for request in session.requests] == [AccessToken("at")] * 2
+    assert [claims.get("nonce") for claims in key.proved] == [None, "n-1"]
+    assert all("ath" in claims for claims in key.proved)
+    assert key.proved[0]["jti"] != key.proved[1]["jti"]
+
+
+async def test_a_resource_is_asked_with_a_bearer_token_where_nothing_is_bound():
+    """The certificate of the connection is enough, or nothing is."""
+    session = FakeSession()
+    ours = exchange(session, FakeSigner())
+
+    await ours.fetch(GET, AccessToken("at"), ours.prepare())
+
+    assert (session.requests[0].credential, session.requests[0].proof) == (AccessToken("at"), None)

@@ -67,7 +67,7 @@ def test_a_record_of_before_authorizations_were_named_is_read():
     assert Grant.from_bytes(json.dumps(members).encode()) == replace(GRANT, authorization=None)
 
 
-@pytest.mark.parametrize("member", sorted(set(json.loads(GRANT.to_bytes())) - {"authorization"}))
+@pytest.mark.parametrize("member", sorted(json.loads(GRANT.to_bytes()).keys() - {"authorization", "jkt"}))
 def test_a_record_that_lacks_a_member_is_no_grant(member: str):
     """A grant with holes would be refreshed with nothing, or served to nobody."""
     members = json.loads(GRANT.to_bytes())
@@ -78,6 +78,19 @@ def test_a_record_that_lacks_a_member_is_no_grant(member: str):
 
     assert raised.value.code == "grant_unreadable"
     assert "rt-2" not in repr(raised.value) + str(raised.value.__cause__)
+
+
+def test_a_record_of_a_version_that_knew_no_dpop_is_a_grant():
+    """Neither the grant nor its access token is bound to a key."""
+    members = json.loads(GRANT.to_bytes())
+    del members["jkt"], members["access"]["jkt"]
+
+    grant = Grant.from_bytes(json.dumps(members).encode())
+
+    assert grant.access is not None
+    assert grant.jkt is None
+    assert grant.access.jkt is None
+    assert grant.access.access_token == GRANT.access.access_token  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("member", sorted(json.loads(GRANT.to_bytes())))

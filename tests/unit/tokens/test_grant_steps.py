@@ -10,6 +10,7 @@ from broker.tokens.grant import EndReason, Grant, Phase, Rotation
 from broker.tokens.grant_state import (
     Begin,
     Consented,
+    Disowned,
     Doubt,
     Ended,
     Event,
@@ -18,6 +19,7 @@ from broker.tokens.grant_state import (
     Keep,
     Over,
     Quarantined,
+    Rebound,
     Refreshing,
     Replay,
     Reprieved,
@@ -477,3 +479,45 @@ def test_an_ended_grant_is_still_ended_after_a_restart():
     assert at_start(lost, TOKEN) == Over(grant=lost, token=TOKEN)
     assert at_start(refused, TOKEN) == Over(grant=refused)
     assert at_start(refused, TOKEN, replace(STRICT, serve_to_expiry=True)) == Over(grant=refused, token=TOKEN)
+
+
+SLOW = Failure(code="server_refused", pace=Pace.SLOW, server_error="invalid_client")
+HELD = Failure(code="client_suspended", pace=Pace.HELD)
+
+
+@pytest.mark.parametrize("failure", [None, SLOW, HELD])
+def test_a_grant_whose_client_has_another_certificate_is_refreshed_soon(failure: Failure | None):
+    """Spread over a moment; what is in hand is stale from then on, and served."""
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500, refresh_at=NOW + 400, failure=failure)
+
+    after, effects = take(state, Rebound())
+
+    assert after == replace(state, due_at=NOW + 1.0, refresh_at=NOW + 1.0)
+    assert effects == ()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500, failure=FAILURE),
+        Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500, doubt=Doubt.UNKNOWN, failure=SLOW),
+        running(),
+        Over(grant=GRANT),
+    ],
+)
+def test_a_failure_or_a_doubt_goes_on_setting_the_pace(state: State):
+    """Another certificate does not make an early replay safe (R2.5)."""
+    assert take(state, Rebound()) == (state, ())
+
+
+def test_a_token_of_a_compromised_certificate_is_gone_from_everywhere():
+    """From the store, too; the next one comes at once, unless a doubt sets the pace."""
+    access = GRANT.access
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500)
+    doubtful = replace(state, doubt=Doubt.UNKNOWN)
+
+    assert access is None  # of this grant; what is written down has none either, then
+    assert take(state, Disowned()) == (replace(state, token=None, due_at=NOW), (Keep(),))
+    assert take(doubtful, Disowned()) == (replace(doubtful, token=None), (Keep(),))
+    assert take(running(), Disowned()) == (running(token=None), ())
+    assert take(Over(grant=GRANT, token=TOKEN), Disowned()) == (Over(grant=GRANT), (Keep(),))

@@ -9,11 +9,14 @@ from broker.errors import LocalError
 from broker.events import (
     GrantUnreadable,
 )
-from broker.oauth.secret import RefreshToken
-from broker.tokens.grant import Grant, Phase
+from broker.oauth.secret import AccessToken, RefreshToken
+from broker.tokens.grant import Grant, Phase, SealedAccess
+from tests.fakes import LoopClock
 from tests.jumping import loop_time
+from tests.unit.tokens.dpop import DPOP_CLIENT, FakeProofKey, key_bound, proofs_of
 from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer, issued_elsewhere
 from tests.unit.tokens.stores import FakeStore
+from tests.unit.tokens.world import CLIENT
 
 
 async def test_a_stop_waits_for_the_answer_that_is_on_its_way():
@@ -255,3 +258,60 @@ async def test_a_consent_to_a_token_that_a_reload_took_away_is_kept():
 
         grants.replace([SPEC], {"app": world.registration()})
         assert grants.one("person") == "n"
+
+
+def stored_token(jkt: str | None, token_type: str = "DPoP") -> SealedAccess:
+    """What a former life of the broker had, good for five minutes more."""
+    return SealedAccess(
+        access_token=AccessToken("from-before"),
+        token_type=token_type,
+        scope=(),
+        obtained_at=LoopClock().wall() - 10.0,
+        expires_at=LoopClock().wall() + 300.0,
+        binding="unverified",
+        jkt=jkt,
+    )
+
+
+def dpop_grants(*keys: FakeProofKey, token: SealedAccess) -> GrantWorld:
+    world = GrantWorld(RotatingServer("strict"), client=DPOP_CLIENT, proofs=proofs_of(*keys) if keys else None)
+    world.server.members = lambda _: {"token_type": "DPoP", "access_token": key_bound("new", world.server.serial)}
+    world.stored("g", access=token, jkt=token.jkt)
+    return world
+
+
+@pytest.mark.parametrize("jkt", ["new", "old"])
+async def test_a_stored_token_is_served_while_its_key_is_there(jkt: str):
+    """A restart spends nothing (R2.11)."""
+    world = dpop_grants(FakeProofKey(jkt="new"), FakeProofKey(jkt="old"), token=stored_token(jkt))
+    async with world.running() as grants:
+        serving = await grants.get("g", min_valid=None, wait=0.0)
+
+        assert (serving.token.access_token, serving.token.jkt) == (AccessToken("from-before"), jkt)
+        assert world.server.asked == []
+
+
+@pytest.mark.parametrize(("jkt", "token_type"), [("gone", "DPoP"), (None, "DPoP"), (None, "Bearer")])
+async def test_a_stored_token_whose_key_is_gone_is_not_served(jkt: str | None, token_type: str):
+    """Nor is one that nobody knows to be bound, where tokens are bound now: another is fetched."""
+    world = dpop_grants(FakeProofKey(jkt="new"), token=stored_token(jkt, token_type))
+    async with world.running() as grants:
+        serving = await grants.get("g", min_valid=None, wait=5.0)
+
+    assert serving.token.jkt == "new"
+    assert world.server.asked == ["rt-g-1"]
+
+
+async def test_a_token_that_another_configuration_cannot_use_is_replaced_at_once():
+    """A reload that has tokens bound to something else: it is served until its successor is there."""
+    world = dpop_grants(FakeProofKey(jkt="new"), token=stored_token("new"))
+    async with world.running() as grants:
+        await asyncio.sleep(60.0)
+        world.proofs = None
+        world.client = CLIENT
+        world.server.members = lambda _: {}
+        grants.replace([SPEC], {"app": world.registration()})
+        await asyncio.sleep(3.0)
+        serving = await grants.get("g", min_valid=None, wait=0.0)
+
+    assert (serving.token.token_type, serving.token.jkt) == ("Bearer", None)

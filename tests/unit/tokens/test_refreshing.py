@@ -17,7 +17,7 @@ from broker.events import (
     TokenRefreshFailed,
     UnexpectedFailure,
 )
-from broker.oauth.client import RefreshRotation
+from broker.oauth.client import ClientAuthMethod, RefreshRotation
 from broker.oauth.messages import Response
 from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Phase, Rotation
@@ -27,6 +27,7 @@ from broker.tokens.spec import Consent, OnGrantLost
 from broker.tokens.storing import Change
 from tests.jumping import advance, loop_time
 from tests.unit.oauth.keys import published, server_key
+from tests.unit.tokens.dpop import DPOP_CLIENT, FakeProofKey, challenge, key_bound, proofs_of
 from tests.unit.tokens.grant_world import SPEC, GrantWorld, Keys, RotatingServer, issued_elsewhere, lost, not_sent
 from tests.unit.tokens.stores import FakeStore, unavailable
 from tests.unit.tokens.world import OTHER_THUMBPRINT, bound_jwt, json_response
@@ -510,3 +511,101 @@ async def test_ten_thousand_grants_that_are_due_at_once_leave_the_loop_to_others
             longest = max(longest, len(asyncio.all_tasks(loop)) - before)
 
     assert 0 < longest <= 60
+
+
+def bound(server: RotatingServer, jkt: str) -> None:
+    """Let *server* bind its tokens to the key of *jkt*."""
+    server.members = lambda _: {"token_type": "DPoP", "access_token": key_bound(jkt, server.serial)}
+
+
+def dpop_world(*keys: FakeProofKey, bound_to: str, public: bool = False) -> GrantWorld:
+    """A client whose tokens are bound by DPoP, with the first of *keys* in use."""
+    world = GrantWorld(RotatingServer("strict"), proofs=proofs_of(*keys))
+    method = ClientAuthMethod.NONE if public else ClientAuthMethod.PRIVATE_KEY_JWT
+    world.client = replace(DPOP_CLIENT, client_auth_method=method)
+    world.metadata.changes = {"token_endpoint_auth_methods_supported": ["none", "private_key_jwt"]}
+    bound(world.server, bound_to)
+    return world
+
+
+async def test_a_refresh_proves_the_key_and_its_token_is_bound_to_it():
+    """What is stored says so, too: a restart has to know."""
+    world = dpop_world(FakeProofKey(), bound_to="key-1")
+    world.stored("g")
+    async with world.running() as grants:
+        serving = await grants.get("g", min_valid=None, wait=5.0)
+
+    assert world.server.proofs == ["proof-key-1-1"]
+    assert (serving.token.token_type, serving.token.jkt, serving.token.binding) == ("DPoP", "key-1", "dpop")
+    grant = world.store.grant("g")
+    assert grant is not None
+    assert grant.access is not None
+    assert (grant.jkt, grant.access.jkt) == ("key-1", "key-1")
+
+
+async def test_a_refresh_that_needs_a_nonce_spends_nothing():
+    """The challenge means not processed (R1): the same refresh token goes again at once."""
+    world = dpop_world(FakeProofKey(), bound_to="key-1")
+    world.stored("g")
+    answers: list[Response | None] = [challenge(), None]
+    world.server.before = lambda _: answers.pop(0)
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+
+    assert world.server.asked == ["rt-g-1"]
+    assert world.events.of(TokenRefreshFailed) == []
+
+
+async def test_a_grant_of_a_confidential_client_moves_to_another_key():
+    """Its refresh token is bound to the client, not to the key (RFC 9449 section 5)."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    world = dpop_world(new, old, bound_to="new")
+    world.stored("g", jkt="old")
+    async with world.running() as grants:
+        serving = await grants.get("g", min_valid=None, wait=5.0)
+
+    assert serving.token.jkt == "new"
+    assert world.server.proofs == ["proof-new-1"]
+
+
+async def test_a_grant_of_a_public_client_stays_with_its_key():
+    """Its refresh token is bound to it."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    world = dpop_world(new, old, bound_to="old", public=True)
+    world.stored("g", jkt="old")
+    async with world.running() as grants:
+        serving = await grants.get("g", min_valid=None, wait=5.0)
+
+    assert serving.token.jkt == "old"
+    assert world.server.proofs == ["proof-old-1"]
+
+
+async def test_a_refusal_is_confirmed_with_the_key_that_last_succeeded():
+    """A server may bind the refresh token to it all the same: its word does not count before that (R2.6)."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    world = dpop_world(new, old, bound_to="old")
+    world.stored("g", jkt="old")
+    answers: list[Response | None] = [json_response({"error": "invalid_grant"}, status=400), None]
+    world.server.before = lambda _: answers.pop(0)
+    async with world.running() as grants:
+        await asyncio.sleep(5.0)
+        serving = await grants.get("g", min_valid=None, wait=0.0)
+
+    assert world.server.proofs == ["proof-new-1", "proof-old-1"]
+    assert serving.token.jkt == "old"
+    assert world.events.of(GrantEnded) == []
+
+
+async def test_a_bearer_token_where_dpop_was_asked_for_is_not_served():
+    """A downgrade; the refresh token of the answer is safe all the same (R2.3)."""
+    world = dpop_world(FakeProofKey(), bound_to="key-1")
+    world.server.members = lambda _: {"token_type": "Bearer", "access_token": "opaque"}
+    world.stored("g")
+    async with world.running() as grants:
+        with pytest.raises(TokenUnavailableError):
+            await grants.get("g", min_valid=None, wait=1.0)
+
+    assert {event.reason for event in world.events.of(GrantQuarantined)} == {"downgraded"}
+    grant = world.store.grant("g")
+    assert grant is not None
+    assert grant.refresh_token == RefreshToken("rt-g-2")

@@ -27,6 +27,7 @@ from tests.unit.tokens.world import (
     World,
     json_response,
     running,
+    token_body,
 )
 
 SPEC = replace(spec(), scope=("read", "write"), resource=("https://a",), parameters=(("p", "1"),))
@@ -44,6 +45,7 @@ TOKEN = issued(at=1_000.0)
         (replace(TERMS, spec=replace(SPEC, scope=("read", "write", "more"))), Fate.RENEWED),
         (replace(TERMS, spec=replace(SPEC, resource=("https://a", "https://b"))), Fate.RENEWED),
         (replace(TERMS, thumbprint=OTHER_THUMBPRINT), Fate.RENEWED),
+        (replace(TERMS, jkt="another-key"), Fate.RENEWED),
         (replace(TERMS, spec=replace(SPEC, scope=("read",))), Fate.DROPPED),
         (replace(TERMS, spec=replace(SPEC, scope=())), Fate.DROPPED),
         (replace(TERMS, spec=replace(SPEC, resource=("https://b",))), Fate.DROPPED),
@@ -298,3 +300,26 @@ async def test_who_forces_a_refresh_is_not_handed_the_rejected_token_because_of_
 
         assert (await forced).token.etag != first.token.etag
         assert len(quick.requests) == 1
+
+
+async def test_a_token_of_a_compromised_certificate_is_served_no_more():
+    """Those of others are; the next ones come at once, with the new certificate."""
+    answer = json_response(token_body(thumbprint=OTHER_THUMBPRINT))
+    old, new = FakeSession(), FakeSession(thumbprint=OTHER_THUMBPRINT, default=answer)
+    async with running(spec("a"), spec("b"), session=old) as world:
+        await asyncio.sleep(1.0)
+        world.registry.replace([spec("a"), spec("b")], {"app": registration(new)}, banned=frozenset({THUMBPRINT}))
+        with pytest.raises(TokenUnavailableError):
+            await world.registry.get("a", min_valid=None, wait=0.0)
+        after = [await world.registry.get(name, min_valid=None, wait=5.0) for name in "ab"]
+
+        assert [serving.token.certificate_thumbprint for serving in after] == [OTHER_THUMBPRINT] * 2
+        assert len(new.requests) == 2
+
+
+async def test_tokens_in_hand_are_shown_with_their_names():
+    """Those that are there."""
+    async with running(spec("a"), spec("later", refresh=Refresh.ON_DEMAND)) as world:
+        await asyncio.sleep(1.0)
+
+        assert [(name, token.certificate_thumbprint) for name, token in world.registry.in_hand()] == [("a", THUMBPRINT)]

@@ -131,3 +131,10 @@ async def test_who_gives_up_takes_the_change_from_nobody():
 
     served.announce()
     await stays
+
+
+async def test_what_the_token_in_hand_is_bound_to_can_be_asked():
+    """Nothing is bound where there is none."""
+    assert one(lifetime=10.0).is_bound_to({"thumb"})
+    assert not one(lifetime=10.0).is_bound_to({"other"})
+    assert not one().is_bound_to({"thumb"})

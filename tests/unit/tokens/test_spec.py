@@ -40,3 +40,12 @@ def test_the_end_that_is_shown_is_no_later_than_that_of_the_certificate():
 
     assert token.expires_at_by(boot=1_100.0, wall=4_000.0) == 4_200.0
     assert token.expires_at_by(boot=1_100.0, wall=4_900.0) == 5_000.0
+
+
+def test_a_token_ends_with_its_certificate_if_that_cut_it_short():
+    """One that is bound to nothing does not, nor does one that ends before."""
+    token = issued()
+
+    assert dataclasses.replace(token, certificate_not_after=token.expires_at_wall).ends_with_certificate
+    assert not dataclasses.replace(token, certificate_not_after=token.expires_at_wall + 1.0).ends_with_certificate
+    assert not token.ends_with_certificate

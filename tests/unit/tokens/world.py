@@ -103,6 +103,7 @@ class FakeSigner:
     """Signs by counting; remembers what it was asked to sign."""
 
     alg: str = "PS256"
+    thumbprint: str = "key-1"
     error: BrokerError | None = None
     signed: list[dict[str, Any]] = field(default_factory=list)
 

@@ -304,8 +304,8 @@ async def test_closing_leaves_no_tunnel_open():
         async with session(proxy=Proxy(url=proxy.url)) as connections:
             await connections.send(post(server.url(scheme="https")))
 
-            assert len(connections._sockets.open()) == 1
-        assert connections._sockets.open() == []
+            assert len(connections._connections._sockets.open()) == 1
+        assert connections._connections._sockets.open() == []
 
 
 async def test_a_proxy_that_speaks_tls_would_be_shown_our_certificate():

@@ -11,7 +11,7 @@ import pytest
 from broker.errors import Outcome, RemoteError
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.transport.reading import MAX_INTERIM_ANSWERS, read_piece
+from broker.transport.reading import MAX_INTERIM_ANSWERS, piece_at_hand, read_piece
 from tests.unit.transport.certificates import server_context
 from tests.unit.transport.servers import OK, Connection, Handler, serving, session
 
@@ -118,3 +118,28 @@ async def test_a_connection_that_ends_between_two_reads_is_a_lost_one():
 
     with pytest.raises(aiohttp.ClientPayloadError):
         await read_piece(cast("Any", SimpleNamespace(content=Ended())), 1)
+
+
+async def test_what_is_here_is_given_without_waiting_and_the_end_is_told_from_what_is_missing():
+    """At most so many bytes at a time; nothing is at the end, and not known is what has not come."""
+    protocol = cast("Any", SimpleNamespace(resume_reading=lambda **_: None, pause_reading=lambda: None))
+    content = aiohttp.StreamReader(protocol, 1 << 16, loop=asyncio.get_running_loop())
+    answer = cast("aiohttp.ClientResponse", SimpleNamespace(content=content))
+
+    nothing_yet = piece_at_hand(answer, 4)
+    content.feed_data(b"abcdef")
+    pieces = [piece_at_hand(answer, 4), piece_at_hand(answer, 4), piece_at_hand(answer, 4)]
+    content.feed_eof()
+
+    assert nothing_yet is None
+    assert pieces == [b"abcd", b"ef", None]
+    assert piece_at_hand(answer, 4) == b""
+
+
+async def test_what_broke_off_is_no_end():
+    """Neither where it is waited for, nor where it need not be."""
+    content = aiohttp.StreamReader(cast("Any", SimpleNamespace()), 1 << 16, loop=asyncio.get_running_loop())
+    content.set_exception(aiohttp.ClientPayloadError())
+
+    with pytest.raises(aiohttp.ClientPayloadError):
+        piece_at_hand(cast("aiohttp.ClientResponse", SimpleNamespace(content=content)), 4)

@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,10 +15,11 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from broker.errors import Outcome, RemoteError
+from broker.oauth.dpop import nonce_of
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, RefreshToken
-from broker.transport.session import _OrderlyRequest
+from broker.oauth.secret import AccessToken, BasicCredentials, ClientAssertion, ClientSecret, DpopProof, RefreshToken
+from broker.transport.connections import _OrderlyRequest
 from tests.fakes import HandClock
 from tests.unit.transport.certificates import client, client_context, server_context
 from tests.unit.transport.servers import OK, Connection, answers_ok, says, serving, session
@@ -149,6 +151,31 @@ async def test_an_answer_has_lower_case_headers_and_the_first_value_of_each():
         assert answer.body == b"\xff\x00{}"
 
 
+async def test_challenges_and_nonces_are_told_whole():
+    """Each challenge counts, and of two nonces none does: the first of two would be a guess."""
+    fields = b"WWW-Authenticate: Bearer\r\nwww-authenticate: DPoP x=y\r\nDPoP-Nonce: a\r\nDPoP-Nonce: b\r\n"
+    data = b"HTTP/1.1 401 No\r\n" + fields + b"Content-Length: 0\r\n\r\n"
+    async with serving(says(data)) as server, session() as connections:
+        answer = await connections.send(post(server.url()))
+
+        assert answer.headers["www-authenticate"] == "Bearer, DPoP x=y"
+        assert answer.headers["dpop-nonce"] == "a, b"
+        assert nonce_of(answer.headers.items()) is None
+
+
+async def test_a_proof_goes_out_as_a_header():
+    """Beside the credential, and with a token as its scheme wants it."""
+    proof = DpopProof("the.proof")
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(replace(post(server.url()), proof=proof))
+        await connections.send(Request(method="GET", url=server.url(), credential=AccessToken("at"), proof=proof))
+
+        first, second = (heard.headers() for heard in server.heard)
+        assert first["dpop"] == second["dpop"] == "the.proof"
+        assert "authorization" not in first
+        assert second["authorization"] == "DPoP at"
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("request_of", [post, get])
 async def test_a_redirect_is_an_answer_and_is_never_followed(status: int, request_of: RequestOf):
@@ -202,7 +229,7 @@ async def test_a_connection_from_before_the_machine_slept_is_not_used_again():
 
         assert before == 1
         assert server.connections == 4
-        assert len(connections._sockets.open()) == 1
+        assert len(connections._connections._sockets.open()) == 1
 
 
 async def test_a_call_that_is_under_way_when_the_machine_sleeps_goes_on():
@@ -223,7 +250,7 @@ async def test_a_call_that_is_under_way_when_the_machine_sleeps_goes_on():
 
         assert (first.result().status, second.result().status) == (200, 200)
         assert server.connections == 2
-    assert connections._sockets.open() == []
+    assert connections._connections._sockets.open() == []
 
 
 @pytest.mark.parametrize("request_of", [post, get])
@@ -277,7 +304,7 @@ async def test_an_idle_connection_that_the_server_closes_is_replaced_before_a_by
         async with session() as connections:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
             await connections.send(request_of(url))
-            (kept,) = connections._sockets.open()
+            (kept,) = connections._connections._sockets.open()
             poll = select.poll()
             poll.register(kept, select.POLLRDHUP)
             assert poll.poll(5_000)  # without a turn of the loop: only the kernel knows
@@ -411,8 +438,8 @@ async def test_closing_leaves_no_socket_open(end: bytes):
         async with session() as connections:
             await connections.send(post(server.url(scheme="https")))
 
-            assert len(connections._sockets.open()) == 1
-        assert connections._sockets.open() == []
+            assert len(connections._connections._sockets.open()) == 1
+        assert connections._connections._sockets.open() == []
 
 
 async def test_nonsense_after_an_answer_does_not_keep_a_session_from_closing():
@@ -430,7 +457,7 @@ async def test_nonsense_after_an_answer_does_not_keep_a_session_from_closing():
         await connections.close()
 
         assert answer.body == b"{}"
-        assert connections._sockets.open() == []
+        assert connections._connections._sockets.open() == []
 
 
 async def test_properties_describe_the_certificate():

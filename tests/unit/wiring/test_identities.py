@@ -82,3 +82,24 @@ def test_credentials_of_a_proxy_that_cannot_be_read_are_an_error_like_others(tmp
 
     assert [(error.code, "proxy.secret" in error.message) for error in errors] == [("file_missing", True)]
     assert identities.proxies == {}
+
+
+DPOP = """
+[client.p]
+issuer = "nobody"
+client_id = "p"
+client_auth_method = "private_key_jwt"
+signing_keys = ["k"]
+sender_constraint = "dpop"
+dpop_key = "second"
+"""
+
+
+def test_a_key_that_signs_proofs_is_no_signing_key(tmp_path: Path):
+    """Each has one purpose (SEC-07): neither is found where the other is looked for."""
+    written(tmp_path / "second.pem", key_pem(p256()))
+
+    identities = loaded(tmp_path, settings_of(tmp_path, TWO_KEYS + DPOP))
+
+    assert (list(identities.keys), list(identities.proof_keys)) == (["k"], ["second"])
+    assert identities.proof_keys["second"].alg == "ES256"

@@ -128,4 +128,4 @@ async def test_all_that_has_to_run_is_named(tmp_path: Path):
     parts = built(tmp_path)
     await closed(parts)
 
-    assert set(parts.life.runs()) == {"tokens", "grants", "consents"}
+    assert set(parts.life.runs()) == {"tokens", "grants", "consents", "dpop keys"}

@@ -3,15 +3,23 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
 from broker.hostenv.clock import SystemClock, SystemRandomness
 from broker.oauth.secret import BasicCredentials, ClientSecret
+from broker.storage.memory import MemoryStore
 from broker.transport.proxy import Proxy
 from broker.wiring import build
 from broker.wiring.means import _Lines, means_of, proxy_of
+from broker.wiring.proof_keys import ProofKeys
 from tests.fakes import Events
 from tests.unit.daemon.test_process import CONFIG
-from tests.unit.keys.certificates import WALL, written
-from tests.unit.wiring.configurations import PROXIED, loaded, settings_of, with_others
+from tests.unit.keys.certificates import WALL, key_pem, written
+from tests.unit.wiring.configurations import PROXIED, TWO_KEYS, loaded, settings_of, with_others
+
+
+def some_proof_keys() -> ProofKeys:
+    return ProofKeys(MemoryStore(), clock=SystemClock(), randomness=SystemRandomness(), emit=Events())
 
 
 def test_clients_of_one_issuer_without_a_certificate_share_a_session(tmp_path: Path):
@@ -29,7 +37,7 @@ def test_clients_of_one_certificate_share_its_connections(tmp_path: Path):
     """One session for the metadata, one without certificate, one with; each client its own credential."""
     settings = with_others(tmp_path)
     identities = loaded(tmp_path, settings, wall_now=WALL)
-    lines = _Lines(settings, identities, SystemClock(), SystemRandomness(), Events())
+    lines = _Lines(settings, identities, SystemClock(), SystemRandomness(), Events(), proof_keys=some_proof_keys())
 
     c, d, e = (lines.registration(settings.clients[name]).exchange for name in "cde")
 
@@ -47,10 +55,10 @@ def test_the_metadata_of_an_issuer_that_is_as_it_was_is_kept(tmp_path: Path):
     settings = settings_of(tmp_path)
     identities = loaded(tmp_path, settings)
     clock, randomness = SystemClock(), SystemRandomness()
-    first = means_of(settings, identities, clock, randomness, Events())
+    first = means_of(settings, identities, clock, randomness, Events(), proof_keys=some_proof_keys())
     known = {issuer: first.servers[name] for name, issuer in settings.issuers.items()}
 
-    second = means_of(settings, identities, clock, randomness, Events(), known=known)
+    second = means_of(settings, identities, clock, randomness, Events(), proof_keys=some_proof_keys(), known=known)
 
     assert second.servers["nobody"] is first.servers["nobody"]
     assert second.registrations["c"].metadata is first.servers["nobody"].metadata
@@ -64,7 +72,7 @@ def test_every_session_to_an_issuer_goes_through_its_proxy(tmp_path: Path):
     settings = settings_of(tmp_path, PROXIED)
     identities = loaded(tmp_path, settings)
 
-    means = means_of(settings, identities, SystemClock(), SystemRandomness(), Events())
+    means = means_of(settings, identities, SystemClock(), SystemRandomness(), Events(), proof_keys=some_proof_keys())
 
     wanted = Proxy(url="http://proxy.test:3128", credentials=BasicCredentials("Basic Y2FuYXJ5OjQ3MTE="))
     assert [session.proxy for session in means.sessions] == [wanted, wanted]
@@ -76,3 +84,38 @@ def test_an_issuer_without_a_proxy_is_dialed_directly(tmp_path: Path):
     settings = settings_of(tmp_path)
 
     assert proxy_of(settings.issuers["nobody"], loaded(tmp_path, settings)) is None
+
+
+BOUND = CONFIG.replace('sender_constraint = "none"', 'sender_constraint = "dpop"')
+
+
+async def test_a_client_whose_tokens_are_bound_by_dpop_can_make_proofs(tmp_path: Path):
+    """With a key that is the same after a reload; others have none."""
+    settings = settings_of(tmp_path, BOUND)
+    identities, keys = loaded(tmp_path, settings), some_proof_keys()
+    clock, randomness = SystemClock(), SystemRandomness()
+
+    first = means_of(settings, identities, clock, randomness, Events(), proof_keys=keys).registrations["c"]
+    again = means_of(settings, identities, clock, randomness, Events(), proof_keys=keys).registrations["c"]
+
+    assert first.exchange.proofs is not None
+    assert first.exchange.jkt == again.exchange.jkt
+    assert first.client.dpop_alg == first.exchange.proofs.key.alg == "ES256"
+    plain = settings_of(tmp_path)
+    lines = means_of(plain, identities, clock, randomness, Events(), proof_keys=keys)
+    assert lines.registrations["c"].exchange.proofs is None
+
+
+async def test_a_key_of_the_configuration_is_the_one_that_proves(tmp_path: Path):
+    """And its algorithm is what the server's metadata is compared with."""
+    written(tmp_path / "second.pem", key_pem(ed25519.Ed25519PrivateKey.generate()))
+    text = TWO_KEYS.replace('"second.pem"\nalg = "ES256"', '"second.pem"\nalg = "EdDSA"')
+    text = text.replace('sender_constraint = "none"', 'sender_constraint = "dpop"\ndpop_key = "second"')
+    settings = settings_of(tmp_path, text)
+    identities = loaded(tmp_path, settings)
+
+    means = means_of(settings, identities, SystemClock(), SystemRandomness(), Events(), proof_keys=some_proof_keys())
+
+    registration = means.registrations["c"]
+    assert registration.exchange.jkt == identities.proof_keys["second"].jkt
+    assert registration.client.dpop_alg == "EdDSA"

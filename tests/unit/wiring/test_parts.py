@@ -10,6 +10,12 @@ from broker.wiring import build
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.wiring.configurations import loaded, settings_of
 
+SECOND = """
+[token.second]
+client = "c"
+dpop_resources = ["https://api.example/v1"]
+"""
+
 
 def test_a_configuration_without_audit_and_ops_has_neither(tmp_path: Path):
     """Only where the file says so."""
@@ -40,7 +46,7 @@ async def test_another_configuration_is_put_to_use_whole(tmp_path: Path):
     settings = settings_of(tmp_path)
     parts = build(settings, loaded(tmp_path, settings), log_stream=io.StringIO())
     api, registry = parts.api, parts.life.registry
-    other = settings_of(tmp_path, CONFIG + '\n[token.second]\nclient = "c"\n')
+    other = settings_of(tmp_path, CONFIG.replace('sender_constraint = "none"', 'sender_constraint = "dpop"') + SECOND)
 
     means = parts.prepare(other, parts.identities)
     before = tuple(parts.life.registry.names())
@@ -48,6 +54,8 @@ async def test_another_configuration_is_put_to_use_whole(tmp_path: Path):
     parts.telemetry.close()
 
     assert (before, tuple(registry.names())) == (("t",), ("t", "second"))
+    assert parts.serving.resources("second") == ("https://api.example/v1",)
+    assert parts.serving.resources("t") == ()
     assert (parts.settings, parts.means) == (other, means)
     assert (parts.api, parts.life.registry) == (api, registry)
     assert under_way == ()

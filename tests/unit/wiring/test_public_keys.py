@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from broker.wiring import build
 from broker.wiring.public_keys import public_keys
 from tests.unit.daemon.test_process import CONFIG
-from tests.unit.keys.certificates import WALL
-from tests.unit.wiring.configurations import loaded, settings_of, with_others
+from tests.unit.keys.certificates import WALL, key_pem, p256, written
+from tests.unit.wiring.configurations import TWO_KEYS, loaded, settings_of, with_others
 
 SELF_SIGNED = """
 [client.f]
@@ -45,3 +46,16 @@ async def test_another_configuration_has_other_keys(tmp_path: Path):
 
     assert before == {"t"}
     assert parts.serving.public["c"].tokens == {"t", "second"}
+
+
+async def test_all_keys_of_a_client_are_published_and_those_that_overlap_with_them(tmp_path: Path):
+    """The one that signs first; then what is published beside it, and the next one."""
+    text = TWO_KEYS.replace('signing_keys = ["k"]', 'signing_keys = ["k", "second"]')
+    written(tmp_path / "second.pem", key_pem(p256()))
+    settings = settings_of(tmp_path, text)
+    beside = {"kty": "EC", "kid": "beside"}
+    identities = replace(loaded(tmp_path, settings), published={"k": (beside,)})
+
+    found = public_keys(settings, identities)["c"].keys
+
+    assert [key["kid"] for key in found] == [identities.keys["k"].kid, "beside", identities.keys["second"].kid]

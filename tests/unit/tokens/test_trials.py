@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from broker.errors import BrokerError, Outcome, RemoteError
+from broker.events import (
+    ClientSuspected,
+    ClientSuspended,
+    ClientTrialBegun,
+    ClientTrialFailed,
+    ClientTrialPassed,
+    GrantEnded,
+)
+from broker.oauth.messages import Response
+from broker.oauth.reasons import Reason
+from broker.tokens.acquire import Registration
+from broker.tokens.exchange import Exchange
+from broker.tokens.grants import Grants
+from broker.tokens.serving import TokenUnavailableError
+from tests.fakes import WALL_AT_BOOT
+from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer
+from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner, json_response
+
+
+@dataclass
+class Rotating:
+    """A world with a client that gets another certificate; both are seen by one and the same server."""
+
+    world: GrantWorld
+    answer: Response | BrokerError | None = None
+    newer: RotatingServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The families of refresh tokens are those of one server; what is shown to it is not.
+        self.newer = replace(self.world.server, thumbprint=OTHER_THUMBPRINT, serial=1_000, before=lambda _: self.answer)
+
+    def registration(self, *, signer: FakeSigner | None = None, old: bool = False) -> Registration:
+        session = self.world.server if old else self.newer
+        return self.world.registration(
+            exchange=Exchange(
+                session=session,
+                signer=signer or self.world.signer,
+                clock=self.world.clock,
+                randomness=self.world.dice,
+            )
+        )
+
+    def rotate(self, grants: Grants, **how: Any) -> Registration:
+        registration = self.registration()
+        grants.replace(self.world.specs, {"app": registration}, **how)
+        return registration
+
+
+def rotating(*names: str, mode: str = "strict", **changes: Any) -> Rotating:
+    world = GrantWorld(RotatingServer(mode, **changes))
+    world.stored(*names)
+    return Rotating(world)
+
+
+async def bound_to(grants: Grants, *names: str) -> list[str | None]:
+    return [(await grants.get(name, min_valid=None, wait=5.0)).token.certificate_thumbprint for name in names]
+
+
+def refusal(error: str = "invalid_client") -> Response:
+    return json_response({"error": error}, status=401)
+
+
+def alert() -> RemoteError:
+    return RemoteError(Reason.CERTIFICATE_SUSPECTED, "an alert", outcome=Outcome.NOT_SENT)
+
+
+async def test_one_grant_tries_a_new_certificate_and_the_others_follow():
+    """Served all the while; in the end the store says with what each succeeded."""
+    place = rotating("a", "b", "c")
+    async with place.world.running() as grants:
+        before = await bound_to(grants, "a", "b", "c")
+        new = place.rotate(grants)
+        at_once = await bound_to(grants, "a", "b", "c")
+        await asyncio.sleep(10.0)
+        after = await bound_to(grants, "a", "b", "c")
+
+        assert before == at_once == [THUMBPRINT] * 3
+        assert after == [OTHER_THUMBPRINT] * 3
+        (begun,), (passed,) = place.world.events.of(ClientTrialBegun), place.world.events.of(ClientTrialPassed)
+        assert begun.grant == passed.grant
+        assert grants.needs(new)
+        for name in ("a", "b", "c"):
+            stored = place.world.store.grant(name)
+            assert stored is not None
+            assert (stored.thumbprint, stored.key_id, stored.generation) == (OTHER_THUMBPRINT, "key-1", 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [refusal(), refusal("invalid_grant"), alert(), RemoteError("x", "lost", outcome=Outcome.UNKNOWN)]
+)
+async def test_a_certificate_that_the_server_refuses_costs_no_grant(answer: Response | BrokerError):
+    """All go on with the old one, whatever it says to the new one; it is tried again, and taken when it is mended."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = answer
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        for _ in range(60):
+            await asyncio.sleep(10.0)
+            assert await bound_to(grants, "a", "b", "c") == [THUMBPRINT] * 3
+        failed = place.world.events.of(ClientTrialFailed)
+        place.answer = None
+        await asyncio.sleep(1_000.0)
+
+        assert len(failed) >= 3
+        assert [event.retry_in for event in failed[:4]] == [60.0, 120.0, 240.0, 480.0][: len(failed)]
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
+        assert place.world.events.of(GrantEnded) == []
+        assert place.world.events.of(ClientSuspected) == []
+        assert place.world.events.of(ClientSuspended) == []
+
+
+async def test_a_refusal_is_confirmed_with_what_a_grant_last_succeeded_with():
+    """Also after the trial, when the grant that tried had more luck than this one (rules.md R2.6)."""
+    place = rotating("a", "b", mode="never", expires_in=100)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.newer.before = lambda fields: refusal("invalid_grant") if "rt-b" in fields["refresh_token"] else None
+        place.rotate(grants)
+        await asyncio.sleep(200.0)
+
+        assert await bound_to(grants, "a", "b") == [OTHER_THUMBPRINT, THUMBPRINT]
+        assert place.world.events.of(GrantEnded) == []
+        place.world.server.not_after = WALL_AT_BOOT  # the old certificate has ended
+        await asyncio.sleep(200.0)
+
+        (ended,) = place.world.events.of(GrantEnded)
+        assert (ended.grant, ended.reason) == ("b", "invalid_grant")
+
+
+async def test_the_older_means_are_needed_until_the_last_grant_has_moved():
+    """And no longer: what presents the old certificate can be closed then."""
+    place = rotating("a", "b")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        old = place.registration(old=True)
+        grants.replace(place.world.specs, {"app": old})
+        new = place.rotate(grants)
+        during = (grants.needs(old), grants.needs(new))
+        await grants.release()
+        still = grants.needs(old)
+        await asyncio.sleep(10.0)
+        await grants.release()
+
+        assert during == (True, True)
+        assert still
+        assert (grants.needs(old), grants.needs(new)) == (False, True)
+
+
+async def test_what_is_compromised_is_not_served_again():
+    """The next token comes at once, with the new certificate, for all grants and without a trial."""
+    place = rotating("a", "b")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants, banned=frozenset({THUMBPRINT}))
+        with pytest.raises(TokenUnavailableError):
+            await grants.get("a", min_valid=None, wait=0.0)
+        stored = place.world.store.grant("a")
+
+        assert await bound_to(grants, "a", "b") == [OTHER_THUMBPRINT] * 2
+        await asyncio.sleep(1.0)
+        after = place.world.store.grant("a")
+        assert place.world.events.of(ClientTrialBegun) == []
+        assert stored is not None
+        assert after is not None
+        assert after.access is not None
+        assert after.access.certificate_thumbprint == OTHER_THUMBPRINT
+
+
+async def test_an_answer_that_was_on_its_way_is_not_served_when_its_certificate_is_compromised():
+    """Its refresh token is kept, for it may be the only one; its access token is dropped."""
+    place = rotating("a", delay=5.0)
+    async with place.world.running() as grants:
+        await asyncio.sleep(3.0)  # the first request is under way
+        place.newer.delay = 0.01
+        place.rotate(grants, banned=frozenset({THUMBPRINT}))
+        await asyncio.sleep(5.0)
+
+        assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+        assert place.world.events.of(GrantEnded) == []
+
+
+async def test_a_certificate_that_comes_back_is_good_again():
+    """Whoever puts it there means it; it would be dropped for ever, otherwise."""
+    place = rotating("a")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants, banned=frozenset({THUMBPRINT}))
+        await asyncio.sleep(5.0)
+        grants.replace(place.world.specs, {"app": place.registration(old=True)})
+        await asyncio.sleep(10.0)
+
+        assert await bound_to(grants, "a") == [THUMBPRINT]
+
+
+async def test_an_old_certificate_that_has_ended_is_no_longer_gone_back_to():
+    """However the server likes the new one: there is nothing else to ask with."""
+    place = rotating("a", "b", expires_in=100)
+    place.world.server.not_after = WALL_AT_BOOT + 300.0
+    place.answer = refusal()
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(250.0)
+        place.answer = None
+        await asyncio.sleep(700.0)
+
+        assert await bound_to(grants, "a", "b") == [OTHER_THUMBPRINT] * 2
+
+
+async def test_a_client_without_grants_tries_nothing():
+    """There is nothing to lose; what is consented to later is asked for with what is new."""
+    place = rotating()
+    async with place.world.running() as grants:
+        new = place.rotate(grants)
+        await asyncio.sleep(100.0)
+
+        assert place.world.events.of(ClientTrialBegun) == []
+        assert grants.needs(new)
+
+
+async def test_a_new_signing_key_is_tried_first_as_well():
+    """It is what the client shows in its assertions; bound to it is nothing, so that no token is renewed."""
+    place = rotating("a", "b", expires_in=100)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        new = place.registration(signer=FakeSigner(thumbprint="key-2"), old=True)
+        grants.replace(place.world.specs, {"app": new})
+        await asyncio.sleep(200.0)
+
+        stored = place.world.store.grant("b")
+        assert stored is not None
+        assert (stored.key_id, stored.generation) == ("key-2", 1)
+        assert len(place.world.events.of(ClientTrialPassed)) == 1
+
+
+async def test_a_token_of_an_older_certificate_is_renewed_after_a_restart():
+    """Its certificate is nowhere any more, so that whoever needs that cannot use it."""
+    place = rotating("a")
+    async with place.world.running():
+        await asyncio.sleep(5.0)
+    place.world.server = place.newer
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+
+        assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+        assert len(place.newer.asked) == 2
+
+
+async def test_a_grant_that_goes_while_it_tries_leaves_the_trial_to_another():
+    """Revoked in between, or consented anew."""
+    place = rotating("a", "b")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await grants.revoke("a")
+        await asyncio.sleep(20.0)
+
+        assert await bound_to(grants, "b") == [OTHER_THUMBPRINT]
+
+
+async def test_a_token_that_a_reload_changes_with_its_client_needs_no_trial():
+    """The operator wants another client: the older means are not those of this one."""
+    place = rotating("a")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        made = place.registration()
+        grants.replace((SPEC,), {"app": replace(made, client=replace(made.client, scope_on_token=True))})
+        await asyncio.sleep(5.0)
+
+        assert place.world.events.of(ClientTrialBegun) == []
+        assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+async def test_the_only_grant_tries_what_is_new_whatever_hangs_over_it(seconds: float):
+    """
+    Else it would go on asking with a certificate that the server takes no more; a refusal is no verdict.
+
+    It was refused with the new one, or its last answer with the old one was lost.
+    """
+    place = rotating("a", mode="never", expires_in=100)
+    place.world.server.after = lambda _: RemoteError("x", "lost", outcome=Outcome.UNKNOWN)
+    async with place.world.running() as grants:
+        await asyncio.sleep(seconds)
+        place.world.server.before = lambda _: alert()
+        place.answer = refusal("invalid_grant")
+        place.rotate(grants)
+        await asyncio.sleep(100.0)
+        failed, ended = place.world.events.of(ClientTrialFailed), place.world.events.of(GrantEnded)
+        place.answer, place.newer.after = None, lambda _: None
+        await asyncio.sleep(2_000.0)
+
+        assert (len(failed) > 0, ended) == (True, [])
+        assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+
+
+async def test_a_trial_that_a_new_consent_overtakes_is_made_by_another_grant():
+    """What the older refresh token brings is of no interest any more."""
+    place = rotating("a", "b", expires_in=1_000)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.newer.delay = 5.0
+        place.rotate(grants)
+        await asyncio.sleep(3.0)
+        (begun,) = place.world.events.of(ClientTrialBegun)
+        grants.replace((), {"app": place.registration()})  # the token is not configured for a while
+        grants.replace(place.world.specs, {"app": place.registration()})
+        await asyncio.sleep(30.0)
+
+        assert begun.grant in {"a", "b"}
+        assert await bound_to(grants, "a", "b") == [OTHER_THUMBPRINT] * 2
+        assert place.world.events.of(GrantEnded) == []
