@@ -54,6 +54,12 @@ def found(text: str, wanted: set[str]) -> set[str]:
     return {one for one in wanted if one in text}
 
 
+def around(text: str, one: str) -> str:
+    """Give the place in *text* where *one* is, with what stands before and after it."""
+    at = text.index(one)
+    return text[max(0, at - 200) : at + len(one) + 50]
+
+
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Poll *condition*; fail the test with *what* when it does not come true."""
     deadline = time.monotonic() + patience
@@ -255,7 +261,8 @@ class BrokerProcess(Process):
                 (process / name).read_bytes().decode("latin-1") for name in ("cmdline", "environ", "comm")
             )
             outputs["metrics"] = self.ops("/metrics").body.decode()
-        assert {place: found(text, wanted) for place, text in outputs.items() if found(text, wanted)} == {}
+        came_out = [(place, around(text, one)) for place, text in outputs.items() for one in found(text, wanted)]
+        assert came_out == [], came_out
 
     def token(self, name: str = "demo", query: str = "") -> Answer:
         return get(self.socket, f"/v1/tokens/{name}{query}")
