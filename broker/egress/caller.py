@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import replace
 
 from broker.egress import fields
@@ -21,7 +21,17 @@ from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.challenges import parse_challenges, says_invalid_token
 from broker.oauth.dpop import is_nonce_challenge, presented
 from broker.oauth.reasons import Reason
-from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Body, Called, Fields, Line, Lines
+from broker.tokens.calls import (
+    ApiCall,
+    ApiReply,
+    ApiRequest,
+    Body,
+    Called,
+    EndpointOfServerError,
+    Fields,
+    Line,
+    Lines,
+)
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving
@@ -42,6 +52,9 @@ MAX_MEMORIES = 4_096
 """Tokens and APIs for which it is known when a token was refused last; far more than are refused in a minute."""
 
 
+IsEndpoint = Callable[[str, str], Awaitable[bool]]
+"""Says whether a URL is an endpoint of the authorization server of a token, by the token's name."""
+
 ProofsOf = Callable[[str], Proofs | None]
 """Gives the means to make DPoP proofs for requests with a token, by its name; None where it is not bound so."""
 
@@ -49,8 +62,11 @@ ProofsOf = Callable[[str], Proofs | None]
 class Caller:
     """Makes calls; remembers only which tokens were refused lately."""
 
-    def __init__(self, *, lines: Lines, proofs: ProofsOf, clock: Clock, randomness: Randomness) -> None:
+    def __init__(
+        self, *, lines: Lines, proofs: ProofsOf, is_endpoint: IsEndpoint, clock: Clock, randomness: Randomness
+    ) -> None:
         self._lines = lines
+        self._is_endpoint = is_endpoint
         self._proofs = proofs
         self._clock = clock
         self._randomness = randomness
@@ -60,8 +76,11 @@ class Caller:
         """
         Make a call: see ``tokens.calls.Egress``.
 
-        Raises LocalError ``certificate_gone`` where the token is bound to a certificate that is not there any more.
+        Raises LocalError ``certificate_gone`` where the token is bound to a certificate that is not there any more,
+        and EndpointOfServerError: there the certificate alone may do what only the broker is to do.
         """
+        if await self._is_endpoint(call.upstream.token, call.upstream.url_of(call.path, "")):
+            raise EndpointOfServerError
         body = None if call.body is None else RecordedBody(call.body)
         call = replace(call, fields=self._with_interaction_id(call, fields.of_request(call.fields)), body=body)
         reply = await self._send(call, call.serving.token)

@@ -114,7 +114,11 @@ class _Serving:
             refused=lambda: self.refused,
             clients=lambda: self.public,
             egress=Caller(
-                lines=self.lines, proofs=self.life.proving.proofs, clock=self.clock, randomness=self.randomness
+                lines=self.lines,
+                proofs=self.life.proving.proofs,
+                is_endpoint=self.life.proving.is_endpoint,
+                clock=self.clock,
+                randomness=self.randomness,
             ),
             upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
             takes_records=lambda: self.audit is None or self.audit.takes_records,

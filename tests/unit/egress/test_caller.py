@@ -17,7 +17,7 @@ from broker.oauth.dpop import token_hash
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken
 from broker.policy.upstreams import Upstream, read_rule
-from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, Line
+from broker.tokens.calls import ApiCall, ApiReply, ApiRequest, Called, EndpointOfServerError, Line
 from broker.tokens.proofs import Proofs
 from broker.tokens.serving import Serving, TokenUnavailableError
 from tests.fakes import Dice, HandClock
@@ -100,8 +100,15 @@ class World:
 
     def __post_init__(self) -> None:
         self.caller = Caller(
-            lines=FakeLines(self), proofs=lambda _token: self.proofs, clock=self.clock, randomness=Dice()
+            lines=FakeLines(self),
+            proofs=lambda _token: self.proofs,
+            is_endpoint=self.is_endpoint,
+            clock=self.clock,
+            randomness=Dice(),
         )
+
+    async def is_endpoint(self, token: str, url: str) -> bool:
+        return (token, url) == ("t", "https://api.example/v1/token")
 
     async def renew(self, etag: str) -> Serving:
         self.renewed.append(etag)
@@ -135,6 +142,16 @@ async def test_a_call_goes_out_with_the_token_on_the_line_of_its_certificate():
     assert request.fields == (("Accept", "x"), ("authorization", "Bearer the-access-token"))
     assert called.reply.fields == (("X", "1"),)
     assert "the-access-token" not in repr(request)
+
+
+async def test_the_authorization_server_is_not_called():
+    """There the certificate stands for the client, and no ceiling of the configuration would hold."""
+    world = World(FakeLine([(200, ())]))
+
+    with pytest.raises(EndpointOfServerError):
+        await world.call(path="/token")
+
+    assert world.line.requests == []
 
 
 async def test_a_token_without_its_certificate_is_not_sent():
