@@ -17,6 +17,7 @@ from broker.tokens.proofs import Proofs
 from broker.tokens.storing import Put
 from broker.wiring.proof_keys import KIND, MAX_KNOWN, RETRY_INTERVAL, ProofKeys, place_of
 from tests.fakes import Dice, Events, LoopClock
+from tests.unit.keys.certificates import key_pem, rsa_key
 from tests.unit.tokens.dpop import DPOP_CLIENT
 from tests.unit.tokens.stores import FakeStore, unavailable
 from tests.unit.tokens.world import ISSUER, FakeMetadata, FakeSession
@@ -30,6 +31,13 @@ def keys_over(store: Any, events: Events | None = None) -> ProofKeys:
 
 def proofs(keys: ProofKeys, configured: ProofKey | None = None, **changes: Any) -> Proofs:
     return keys.proofs(replace(DPOP_CLIENT, **changes), "https://as.example", configured)
+
+
+def half_a_key() -> bytes:
+    """A key as it is written down, of which a part is missing."""
+    _, written = make_proof_key("app")
+    lines = written.splitlines(keepends=True)
+    return b"".join([lines[0], *lines[2:]])
 
 
 def in_use(found: Proofs) -> dict[str, Registration]:
@@ -153,16 +161,17 @@ async def test_so_many_keys_are_kept_and_no_more():
     await found[0].key.prove({})  # what was handed out goes on with what it has
 
 
-async def test_a_key_that_is_not_understood_is_left_as_it_is():
-    """Another version of the broker may; tokens flow meanwhile, and no person is asked."""
+@pytest.mark.parametrize("written", [b"from the future", b"", half_a_key(), key_pem(rsa_key())])
+async def test_a_key_that_is_not_understood_is_left_as_it_is(written: bytes):
+    """Another version of the broker may, or somebody who mends it; tokens flow meanwhile, and no person is asked."""
     store, events = MemoryStore(), Events()
-    await store.write([Put(name=PLACE, value=b"from the future")])
+    await store.write([Put(name=PLACE, value=written)])
     keys = keys_over(store, events)
 
     found = proofs(keys)
     await run_for(keys, 1.0)
 
-    assert store.records()[PLACE].value == b"from the future"
+    assert store.records()[PLACE].value == written
     assert [event.record for event in events.of(DpopKeyUnreadable)] == [PLACE]
     assert found.key.alg == "ES256"
     with pytest.raises(LocalError) as refused:
