@@ -596,6 +596,19 @@ async def test_a_refusal_is_confirmed_with_the_key_that_last_succeeded():
     assert world.events.of(GrantEnded) == []
 
 
+async def test_the_previous_refresh_token_is_tried_with_the_key_that_last_succeeded():
+    """It comes after the confirmation, and its refusal is the verdict."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    world = dpop_world(new, old, bound_to="old")
+    world.stored("g", jkt="old", previous_refresh_token=RefreshToken("rt-g-0"))
+    refuses(world)
+    async with world.running():
+        await asyncio.sleep(60.0)
+
+    assert world.server.proofs == ["proof-new-1", "proof-old-1", "proof-old-2"]
+    assert [event.reason for event in world.events.of(GrantEnded)] == ["invalid_grant"]
+
+
 def refuses(world: GrantWorld) -> None:
     """Let the server say what it says of a refresh token that comes with the wrong key."""
     world.server.before = lambda _: json_response({"error": "invalid_grant"}, status=400)

@@ -9,7 +9,7 @@ import pytest
 
 from broker.errors import LocalError
 from broker.events import DpopKeyInUse, DpopKeyUnreadable
-from broker.keys.proof_key import ProofKey, make_proof_key
+from broker.keys.proof_key import ProofKey, make_proof_key, stored_proof_key
 from broker.storage.memory import MemoryStore
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
@@ -177,6 +177,42 @@ async def test_a_key_that_is_not_understood_is_left_as_it_is(written: bytes):
     with pytest.raises(LocalError) as refused:
         await found.secure()
     assert refused.value.code == "dpop_key_unreadable"
+
+
+async def test_a_key_in_wrong_hands_is_dropped_from_all_that_was_handed_out():
+    """It proves nothing from then on; what else the client has goes on."""
+    keys = keys_over(MemoryStore())
+    made, (own, _), (next_own, _) = proofs(keys), make_proof_key("k"), make_proof_key("k")
+    first, second = proofs(keys, own), proofs(keys, next_own)
+    assert keys.configured("k") == {own.jkt, next_own.jkt}
+    assert keys.configured("app") == set()  # the name of the client that one was made for
+
+    keys.drop({own.jkt})
+    third = proofs(keys, next_own)
+
+    assert [found.knows(own.jkt) for found in (first, second, third)] == [False] * 3
+    assert [found.knows(made.jkt) for found in (first, second, third)] == [True] * 3
+    assert third.key is next_own
+    await next_own.prove({})
+    with pytest.raises(LocalError):
+        await own.prove({})
+    assert keys.configured("k") == {next_own.jkt}
+
+
+async def test_a_key_that_was_dropped_and_is_put_back_is_good_again():
+    """Whoever puts it there means it: but not before it is in use."""
+    keys = keys_over(MemoryStore())
+    (own, written), (next_own, _) = make_proof_key("k"), make_proof_key("k")
+    proofs(keys, own)
+    proofs(keys, next_own)
+    keys.drop({own.jkt})
+
+    back = proofs(keys, stored_proof_key("k", written))
+    before = back.knows(own.jkt)
+    keys.adopt(in_use(back))
+
+    assert (before, back.knows(own.jkt)) == (False, True)
+    await back.for_server("POST", "https://as.example/token", jkt=own.jkt)
 
 
 async def test_what_is_closed_signs_no_more():
