@@ -194,8 +194,8 @@ class Parts:
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
         To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
-        the sections whose changes wait for that. Tokens that are bound to certificates with the thumbprints
-        *banned* are not served any more.
+        the sections whose changes wait for that. Tokens that are bound to certificates or DPoP keys with
+        the thumbprints *banned* are not served any more.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
@@ -206,6 +206,7 @@ class Parts:
             server.renew(session)
         self.lines.adopt(means.lines, means.earlier_lines)
         self.proof_keys.adopt(means.registrations)
+        self.proof_keys.drop(banned)
         self.api.replace_policy(_policy(settings))
         return self.life.replace(settings.tokens, means.registrations, banned=banned)
 

@@ -7,6 +7,7 @@ from broker.tokens.exchange import Exchange
 from broker.tokens.grant import Grant
 from broker.tokens.handover import Choice, Handovers, Identity, identity_of, moved
 from tests.fakes import WALL_AT_BOOT, Dice, HandClock
+from tests.unit.tokens.dpop import FakeProofKey, proofs_of
 from tests.unit.tokens.world import CLIENT, ISSUER, FakeMetadata, FakeSession, FakeSigner
 
 CLOCK = HandClock(now=0.0)
@@ -180,6 +181,17 @@ def test_what_is_compromised_is_not_gone_back_to_either():
 
         assert chosen(handovers, last(old), is_refused=True) == Choice(registration=new)
         assert not handovers.needs(old)
+
+
+def test_what_would_prove_a_compromised_dpop_key_is_not_gone_back_to_either():
+    """It would prove nothing any more."""
+    old, new = showing("one", "key-0"), showing("two", "key-0")
+    old = replace(old, exchange=replace(old.exchange, proofs=proofs_of(FakeProofKey())))
+    handovers = Handovers({"app": old}, clock=CLOCK)
+    handovers.replace({"app": new}, has_grants=lambda _: True, banned=frozenset({"key-1"}))
+
+    assert chosen(handovers, last(old)) == Choice(registration=new)
+    assert not handovers.needs(old)
 
 
 def test_without_grants_nothing_is_tried():
