@@ -317,8 +317,8 @@ async def test_a_grant_that_goes_while_it_tries_leaves_the_trial_to_another():
         assert await bound_to(grants, "b") == [OTHER_THUMBPRINT]
 
 
-async def test_a_token_that_a_reload_changes_with_its_client_needs_no_trial():
-    """The operator wants another client: the older means are not those of this one."""
+async def test_a_certificate_that_comes_with_an_edit_is_tried_as_well():
+    """Of the client, and of the token."""
     place = rotating("a")
     async with place.world.running() as grants:
         await asyncio.sleep(5.0)
@@ -326,8 +326,31 @@ async def test_a_token_that_a_reload_changes_with_its_client_needs_no_trial():
         grants.replace((SPEC,), {"app": replace(made, client=replace(made.client, scope_on_token=True))})
         await asyncio.sleep(5.0)
 
-        assert place.world.events.of(ClientTrialBegun) == []
+        assert len(place.world.events.of(ClientTrialPassed)) == 1
         assert await bound_to(grants, "a") == [OTHER_THUMBPRINT]
+
+
+async def test_an_edit_while_the_server_refuses_a_certificate_costs_no_grant():
+    """Nothing of the older certificate is lost by it, though the server ends what it is asked for with the new one."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = refusal("invalid_grant")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(10.0)
+        for allowed in (19, 18, 17):
+            made = place.registration()
+            edited = replace(made, issuer=replace(made.issuer, max_requests_per_second=allowed))
+            grants.replace(place.world.specs, {"app": edited})
+            for _ in range(20):
+                await asyncio.sleep(10.0)
+                assert await bound_to(grants, "a", "b", "c") == [THUMBPRINT] * 3
+
+        assert place.world.events.of(GrantEnded) == []
+        assert place.world.events.of(ClientSuspected) == []
+        place.answer = None
+        await asyncio.sleep(1_000.0)
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
 
 
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
