@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.api import consent_problems, problems, waiting
 from broker.api.answers import Answer, PassedAnswer
@@ -26,7 +26,7 @@ from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Denial
 from broker.policy.upstreams import AllowRule, Upstream
-from broker.tokens.calls import ApiCall, ApiReply, Body, Called, Egress
+from broker.tokens.calls import ApiCall, ApiReply, Body, Called, Egress, EndpointOfServerError
 from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving
 from broker.tokens.source import how_to_consent
 
@@ -39,6 +39,9 @@ SERVER_ERROR = "server_error"
 CUT_OFF = "cut_off"
 CALLER_LEFT = "caller_left"
 """Outcomes of a call, beside the reasons why there was no reply."""
+
+RELOADS = 3
+"""So many in a row may change what a call wants before it is given up."""
 
 PASSED_ROUTES = (BY_NAME, BY_GRANT, BY_BASE_URL)
 
@@ -70,11 +73,11 @@ class _Account:
     is_closed: bool = False
     has_place: bool = False
 
-    async def begin(self, serving: Serving) -> None:
-        """Take a place among the calls of this caller, for a call with the token of *serving*. Raises ProblemError."""
+    async def begin(self) -> None:
+        """Take a place among the calls of this caller. Raises ProblemError."""
         upstream = self.order.upstream
         await self.world.shares.take(upstream.name, account_of(self.peer), upstream.connections)
-        self.has_place, self.serving = True, serving
+        self.has_place = True
 
     def close(self, outcome: str) -> None:
         """Record the call, and give its place back. Raises AuditUnavailableError."""
@@ -170,16 +173,13 @@ async def call_upstream(world: World, call: Call) -> Answer:
     passage = call.passage
     if passage is None or world.egress is None:
         raise ProblemError(problems.ROUTE_UNKNOWN)
-    policy = world.policy
     order = _ordered(world, call, passage)
     if not world.takes_records():
         raise ProblemError(problems.AUDIT_UNAVAILABLE, token=order.upstream.token, workload=",".join(order.workloads))
     account = _Account(world=world, peer=call.peer, method=passage.method, order=order)
     try:
-        serving = await _token(world, call, order)
-        if world.policy is not policy:
-            account.order = _ordered(world, call, passage)  # it may have lost its right while it waited
-        await account.begin(serving)
+        await account.begin()
+        account.order, account.serving = await _ready(world, call, passage, order)
         called = await _called(world.egress, call, passage, account)
         return await _answer(called.reply, account, passage)
     except ProblemError as error:
@@ -191,6 +191,24 @@ async def call_upstream(world: World, call: Call) -> Answer:
     except Exception:
         _close(account, Reason.UNEXPECTED)  # the desk reports it
         raise
+
+
+async def _ready(world: World, call: Call, passage: Passage, order: Order) -> tuple[Order, Serving]:
+    """
+    Obtain the token of *order*, and ask for the right again: a reload may have taken it, or given the API another
+    token, while it was waited for. Raises ProblemError.
+    """
+    for _ in range(RELOADS):
+        try:
+            serving = await _token(world, call, order)
+        except KeyError:  # it is not configured any more, or the grant is gone: the next line says so
+            order = _ordered(world, call, passage)
+            continue
+        now = _ordered(world, call, passage)
+        if (now.upstream.token, now.grant) == (order.upstream.token, order.grant):
+            return now, serving
+        order = now
+    raise ProblemError(problems.DRAINING)
 
 
 def _ordered(world: World, call: Call, passage: Passage) -> Order:
@@ -240,7 +258,8 @@ async def _token(world: World, call: Call, order: Order) -> Serving:
         hint = how_to_consent(order.upstream.token)
         raise ProblemError(consent_problems.consent_required(error.reason, hint)) from error
     except GrantRequiredError as error:
-        raise ProblemError(consent_problems.GRANT_REQUIRED) from error
+        hint = f"name one: /v1/grants/ID/egress/{order.upstream.name}/PATH; GET /v1/grants lists them"
+        raise ProblemError(replace(consent_problems.GRANT_REQUIRED, hint=hint)) from error
 
 
 def _source(world: World, order: Order) -> tuple[str, waiting.Source]:
@@ -261,7 +280,9 @@ async def _called(egress: Egress, call: Call, passage: Passage, account: _Accoun
             return await refresher.refresh(name, rejected=etag, wait=wait, begun=lambda: None)
 
         with waiting.seat(world, call, DEFAULT_WAIT) as seat:
-            return await waiting.obtain(seat, order.upstream.token, ask)
+            newer = await waiting.obtain(seat, order.upstream.token, ask)
+        _ordered(world, call, passage)  # its right may be gone meanwhile
+        return newer
 
     try:
         called = await egress.call(
@@ -281,6 +302,9 @@ async def _called(egress: Egress, call: Call, passage: Passage, account: _Accoun
         raise ProblemError(failed(error)) from error
     except ProblemError:
         raise  # the caller's body
+    except EndpointOfServerError as error:
+        hint = "it is an endpoint of the token's authorization server: those are the broker's alone"
+        raise ProblemError(problems.access_denied(Denial.CALL_NOT_ALLOWED, hint)) from error
     except BrokerError as error:
         raise ProblemError(consent_problems.problem_of(error)) from error
     account.replied(called)
@@ -307,7 +331,7 @@ async def _answer(reply: ApiReply, account: _Account, passage: Passage) -> Answe
     try:
         account.close(account.outcome)
     except AuditUnavailableError as error:
-        raise ProblemError(problems.AUDIT_UNAVAILABLE) from error
+        raise ProblemError(problems.UNRECORDED) from error
     return PassedAnswer(
         status=reply.status, fields=reply.fields, length=reply.length, body=body, outcome=account.outcome
     )

@@ -277,10 +277,20 @@ FIELD_NOT_TEXT = invalid(
     close=True,
 )
 
+UNRECORDED = Problem(
+    status=502,
+    error=ErrorCode.UPSTREAM_ERROR,
+    description="the call was made, and its record cannot be written: the reply is withheld",
+    reason=RefusalReason.AUDIT_UNAVAILABLE,
+    hint="do not make it again before you know what came of it",
+    more=(("reason", RefusalReason.AUDIT_UNAVAILABLE.value),),
+)
+"""Without ``Retry-After``: who obeyed it would have a payment made twice."""
+
 LENGTH_UNKNOWN = Problem(
     status=502,
     error=ErrorCode.UPSTREAM_ERROR,
-    description="the reply is large and does not say how long it is",
+    description="the call was made; the reply is large and does not say how long it is",
     reason=RefusalReason.VERSION_UNSUPPORTED,
     hint="use HTTP/1.1: over HTTP/1.0 nobody could tell whether such a reply is whole",
     more=(("reason", RefusalReason.VERSION_UNSUPPORTED.value),),

@@ -21,12 +21,14 @@ class Rotated:
     """
     What came of a look at the files, by the sections that they belong to.
 
-    *dropped* are those of which something older was in use that was said to be compromised.
+    *dropped* are those of which something older was in use that was said to be compromised. *adopted*: what was asked
+    for was carried out; else everything is as it was before.
     """
 
     rotated: tuple[str, ...] = ()
     refused: tuple[RefusedItem, ...] = ()
     dropped: tuple[str, ...] = ()
+    adopted: bool = True
 
 
 class Rotate(Protocol):

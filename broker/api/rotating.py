@@ -32,9 +32,10 @@ async def rotate(world: World, call: Call) -> Answer:
     if watcher is None:
         raise ProblemError(problems.ROUTE_UNKNOWN)
     items = _sections(call.body.get("compromised", []), watcher.sections())
-    if items:
-        world.emit(CompromiseDeclared(items=",".join(items), uid=call.peer.uid))
     came_of_it = await watcher.rotate(items)
+    if items and came_of_it.adopted:
+        # After it, and not before: the audit log must not say of a key that it is dropped while it is in use.
+        world.emit(CompromiseDeclared(items=",".join(items), uid=call.peer.uid))
     return json_answer(
         {
             "rotated": list(came_of_it.rotated),

@@ -141,7 +141,8 @@ def permitted_call(world: World, call: Call, upstream: Upstream | None, *, owner
     decision = decide_call(world.policy, call.peer, None if upstream is None else upstream.name, owner=owner)
     if isinstance(decision, Denied):
         own = sorted(upstreams_of(world.policy, call.peer))
-        hint = f"this caller may call: {', '.join(own)}" if own else hint_for(world, call.peer, Action.EGRESS)
+        nobody = f"no [workload] section lets this caller call an API: {_whereabouts(call.peer)}"
+        hint = f"this caller may call: {', '.join(own)}" if own else nobody
         denied = problems.access_denied(decision.reason, hint)
         token = None if upstream is None else upstream.token
         raise ProblemError(denied, token=token, workload=",".join(decision.workloads) or None)
@@ -174,11 +175,13 @@ def hint_for(world: World, peer: Peer, action: Action = Action.GET) -> str:
     names = [name for name in world.tokens.names() if name in own] if own else []
     if names:
         return f"this caller may {action.value}: {', '.join(names)}"
+    return f"no [workload] section lets this caller {action.value} a token: {_whereabouts(peer)}"
+
+
+def _whereabouts(peer: Peer) -> str:
     uid = "unknown in the broker's user namespace" if peer.uid is None else str(peer.uid)
     gid = "unknown" if peer.gid is None else str(peer.gid)
-    return (
-        f"no [workload] section lets this caller {action.value} a token: listener {peer.listener}, uid {uid}, gid {gid}"
-    )
+    return f"listener {peer.listener}, uid {uid}, gid {gid}"
 
 
 def own_words(reason: str | None, hint: str | None) -> str | None:

@@ -87,7 +87,7 @@ def _report_unused(kind: str, declared: Mapping[str, Any], used: Iterable[str | 
 
 
 def _tokens(document: Document, warnings: Findings) -> None:
-    getting = [workload for workload in document.workloads.values() if Action.GET in workload.may]
+    getting = [one for one in document.workloads.values() if {Action.GET, Action.DPOP} & set(one.may)]
     served = {token for workload in getting for token in workload.tokens}
     served |= {
         document.upstreams[upstream].token
@@ -113,7 +113,9 @@ def _listeners(document: Document, warnings: Findings) -> None:
     named = {listener for workload in workloads for listener in workload.listener}
     for name in document.listeners:
         if name not in named:
-            warnings.add(place("listener", name), "is open, but nobody gets a token there")
+            serves_api = document.listeners[name].upstream is None
+            message = f"is open, but nobody {'gets a token' if serves_api else 'may call its API'} there"
+            warnings.add(place("listener", name), message, "add it to listener of a [workload.NAME]")
 
 
 def _workloads(document: Document, warnings: Findings) -> None:

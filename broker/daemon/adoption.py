@@ -164,12 +164,26 @@ class Adoption:
                 known = (*self.parts.generations.earlier(), before.certificates.get(name, after.certificates[name]))
                 old = {one.thumbprint for one in known if one.name == name} - {newest}
             else:
-                newest = after.keys[name].thumbprint
-                known_keys = (means.identities.keys.get(name) for means in self._all_means())
-                old = {key.thumbprint for key in known_keys if key is not None} - {newest}
+                old = self._former_signing(name, after) | self._former_proving(name, after)
             banned |= old
             dropped += [item] if old else []
         return tuple(dropped), frozenset(banned)
+
+    def _former_signing(self, name: str, after: Identities) -> set[str]:
+        """Give the thumbprints of the keys that ``[key.NAME]`` signed with and does not any more."""
+        known = (means.identities.keys.get(name) for means in self._all_means())
+        newest = after.keys.get(name)
+        return {
+            key.thumbprint
+            for key in known
+            if key is not None and (newest is None or key.thumbprint != newest.thumbprint)
+        }
+
+    def _former_proving(self, name: str, after: Identities) -> set[str]:
+        """Give those of the DPoP keys that it had, however long ago; not what another section has still."""
+        known = (means.identities.proof_keys.get(name) for means in self._all_means())
+        old = {key.jkt for key in known if key is not None} | self.parts.proof_keys.configured(name)
+        return old - {key.jkt for key in after.proof_keys.values()}
 
     def _all_means(self) -> tuple[Means, ...]:
         return (self.parts.means, *(older.means for older in self._older))

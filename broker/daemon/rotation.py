@@ -103,13 +103,15 @@ class Rotation:
         refused = dict(renewal.refused)
         rotated: tuple[str, ...] = ()
         dropped: tuple[str, ...] = ()
+        adopted = True
         if renewal.items or compromised or adoption.is_due():
             try:
                 prepared = await asyncio.to_thread(
                     adoption.prepare, settings, renewal.identities, compromised=compromised
                 )
             except LocalError as error:  # a file was taken away between the two
-                refused |= dict.fromkeys(renewal.items, error)
+                refused |= dict.fromkeys((*renewal.items, *compromised), error)
+                adopted = False
             else:
                 rotated = renewal.items
                 dropped = adoption.adopt(settings, prepared, compromised=compromised)
@@ -120,7 +122,7 @@ class Rotation:
         problems = tuple(
             RefusedItem(item=item, reason=str(error.code), problem=_said(error)) for item, error in refused.items()
         )
-        return Rotated(rotated=rotated, refused=problems, dropped=dropped)
+        return Rotated(rotated=rotated, refused=problems, dropped=dropped, adopted=adopted)
 
     def _tell(self, refused: Mapping[str, LocalError], renewal: Renewal) -> None:
         """Say what is refused, once for each content of its files, and what is refused no more."""

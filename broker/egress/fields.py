@@ -35,7 +35,9 @@ DROPPED_INBOUND = frozenset(
         "cookie",
         "forwarded",
         "via",
-        "x-original-url",
+        "x-forwarded",
+        "x-method-override",
+        "x-real-ip",
         "x-rewrite-url",
     }
 )
@@ -45,6 +47,8 @@ DROPPED_INBOUND_PREFIXES = (
     "client-cert",
     "x-ssl-",
     "x-http-method",
+    "x-original-",
+    "ssl-client-",
     "x-token-broker-",
 )
 
@@ -93,7 +97,7 @@ def _end_to_end(fields: Fields) -> Iterable[tuple[str, str, str]]:
 
 
 def _is_dropped_inbound(folded: str) -> bool:
-    foreign_certificate = folded.startswith("x-") and "client-cert" in folded
+    foreign_certificate = "clientcert" in folded.replace("-", "")  # in the spellings of all kinds of proxies
     return (
         folded in DROPPED_INBOUND
         or folded in OF_THE_MESSAGE

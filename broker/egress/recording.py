@@ -11,9 +11,14 @@ MAX_RECORDED = 65_536
 
 
 class RecordedBody:
-    """Implements ``tokens.calls.Body``; *is_whole* says that all of it went through, and is still known."""
+    """
+    Implements ``tokens.calls.Body``.
+
+    *has_begun* says that some of it was asked for, *is_whole* that all of it went through, and is still known.
+    """
 
     def __init__(self, body: Body) -> None:
+        self.has_begun = False
         self.is_whole = False
         self._body = body
         self._recorded: list[bytes] | None = []
@@ -26,6 +31,7 @@ class RecordedBody:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Give it piece by piece."""
+        self.has_begun = True
         async for piece in self._body.pieces():
             self._size += len(piece)
             if self._recorded is not None and self._size <= MAX_RECORDED:

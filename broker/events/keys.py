@@ -120,7 +120,7 @@ class DpopKeyUnreadable(Event):
     """
     The DPoP key of *client* in the store is not understood, and left as it is: *record* is its name.
 
-    Another one is used, which is gone with the process; nobody is asked for a consent that would be bound to it.
+    Another one is used, which is gone with the process; no consent or grant is bound to it that would be lost then.
     """
 
     name: ClassVar[str] = "dpop_key_unreadable"

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from broker.errors import LocalError
 from broker.policy.upstreams import Upstream
 from broker.tokens.serving import Serving
 
@@ -109,6 +110,13 @@ class Called:
 
     reply: ApiReply
     serving: Serving
+
+
+class EndpointOfServerError(LocalError):
+    """A call would go to the authorization server of its token, where certificate and key stand for the client."""
+
+    def __init__(self) -> None:
+        super().__init__("endpoint_of_server", "the URL is an endpoint of the authorization server")
 
 
 class Egress(Protocol):

@@ -227,8 +227,8 @@ class Grants(GrantServing):
         """
         Go on under another configuration; gives the attempts that run with the means of the older one.
 
-        No token is served any more that is bound to a certificate with one of the thumbprints *banned*, and nothing
-        is signed with such a key.
+        No token is served any more that is bound to a certificate or DPoP key with one of the thumbprints *banned*,
+        and nothing is signed with such a key.
         """
         under_way = tuple(self._running)
         self._specs, self._registrations = _consented(specs), dict(registrations)

@@ -3,7 +3,8 @@ With which generation of a client's certificate and key a grant is refreshed (ru
 
 When a client gets a new one, a single grant tries it first; the others go on with the older one until that has
 succeeded, as long as its certificate is valid. The older ones are kept until every grant has moved: a refusal is
-confirmed with what a grant last succeeded with. This module starts nothing and knows no states of grants.
+confirmed with what a grant last succeeded with. Whatever else is edited takes effect for all of them, and ends nothing:
+what an older one keeps is its certificate and key. This module starts nothing and knows no states of grants.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from broker.oauth.client import SenderConstraint
 from broker.tokens.acquire import Registration
 from broker.tokens.grant import Grant
 from broker.tokens.ports import Clock
@@ -103,22 +105,22 @@ class Handovers:
         """
         Take in the newest means of every client; certificates and keys with the thumbprints *banned* are used no more.
 
-        Only a change of certificate or key is tried first: where anything else of the client changed, the operator
-        wants that, and the older means are not those of this client.
+        Only a change of certificate or key is tried first: whatever else changed, the operator wants that, at once and
+        with the older ones, too. A client is what its server takes for one, whatever its section is called.
         """
         before, self._lines = self._lines, {}
         for name, new in registrations.items():
-            line = before.get(name)
-            if line is None or not _is_same_client(line.settled, new):
+            line = _line_of(new, (*([before[name]] if name in before else []), *before.values()))
+            if line is None:
                 self._lines[name] = _Line(settled=new)
                 continue
             known = [line.settled, *([line.trial] if line.trial else []), *line.earlier]
-            older = [one for one in known if identity_of(one) != identity_of(new) and self._is_usable(one, banned)]
-            old = line.settled
-            if identity_of(old) == identity_of(new) or old not in older or not has_grants(name):
+            usable = [one for one in known if self._is_usable(one, banned) and _can_bind(one, new)]
+            older = [_renewed(one, new) for one in usable if identity_of(one) != identity_of(new)]
+            if not older or identity_of(older[0]) != identity_of(line.settled) or not has_grants(name):
                 self._lines[name] = _Line(settled=new, earlier=_distinct(older))
             else:
-                self._lines[name] = _Line(settled=old, trial=new, earlier=_distinct(older[1:]))
+                self._lines[name] = _Line(settled=older[0], trial=new, earlier=_distinct(older[1:]))
 
     def choose(self, client: str, grant: Grant, *, in_doubt: bool, is_refused: bool) -> Choice:
         """
@@ -177,9 +179,9 @@ class Handovers:
         return self._lines[client].settled
 
     def needs(self, registration: Registration) -> bool:
-        """Say whether anything may still be asked with *registration*."""
+        """Say whether anything may still be asked with *registration*, or with its connections and key."""
         return any(
-            registration is one
+            registration.exchange.session is one.exchange.session
             for line in self._lines.values()
             for one in (line.settled, *((line.trial,) if line.trial else ()), *line.earlier)
         )
@@ -203,7 +205,7 @@ class Handovers:
     def _is_usable(self, registration: Registration, banned: frozenset[str] = frozenset()) -> bool:
         not_after, shown = registration.exchange.session.not_after, identity_of(registration)
         is_valid = not_after is None or self._clock.wall() < not_after
-        return is_valid and banned.isdisjoint({shown.thumbprint, shown.key_id})
+        return is_valid and banned.isdisjoint({shown.thumbprint, shown.key_id, registration.exchange.jkt})
 
 
 def _was(grant: Grant, registration: Registration) -> bool:
@@ -216,8 +218,35 @@ def _is_among(registration: Registration, last: set[Shown]) -> bool:
     return (shown.thumbprint, shown.key_id) in last or (shown.thumbprint, None) in last
 
 
-def _is_same_client(one: Registration, other: Registration) -> bool:
-    return one.client == other.client and one.issuer == other.issuer
+def _line_of(registration: Registration, lines: Iterable[_Line]) -> _Line | None:
+    """Give the first of *lines* that is about the same client at the same server: grants are given to that."""
+    client = registration.issuer.issuer, registration.client.client_id
+    return next((one for one in lines if (one.settled.issuer.issuer, one.settled.client.client_id) == client), None)
+
+
+def _can_bind(old: Registration, new: Registration) -> bool:
+    """Say whether tokens that are bound as is wanted now can be had with the certificate of *old*, or without one."""
+    return new.client.sender_constraint is not SenderConstraint.CERTIFICATE or old.client.presents_certificate
+
+
+def _renewed(old: Registration, new: Registration) -> Registration:
+    """
+    Give what *new* says, but with the certificate and key of *old*, and what goes with these.
+
+    That is how it authenticates and the algorithm of its key. Not its secret, if there is another one, nor its proofs:
+    those of *new* know the older DPoP keys.
+    """
+    was, is_as_before = old.client, old.client.client_auth_method is new.client.client_auth_method
+    client = replace(
+        new.client,
+        client_auth_method=was.client_auth_method,
+        client_secret_encoding=(new.client if is_as_before else was).client_secret_encoding,
+        presents_certificate=was.presents_certificate,
+        signing_alg=was.signing_alg,
+    )
+    secret = old.exchange.secret if new.exchange.secret is None else new.exchange.secret
+    exchange = replace(new.exchange, session=old.exchange.session, signer=old.exchange.signer, secret=secret)
+    return replace(new, client=client, exchange=exchange)
 
 
 def _distinct(registrations: Iterable[Registration]) -> list[Registration]:

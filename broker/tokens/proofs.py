@@ -8,6 +8,7 @@ are apart, even those of one origin: they need not be good for each other (RFC 9
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from broker.errors import LocalError
@@ -30,8 +31,9 @@ class Proofs:
     A client's means to prove that it holds the key its tokens are bound to.
 
     *key* is the one that tokens are asked for with now; *known* are all that the client's tokens and codes may be
-    bound to still, by thumbprint, *key* among them. *secure* makes *key* durable, as far as anything is: before a
-    person is asked for what is bound to it. It raises LocalError ``store_unavailable``.
+    bound to still, by thumbprint, *key* among them. *dropped* are those of them that prove nothing any more, because
+    they are in wrong hands: that set changes under all who hold this. *secure* makes *key* durable, as far as anything
+    is: before anything is asked for that would be lost with it. It raises LocalError ``store_unavailable``.
     """
 
     key: ProofKey
@@ -39,6 +41,7 @@ class Proofs:
     server_nonces: Nonces
     resource_nonces: Nonces
     secure: Callable[[], Awaitable[None]]
+    dropped: AbstractSet[str] = frozenset()
     clock: Clock
     randomness: Randomness
 
@@ -49,7 +52,7 @@ class Proofs:
 
     def knows(self, jkt: str | None) -> bool:
         """Say whether proofs can be made with the key of *jkt*."""
-        return jkt in self.known
+        return jkt in self.known and jkt not in self.dropped
 
     async def for_server(self, method: str, url: str, *, jkt: str, nonce: str | None = None) -> DpopProof:
         """
@@ -99,7 +102,7 @@ class Proofs:
         jti: str | None = None,
     ) -> DpopProof:
         key = self.known.get(jkt or "")
-        if key is None:
+        if key is None or key.jkt in self.dropped:
             raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the DPoP key that the token or the code is bound to is gone")
         claims = proof_claims(
             htm=method,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from broker.errors import BrokerError
 from broker.oauth.dpop import htu_of, origin_of
@@ -57,6 +58,18 @@ class Proving:
         """
         return self._registrations[self._specs[token].client].exchange.proofs
 
+    async def is_endpoint(self, token: str, url: str) -> bool:
+        """
+        Say whether *url*, without its query, is an endpoint of the authorization server of *token*.
+
+        The userinfo endpoint is none here: it is an API that wants the token. Raises RemoteError when there is no
+        metadata to compare it with, and KeyError for a *token* that is not configured.
+        """
+        registration = self._registrations[self._specs[token].client]
+        server = await registration.metadata.get()
+        of_userinfo = {server.userinfo_endpoint, server.mtls_endpoint_aliases.get("userinfo_endpoint")}
+        return _plain(url) in {_plain(htu_of(one)) for one in endpoints_of(server) - of_userinfo}
+
     async def check(self, token: str, url: str, *, nonce: str | None) -> None:
         """
         See that a proof for *url* may be made, before the token is fetched.
@@ -86,5 +99,10 @@ class Proving:
 
 
 def _plain(htu: str) -> str:
-    """Give what is compared: servers are known to overlook the case of a path, and a slash at its end."""
-    return htu.lower().removesuffix("/")
+    """
+    Give what is compared.
+
+    Servers are known to overlook the case of a path and a slash at its end, and take an escaped letter for the letter
+    (RFC 3986 section 6.2.2).
+    """
+    return unquote(htu).lower().removesuffix("/")

@@ -137,6 +137,7 @@ class _Run:
         order = self._order
         try:
             async with asyncio.timeout(ATTEMPT_DEADLINE):
+                await _see_to_dpop_key(order)
                 draft = await self._draft()
             turn = self._passage.turn(
                 (order.grant.id, order.number),
@@ -258,10 +259,13 @@ class _Run:
         remote = error if isinstance(error, RemoteError) else None
         trouble = trouble_of(error, stored=self._stored is not None)
         self._order.registration.metadata.doubt()
+        # A store that cannot be written mends itself, and where the key was dropped meanwhile there is another one:
+        # it is not an operator alone who can help.
+        exchange = self._order.registration.exchange
+        mends_itself = error.code == "store_unavailable" or not exchange.holds(exchange.jkt)
         failure = Failure(
             code=str(error.code),
-            # A store that cannot be written mends itself: it is not an operator alone who can help.
-            pace=Pace.ORDINARY if error.code == "store_unavailable" else pace_of(error),
+            pace=Pace.ORDINARY if mends_itself else pace_of(error),
             server_error=None if remote is None else remote.server_error,
             hint=error.hint,
             retry_after=None if remote is None else remote.retry_after,
@@ -277,9 +281,37 @@ def _dpop_key(order: Order) -> str | None:
     another client is not; but a server that thinks so shall have the key it knows before its word counts (R2.6).
     """
     exchange, jkt = order.registration.exchange, order.grant.jkt
-    is_public = order.registration.client.client_auth_method is ClientAuthMethod.NONE
     is_known = exchange.proofs is not None and exchange.proofs.knows(jkt)
-    return jkt if is_known and (is_public or order.confirms) else None
+    return jkt if is_known and _needs_its_key(order) else None
+
+
+async def _see_to_dpop_key(order: Order) -> None:
+    """
+    Let nothing be asked that only a key that is gone could be asked with, nor be bound to one that may go.
+
+    A server refuses the wrong key, or none, with the very ``invalid_grant`` that ends a grant: the refusal would be
+    about the key. So nothing is sent, and the grant waits for the key, or for a person. Raises LocalError
+    ``dpop_key_unknown``; for a public client ``dpop_key_unreadable`` and ``store_unavailable``, too.
+    """
+    exchange, jkt = order.registration.exchange, order.grant.jkt
+    if jkt is not None and _needs_its_key(order) and not exchange.holds(jkt):
+        raise LocalError(
+            Reason.DPOP_KEY_UNKNOWN,
+            "the DPoP key that the grant is bound to is gone",
+            hint="bring back the key, or the sender_constraint, that was there before, or begin the consent anew",
+        )
+    if exchange.proofs is not None and _is_public(order):
+        await exchange.proofs.secure()
+
+
+def _needs_its_key(order: Order) -> bool:
+    """Say whether the grant can only be asked for with the key that it was given for, or is to end by the answer."""
+    return _is_public(order) or order.confirms or order.previous
+
+
+def _is_public(order: Order) -> bool:
+    """Say whether the client authenticates by nothing, so that its refresh tokens are bound to its DPoP key."""
+    return order.registration.client.client_auth_method is ClientAuthMethod.NONE
 
 
 def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:

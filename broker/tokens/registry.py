@@ -150,7 +150,7 @@ class Registry:
         """
         Go on under another configuration, at once; callers that wait are not disturbed.
 
-        Tokens that are bound to certificates with the thumbprints *banned* are not served any more.
+        Tokens that are bound to certificates or DPoP keys with the thumbprints *banned* are not served any more.
         Gives the attempts that run with the means of the older one: when they are done it can be taken down.
         """
         before, terms = self._keepers, {name: self._registrations[k.spec.client] for name, k in self._keepers.items()}
@@ -164,7 +164,8 @@ class Registry:
             if spec.name in before:
                 old = terms_of(keeper.spec, terms[spec.name])
                 fate = fate_of(old, terms_of(spec, registrations[spec.client]))
-                keeper.carry(spec, Fate.DROPPED if old.thumbprint in banned or keeper.is_bound_to(banned) else fate)
+                is_banned = not banned.isdisjoint({old.thumbprint, old.jkt}) or keeper.is_bound_to(banned)
+                keeper.carry(spec, Fate.DROPPED if is_banned else fate)
             self._handle(keeper, table.Unblocked())
             self._handle(keeper, table.Tick())
             self._set_alarm(keeper)

@@ -70,9 +70,9 @@ class Served(ABC):
         return 0.0 if token is None else token.left(boot=self._clock.boot(), wall=self._clock.wall())
 
     def is_bound_to(self, thumbprints: Container[str]) -> bool:
-        """Say whether the token in hand is bound to a certificate with one of *thumbprints*."""
+        """Say whether the token in hand is bound to a certificate or a DPoP key with one of *thumbprints*."""
         token = self.in_hand()
-        return token is not None and token.certificate_thumbprint in thumbprints
+        return token is not None and (token.certificate_thumbprint in thumbprints or token.jkt in thumbprints)
 
     def servable(self, min_valid: float | None) -> Serving | None:
         """Give the token if it has the validity that a caller needs."""

@@ -54,7 +54,7 @@ class Trials:
 
         What comes back is good again: whoever puts it there means it.
         """
-        shown = {one for each in registrations.values() for one in astuple(identity_of(each))}
+        shown = {one for each in registrations.values() for one in (*astuple(identity_of(each)), each.exchange.jkt)}
         self._banned = (self._banned | banned) - shown
         self._handovers.replace(registrations, has_grants=self._has_witnesses, banned=self._banned)
         for client in registrations:

@@ -76,7 +76,7 @@ SERVER_CERTIFICATE_HINTS = {
 
 PROXY_ADDRESS_HINT = "the proxy is at an address that is never dialed: correct proxy of [issuer.NAME], or the DNS"
 
-UNKNOWN_CA_HINT = "the server's certificate is not from a trusted CA: name its CA with ca_file of [issuer.NAME]"
+UNKNOWN_CA_HINT = "the server's certificate is not from a trusted CA: name its CA with ca_file of its section"
 
 HINTS = {
     Reason.DNS_FAILED: "see that the name in the URL is right and that this host's name servers answer",

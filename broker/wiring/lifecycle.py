@@ -62,8 +62,8 @@ class Lifecycle:
         """
         Go on under another configuration, at once; gives what runs with the means of the older one.
 
-        No token is served any more that is bound to a certificate with one of the thumbprints *banned*, and nothing
-        is signed with such a key.
+        No token is served any more that is bound to a certificate or DPoP key with one of the thumbprints *banned*,
+        and nothing is signed with such a key.
         """
         under_way = self.registry.replace(_of_clients(specs), registrations, banned=banned)
         under_way += self.grants.replace(specs, registrations, banned=banned)

@@ -1,8 +1,9 @@
 """
 The connections to APIs: for each upstream one line for each certificate that a token may be bound to.
 
-A new configuration brings new lines. One that presents an earlier certificate stays for as long as tokens are
-bound to that (``generations`` says when that is over); one that is replaced ends when its calls are over.
+A new configuration brings new lines, also for earlier certificates, for as long as tokens are bound to those
+(``generations`` says when that is over): CAs, proxies and time-outs are those of now, whatever the certificate.
+One that is replaced ends when its calls are over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LAST_CALLS = 60.0
 
 
 class UpstreamLines:
-    """Implements ``tokens.calls.Lines``; used on the loop only."""
+    """Implements ``tokens.calls.Lines``; used on the loop only, but for ``shown``."""
 
     def __init__(self, lines: Mapping[str, UpstreamLine]) -> None:
         self._newest = dict(lines)
@@ -28,10 +29,21 @@ class UpstreamLines:
         """Give the line: see ``tokens.calls.Lines``."""
         return self._newest.get(upstream) if thumbprint is None else self._all.get((upstream, thumbprint))
 
-    def adopt(self, lines: Mapping[str, UpstreamLine]) -> None:
-        """Go on with the lines of another configuration; those to upstreams that it does not have end."""
-        kept = {key: line for key, line in self._all.items() if key[0] in lines}
-        after = kept | {(name, line.thumbprint): line for name, line in lines.items()}
+    def shown(self) -> dict[str, tuple[str, ...]]:
+        """Give by upstream the thumbprints of the certificates that there are lines with; any thread may ask."""
+        keys = tuple(self._all)  # which is replaced and never changed
+        names = {name for name, _ in keys}
+        return {name: tuple(shown for one, shown in keys if one == name and shown is not None) for name in names}
+
+    def adopt(self, lines: Mapping[str, UpstreamLine], earlier: Iterable[tuple[str, UpstreamLine]] = ()) -> None:
+        """
+        Go on with the lines of another configuration; those before end.
+
+        Of those with *earlier* certificates, by upstream, one that was retired meanwhile does not come back.
+        """
+        again = {(name, line.thumbprint): line for name, line in earlier}
+        after = {key: line for key, line in again.items() if key in self._all}
+        after |= {(name, line.thumbprint): line for name, line in lines.items()}
         self._end(key for key, line in self._all.items() if after.get(key) is not line)
         self._newest, self._all = dict(lines), after
 
@@ -39,8 +51,7 @@ class UpstreamLines:
         """End the lines that present a certificate to which no token is bound any more."""
         gone = [key for key, line in self._all.items() if key[1] == thumbprint and self._newest.get(key[0]) is not line]
         self._end(gone)
-        for key in gone:
-            del self._all[key]
+        self._all = {key: line for key, line in self._all.items() if key not in gone}
 
     async def close(self) -> None:
         """Close everything, when nobody calls any more. When it returns, no socket is open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from broker.config.settings import (
@@ -13,6 +13,7 @@ from broker.config.settings import (
     UpstreamSettings,
 )
 from broker.events import Emit
+from broker.keys.identity import TransportCertificate
 from broker.keys.tls import client_context
 from broker.oauth.client import Issuer
 from broker.tokens.acquire import Registration
@@ -51,12 +52,13 @@ class Means:
     renewals: tuple[tuple[Server, Session], ...]
     sessions: tuple[Session, ...]
     lines: Mapping[str, UpstreamLine] = field(default_factory=dict)
+    earlier_lines: tuple[tuple[str, UpstreamLine], ...] = ()
 
     async def close(self, *, but: Collection[object] = ()) -> None:
         """
         Close the sessions, and the keys *but* those that other means have as well; twice does no harm.
 
-        The *lines* have a life of their own.
+        The lines have a life of their own.
         """
         for session in self.sessions:
             await session.close()
@@ -74,16 +76,30 @@ def means_of(
     *,
     proof_keys: ProofKeys,
     known: Mapping[IssuerSettings, Server] | None = None,
+    shown: Mapping[str, Iterable[TransportCertificate]] | None = None,
 ) -> Means:
-    """Build the means of a configuration; what is known of issuers that are *known* as they are is kept."""
+    """
+    Build the means of a configuration; what is known of issuers that are *known* as they are is kept.
+
+    *shown* are the certificates that are presented to upstreams, by name: tokens may still be bound to them, so that
+    there are lines for these as well, which trust and wait as the newest do.
+    """
     lines = _Lines(settings, identities, clock, randomness, emit, proof_keys=proof_keys, known=known or {})
+    registrations = {name: lines.registration(client) for name, client in settings.clients.items()}
+    newest = {name: lines.upstream(upstream) for name, upstream in settings.upstreams.items()}
     return Means(
         identities=identities,
-        registrations={name: lines.registration(client) for name, client in settings.clients.items()},
+        registrations=registrations,
         servers=lines.servers,
         renewals=tuple(lines.renewals),
         sessions=tuple(lines.sessions),
-        lines={name: lines.upstream(upstream) for name, upstream in settings.upstreams.items()},
+        lines=newest,
+        earlier_lines=tuple(
+            (name, lines.upstream_with(upstream, certificate))
+            for name, upstream in settings.upstreams.items()
+            for certificate in (shown or {}).get(name, ())
+            if certificate.thumbprint != newest[name].thumbprint
+        ),
     )
 
 
@@ -153,14 +169,16 @@ class _Lines:
 
     def upstream(self, wanted: UpstreamSettings) -> UpstreamLine:
         """Give the line to an API, with the certificate of the client whose token it is called with."""
-        upstream = wanted.upstream
-        client = next(spec.client for spec in self._settings.tokens if spec.name == upstream.token)
+        client = next(spec.client for spec in self._settings.tokens if spec.name == wanted.upstream.token)
         certificate = self._settings.clients[client].certificate
-        identity = None if certificate is None else self._identities.certificates[certificate]
+        return self.upstream_with(wanted, None if certificate is None else self._identities.certificates[certificate])
+
+    def upstream_with(self, wanted: UpstreamSettings, identity: TransportCertificate | None) -> UpstreamLine:
+        """Give the line to an API with the certificate *identity*, or with none."""
         context = client_context(wanted.ca_file) if identity is None else identity.client_context(wanted.ca_file)
         proxy = None
         if wanted.proxy is not None:
-            proxy = Proxy(url=wanted.proxy, credentials=self._identities.upstream_proxies.get(upstream.name))
+            proxy = Proxy(url=wanted.proxy, credentials=self._identities.upstream_proxies.get(wanted.upstream.name))
         return UpstreamLine(
             ssl_context=context,
             thumbprint=None if identity is None else identity.thumbprint,

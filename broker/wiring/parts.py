@@ -31,6 +31,7 @@ from broker.egress.caller import Caller
 from broker.events import Emit, Event
 from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
 from broker.hostenv.clock_watch import Clocks, ClockWatch
+from broker.keys.identity import TransportCertificate
 from broker.policy.rules import Policy
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
@@ -113,7 +114,11 @@ class _Serving:
             refused=lambda: self.refused,
             clients=lambda: self.public,
             egress=Caller(
-                lines=self.lines, proofs=self.life.proving.proofs, clock=self.clock, randomness=self.randomness
+                lines=self.lines,
+                proofs=self.life.proving.proofs,
+                is_endpoint=self.life.proving.is_endpoint,
+                clock=self.clock,
+                randomness=self.randomness,
             ),
             upstreams=lambda: {name: one.upstream for name, one in self.settings.upstreams.items()},
             takes_records=lambda: self.audit is None or self.audit.takes_records,
@@ -167,7 +172,14 @@ class Parts:
         """Build what another configuration needs and put nothing to use. Blocks. Raises LocalError."""
         known = {issuer: self.means.servers[name] for name, issuer in self.settings.issuers.items()}
         return means_of(
-            settings, identities, self.clock, self.randomness, self.emit, proof_keys=self.proof_keys, known=known
+            settings,
+            identities,
+            self.clock,
+            self.randomness,
+            self.emit,
+            proof_keys=self.proof_keys,
+            known=known,
+            shown=self._shown(),
         )
 
     def adopt(
@@ -182,8 +194,8 @@ class Parts:
         Put another configuration to use, at once; gives the attempts that run with the older means.
 
         To be called on the loop. Listeners and what the daemon is started with stay as they are; *restart* names
-        the sections whose changes wait for that. Tokens that are bound to certificates with the thumbprints
-        *banned* are not served any more.
+        the sections whose changes wait for that. Tokens that are bound to certificates or DPoP keys with
+        the thumbprints *banned* are not served any more.
         """
         _expect(self.metrics, settings)
         self.settings, self.identities, self.means = settings, means.identities, means
@@ -192,10 +204,18 @@ class Parts:
         self.serving.public = public_keys(settings, means.identities)
         for server, session in means.renewals:
             server.renew(session)
-        self.lines.adopt(means.lines)
+        self.lines.adopt(means.lines, means.earlier_lines)
         self.proof_keys.adopt(means.registrations)
+        self.proof_keys.drop(banned)
         self.api.replace_policy(_policy(settings))
         return self.life.replace(settings.tokens, means.registrations, banned=banned)
+
+    def _shown(self) -> dict[str, list[TransportCertificate]]:
+        """Give the certificates that APIs are shown now, by upstream."""
+        return {
+            name: [known for one in thumbprints if (known := self.generations.get(one)) is not None]
+            for name, thumbprints in self.lines.shown().items()
+        }
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -45,12 +45,13 @@ class _Holder:
     What one client has, under whatever name.
 
     *made* is the key that was made, *unsaved* the same as it is to be written down, until it is durable. *lost*: the
-    store has one that this version cannot read, and leaves alone.
+    store has one that this version cannot read, and leaves alone. *dropped* is shared by all Proofs of the client.
     """
 
     server_nonces: Nonces
     resource_nonces: Nonces
     known: dict[str, ProofKey] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     made: ProofKey | None = None
     unsaved: Put | None = None
     lost: bool = False
@@ -94,6 +95,7 @@ class ProofKeys:
             server_nonces=holder.server_nonces,
             resource_nonces=holder.resource_nonces,
             secure=partial(self._secure, client.name, place),
+            dropped=holder.dropped,
             clock=self._clock,
             randomness=self._randomness,
         )
@@ -102,10 +104,31 @@ class ProofKeys:
         """Take in what is in use from now on; ``run`` tells of what is new in it. Not to be called beside the loop."""
         for name, registration in registrations.items():
             proofs = registration.exchange.proofs
+            if proofs is not None:
+                # What comes back is good again: whoever puts it there means it.
+                place = place_of(registration.issuer.issuer, registration.client.client_id)
+                self._holders[place].dropped.discard(proofs.jkt)
             if proofs is not None and self._in_use.get(name) != proofs.jkt:
                 self._in_use[name] = proofs.jkt
                 self._news.append(DpopKeyInUse(client=name, alg=proofs.key.alg, thumbprint=proofs.jkt))
         self._wanted.set()
+
+    def configured(self, name: str) -> frozenset[str]:
+        """Give the thumbprints of the keys that ``[key.NAME]`` had, as far as anything is still proved with them."""
+        return frozenset(
+            key.jkt
+            for holder in self._holders.values()
+            for key in holder.known.values()
+            if key.name == name and key is not holder.made and key.jkt not in holder.dropped
+        )
+
+    def drop(self, jkts: Collection[str]) -> None:
+        """Prove nothing any more with the keys of *jkts*, by whatever was handed out with them."""
+        for holder in self._holders.values():
+            holder.dropped.update(jkts)
+            for jkt in holder.known.keys() & set(jkts):
+                holder.known[jkt].close()
+            holder.known = {jkt: key for jkt, key in holder.known.items() if jkt not in jkts}
 
     async def run(self) -> NoReturn:
         """Write down what was made, until cancelled; again and again where the disk refuses."""

@@ -79,6 +79,8 @@ def test_the_gate_itself_sees_a_secret(sandbox: SandboxProcess):
     assert len(wanted) > 10
     assert found(f"... {key} ...", wanted) == {key}
     assert found('{"event":"x","access_token":"eyJhbGciOi"}', wanted) == {"eyJ"}
+    assert found("%3DeyJhbGciOiJFUzI1NiJ9.", wanted) == {"eyJ"}
+    assert found("kid=fQ5eyJhbGciOi", wanted) == set()
     assert found("nothing", wanted) == set()
 
 

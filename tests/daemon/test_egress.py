@@ -196,6 +196,18 @@ def test_each_call_is_one_record_and_counts(at: EgressPlace):
     assert 'token_broker_egress_total{outcome="ok",upstream="api"}' in metrics
 
 
+def test_a_large_reply_is_recorded_before_the_last_of_it(at: EgressPlace):
+    """Whoever has all of it finds the record; with a length there is nothing after the body that could wait for it."""
+    before = len(at.broker.records("egress_called"))
+    late = []
+    for number in range(1, 31):
+        assert len(at.ask("GET", "/bytes/200000").body) == 200_000
+        recorded = len(at.broker.records("egress_called")) - before
+        late += [number] if recorded != number else []
+
+    assert late == []
+
+
 def test_a_token_that_is_refused_is_replaced_once(at: EgressPlace):
     """The call is made again with another token where all of its body is still there; else the refusal is the reply."""
     at.sandbox.control.fault("resource", "invalid_token", times=1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from broker.sandbox.fault_kinds import RESOURCES
 from broker.sandbox.faults import KINDS
 from broker.sandbox.grant_faults import GRANT_KINDS
 from tests.daemon.harness import BrokerProcess, SandboxProcess, broker_process, sandbox_process, wait_until
@@ -61,11 +62,19 @@ AT_TOKEN_ENDPOINT: list[tuple[str, dict[str, Any], set[str]]] = [
     ("bad_expires_in", {"value": "soon"}, {"invalid_response"}),
     ("bad_expires_in", {"value": True}, {"invalid_response"}),
     ("bad_expires_in", {"value": 1e12}, {"invalid_response"}),
+    ("interim", {"count": 1_000}, {"protocol_violated"}),
+    ("wrong_length", {"difference": -1}, {"malformed", "protocol_violated"}),
+    ("bad_chunk", {}, {"protocol_violated"}),
+    ("gzip", {}, {"encoded"}),
+    ("early_answer", {}, {"unexpected_status"}),
+    ("use_dpop_nonce", {}, {"server_refused"}),
 ]
 
 SLOW: list[tuple[str, dict[str, Any], set[str]]] = [
     ("delay", {"delay_seconds": 60}, {"timed_out"}),
     ("drip", {"seconds_per_byte": 0.5}, {"timed_out"}),
+    ("slow_head", {"seconds_per_byte": 0.5}, {"timed_out"}),
+    ("wrong_length", {"difference": 1}, {"timed_out"}),
 ]
 
 AT_METADATA: list[tuple[str, dict[str, Any], set[str]]] = [
@@ -194,7 +203,8 @@ def test_a_fault_in_the_metadata_keeps_the_token_endpoint_from_being_called(
 
 
 def test_every_kind_of_fault_is_tried():
-    """A new kind in the sandbox needs a row here; those that only people's grants meet are not for these tokens."""
+    """A new kind in the sandbox needs a row here; those that only people's grants or APIs meet are not for these."""
     tried = {kind for kind, _, _ in [*AT_TOKEN_ENDPOINT, *SLOW, *AT_METADATA]}
+    of_apis = {name for name, kind in KINDS.items() if kind.where == RESOURCES}
 
-    assert set(KINDS) - set(GRANT_KINDS) == tried | HARMLESS
+    assert set(KINDS) - set(GRANT_KINDS) - of_apis == tried | HARMLESS

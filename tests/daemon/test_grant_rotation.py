@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 from broker.sandbox.authority import Credential, issue_client, make_authority
 from broker.sandbox.layout import load, write_credential
 from tests.daemon.harness import PATIENCE, get, wait_until
-from tests.daemon.test_consent import Place, place
+from tests.daemon.test_consent import Place, place, send
+from tests.daemon.test_grants import reload
+
+SWEPT = 2.5
+"""Seconds after which connections that nothing needs have been closed."""
 
 
 @pytest.fixture
@@ -76,6 +81,30 @@ def test_a_certificate_that_the_server_refuses_costs_no_grant(at: Place):
     assert during == before
     assert at.broker.log("grant_ended") == []
     assert at.broker.log("grant_quarantined") == []
+
+
+def test_an_edit_while_the_server_refuses_a_certificate_leaves_the_old_one_in_use(at: Place):
+    """It is tried again, and the old connections are open still: a grant can be revoked with these."""
+    grants = [at.consent(at.a, "people", user).json()["grant"] for user in ("alice", "bob")]
+    before = bound_to(at, *grants)
+    config = at.broker.config.read_text()
+    # The client's own token, which has no other certificate to go back to, is not to be fetched meanwhile.
+    config = config.replace("required = true", 'refresh = "on_demand"')
+    reload(at.broker, config)
+    now = datetime.now(UTC)
+    rotate(at, issue_client(make_authority(now), now=now, common_name="strange"))
+    at.broker.wait_for("client_trial_failed", client="demo")
+
+    reload(at.broker, config.replace("[issuer.sandbox]", "[issuer.sandbox]\nmax_requests_per_second = 19"))
+    wait_until(lambda: len(at.broker.log("client_trial_failed")) == 2, "the next trial")
+    time.sleep(SWEPT)
+    during = bound_to(at, *grants)
+    revoked = send(at.a, "DELETE", f"/v1/grants/{grants[0]}")
+
+    assert during == before
+    assert (revoked.status, revoked.json()["revoked"]) == (200, True)
+    assert at.broker.log("certificate_retired") == []
+    assert at.broker.log("grant_ended") == []
 
 
 def test_a_compromised_certificate_is_replaced_for_all_grants_at_once(at: Place):

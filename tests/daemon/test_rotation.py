@@ -26,6 +26,7 @@ from tests.daemon.harness import (
     sandbox_process,
     wait_until,
 )
+from tests.daemon.mounted_secret import Secret
 
 NOTICED = 30.0
 """Seconds that a change of a file may take on a busy machine: a look is made every ten."""
@@ -35,31 +36,6 @@ NOTICED = 30.0
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
     with sandbox_process(tmp_path_factory.mktemp("rotation"), lifetime=600) as process:
         yield process
-
-
-class Secret:
-    """A directory as Kubernetes mounts a secret: every file is a link through ``..data``, which is swapped."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.count = 0
-        directory.mkdir(mode=0o700)
-
-    def swap(self, **files: Path) -> None:
-        """Put copies of *files* in the place of what is there, all at once."""
-        self.count += 1
-        version = self.directory / f"..version-{self.count}"
-        version.mkdir(mode=0o700)
-        for name, source in files.items():
-            shutil.copy(source, version / name)
-            (version / name).chmod(0o600)
-        fresh = self.directory / "..data.new"
-        fresh.symlink_to(version.name)
-        fresh.replace(self.directory / "..data")
-        for name in files:
-            link = self.directory / name
-            if not link.is_symlink():
-                link.symlink_to(f"..data/{name}")
 
 
 @pytest.fixture

@@ -69,6 +69,23 @@ class TokenRequest:
     proof: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCall:
+    """
+    One request that reached the API: *scheme* is that of ``Authorization``.
+
+    *thumbprint* and *proof* as in ``TokenRequest``.
+    """
+
+    method: str
+    path: str
+    status: int
+    error: str | None
+    scheme: str
+    thumbprint: str | None
+    proof: Mapping[str, Any] | None
+
+
 @dataclass(kw_only=True)
 class Rig:
     """
@@ -198,9 +215,17 @@ class Rig:
         found: list[dict[str, Any]] = self._do("calls")["calls"]
         return found
 
+    def api_calls(self) -> list[ApiCall]:
+        """Everything that reached the API since the start, or since ``forget``, in the order of the answers."""
+        return [ApiCall(**seen) for seen in self._do("api_calls")["api_calls"]]
+
     def forget(self) -> None:
-        """Begin the list of token requests anew."""
+        """Begin the lists of token requests and of calls of the API anew."""
         self._do("forget")
+
+    def revoke(self, client_id: str) -> None:
+        """Let the API refuse all tokens of a client that it has taken so far."""
+        self._do("revoke", client_id=client_id)
 
     def set_lifetime(self, seconds: int) -> None:
         """Let tokens that are issued from now on live *seconds*."""

@@ -68,8 +68,12 @@ const assertionAlgOf = (ctx) => {
 function proofOf(request) {
   const parts = request.headers.dpop?.split('.').slice(0, 2);
   if (parts === undefined) return null;
-  const [{ jwk, ...header }, claims] = parts.map((part) => JSON.parse(Buffer.from(part, 'base64url')));
-  return { ...header, ...claims };
+  try {
+    const [{ jwk, ...header }, claims] = parts.map((part) => JSON.parse(Buffer.from(part, 'base64url')));
+    return { ...header, ...claims };
+  } catch {
+    return {};
+  }
 }
 
 const METHODS = ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
@@ -176,6 +180,22 @@ async function checkProof(request, token, nonces) {
   return calculateJwkThumbprint(protectedHeader.jwk);
 }
 
+// What came to the API, with or without success, and the tokens that it takes no more.
+let apiCalls = [];
+const seenTokens = new Map(); // to whose they are
+const revokedTokens = new Set();
+
+// Give length and digest of the body of a request: enough to know that it came whole.
+async function digestOf(request) {
+  const digest = createHash('sha256');
+  let bytes = 0;
+  for await (const piece of request) {
+    digest.update(piece);
+    bytes += piece.length;
+  }
+  return { bytes, sha256: digest.digest('hex') };
+}
+
 // RFC 8705 section 3: the token is good only over the certificate that it names. RFC 9449 section 7: or with a proof.
 // Nonces rotate with each answer, and the one before is good for once more.
 function makeApi(issuer, keys) {
@@ -184,6 +204,16 @@ function makeApi(issuer, keys) {
   const answer = (response, status, body, headers = {}) => {
     nonces = [nonces[1], fresh()];
     const given = config.dpop_nonces ? { 'dpop-nonce': nonces[1] } : {};
+    const { req: request } = response;
+    apiCalls.push({
+      method: request.method,
+      path: request.url,
+      status,
+      error: body.error ?? null,
+      scheme: (request.headers.authorization ?? '').split(' ')[0],
+      thumbprint: thumbprintOf(certificateOf(request.socket)) ?? null,
+      proof: proofOf(request),
+    });
     response.writeHead(status, { ...headers, ...given, 'content-type': 'application/json' });
     response.end(JSON.stringify(body));
   };
@@ -211,7 +241,10 @@ function makeApi(issuer, keys) {
     }
     if (claims.cnf?.jkt !== jkt) return refuse(response, 'bound to another key', scheme);
     if (claims.cnf?.['x5t#S256'] !== (jkt ? undefined : thumbprint)) return refuse(response, 'bound to another certificate');
-    return answer(response, 200, { client_id: claims.client_id, scope: claims.scope, thumbprint, jkt });
+    seenTokens.set(token, claims.client_id);
+    if (revokedTokens.has(token)) return refuse(response, 'revoked', scheme);
+    const body = await digestOf(request);
+    return answer(response, 200, { client_id: claims.client_id, sub: claims.sub, scope: claims.scope, thumbprint, jkt, body });
   };
 }
 
@@ -219,7 +252,12 @@ function makeApi(issuer, keys) {
 const commands = {
   token_requests: () => ({ token_requests: tokenRequests }),
   calls: () => ({ calls }),
-  forget: () => { tokenRequests = []; return {}; },
+  api_calls: () => ({ api_calls: apiCalls }),
+  forget: () => { tokenRequests = []; apiCalls = []; return {}; },
+  revoke: ({ client_id: client }) => {
+    for (const [token, owner] of seenTokens) if (owner === client) revokedTokens.add(token);
+    return {};
+  },
   lifetime: ({ seconds }) => { lifetime = seconds; return {}; },
 };
 

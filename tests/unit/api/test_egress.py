@@ -22,7 +22,7 @@ from broker.oauth.reasons import Reason
 from broker.policy.peer import Peer
 from broker.policy.rules import Action, Denial, Policy, Workload
 from broker.policy.upstreams import Upstream, read_rule
-from broker.tokens.calls import ApiCall, ApiReply, Called
+from broker.tokens.calls import ApiCall, ApiReply, Called, EndpointOfServerError
 from tests.fakes import Events
 from tests.unit.api.handlers import PEER, STRANGER, world
 from tests.unit.api.world import FakeTokens, serving, unavailable
@@ -198,6 +198,7 @@ async def test_without_grants_nobody_has_one():
         (RemoteError(Reason.TIMED_OUT, "late", outcome=Outcome.UNKNOWN), 504, "timed_out"),
         (ProblemError(problems.TOO_SLOW), 408, "too_slow"),
         (LocalError("certificate_gone", "it is"), 503, "certificate_gone"),
+        (EndpointOfServerError(), 403, "call_not_allowed"),
     ],
 )
 async def test_a_call_without_a_reply_is_recorded_with_the_reason(raises: Exception, status: int, reason: str):
@@ -278,7 +279,8 @@ async def test_a_reply_whose_record_fails_stays():
 
     refused = await refusal(place(FakeEgress(), emit=emit), asked())
 
-    assert refused.problem is problems.AUDIT_UNAVAILABLE
+    assert refused.problem is problems.UNRECORDED
+    assert refused.problem.headers == (), "who obeyed a Retry-After would have it made twice"
 
 
 async def test_a_right_that_goes_while_the_token_is_waited_for_is_gone():
@@ -296,6 +298,36 @@ async def test_a_right_that_goes_while_the_token_is_waited_for_is_gone():
     refused = await refusal(of, asked())
 
     assert (refused.problem.status, fake.calls) == (403, [])
+
+
+async def test_an_api_that_gets_another_token_meanwhile_is_called_with_that():
+    """The one that was waited for is not sent to where it does not belong."""
+    tokens = FakeTokens(answers={"directory": serving(), "ledger": serving(etag="of-the-ledger")})
+    fake = FakeEgress()
+    of = place(fake, tokens=tokens)
+    get = tokens.get
+
+    async def slow(name: str, *, min_valid: float | None, wait: float) -> Any:
+        of.upstreams = lambda: {"api": replace(API, token="ledger", base_url="https://new.example")}
+        return await get(name, min_valid=min_valid, wait=wait)
+
+    tokens.get = slow  # type: ignore[method-assign]
+    await call_upstream(of, asked())
+
+    (made,) = fake.calls
+    assert (made.upstream.base_url, made.serving.token.etag) == ("https://new.example", "of-the-ledger")
+    assert records(of)[0].token == "ledger"
+
+
+async def test_a_right_that_goes_while_a_refused_token_is_replaced_is_gone():
+    """The caller gets the refusal of the API instead."""
+    fake = FakeEgress()
+    of = place(fake)
+    await call_upstream(of, asked())
+    of.policy = Policy(workloads=(), own_uid=900)
+
+    with pytest.raises(ProblemError):
+        await fake.calls[0].renew("an-etag")
 
 
 async def test_a_token_that_an_api_refuses_is_fetched_anew_for_it():

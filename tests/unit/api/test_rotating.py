@@ -76,6 +76,24 @@ async def test_sections_are_named_with_their_kind_or_without_where_that_is_clear
     assert (declared.items, declared.uid) == ("certificate.transport,key.demo", 0)
 
 
+class BrokenRotation(FakeRotation):
+    """Comes to no end."""
+
+    async def rotate(self, compromised: Collection[str]) -> Rotated:
+        raise KeyError(*compromised)
+
+
+async def test_what_was_not_carried_out_is_not_declared():
+    """The audit log would say of a key that it is dropped while it is in use."""
+    events, body = Events(), {"compromised": ["key.demo"]}
+
+    await rotate(rotating(FakeRotation(Rotated(adopted=False)), events), Call(peer=ROOT, body=body))
+    with pytest.raises(KeyError):
+        await rotate(rotating(BrokenRotation(), events), Call(peer=ROOT, body=body))
+
+    assert events.of(CompromiseDeclared) == []
+
+
 @pytest.mark.parametrize("name", ["demo", "unknown", "", "key.", 7, None, ["demo"]])
 async def test_a_name_that_is_none_or_could_be_two_is_refused_before_anything_is_done(name: Any):
     """With the names that there are."""

@@ -19,6 +19,12 @@ WITH_CERTIFICATE = CONFIG.replace('sender_constraint = "none"', 'certificate = "
 """One client with a signing key and a certificate."""
 
 
+WITH_DPOP_KEY = CONFIG.replace('sender_constraint = "none"', 'sender_constraint = "dpop"\ndpop_key = "d"').replace(
+    "[client.c]", '[key.d]\nfile = "d.pem"\nalg = "ES256"\n[client.c]'
+)
+"""One client with a signing key and a DPoP key."""
+
+
 class Place:
     """A directory with files, the parts that use them, and what these say."""
 
@@ -27,6 +33,7 @@ class Place:
         self.log = io.StringIO()
         self.certificate(days=days)
         self.key()
+        self.proof_key()
         self.settings: Settings = settings_of(directory, text)
         self.parts: Parts = build(self.settings, load_identities(self.settings, wall_now=WALL), log_stream=self.log)
 
@@ -40,6 +47,10 @@ class Place:
     def key(self) -> None:
         """Put another signing key into the place of the one that is there."""
         written(self.directory / "k.pem", key_pem(p256()))
+
+    def proof_key(self) -> None:
+        """Put another DPoP key into the place of the one that is there."""
+        written(self.directory / "d.pem", key_pem(p256()))
 
     def events(self, *names: str) -> list[dict[str, Any]]:
         """Give the log lines of these events."""

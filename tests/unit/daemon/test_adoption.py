@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from broker.daemon.adoption import Adoption
 from broker.daemon.rotation import Rotation
 from broker.errors import LocalError
 from broker.wiring import load_identities
-from tests.unit.daemon.rotating import WITH_CERTIFICATE, Place
-from tests.unit.keys.certificates import WALL
+from tests.unit.daemon.rotating import WITH_CERTIFICATE, WITH_DPOP_KEY, Place
+from tests.unit.keys.certificates import WALL, key_pem, p256, written
 
 pytestmark = pytest.mark.real_time
 
@@ -113,3 +114,76 @@ async def test_a_compromised_key_is_dropped_while_its_successor_waits(tmp_path: 
 
     assert came.dropped == ("key.k",)
     assert public == [place.parts.identities.keys["k"].kid] != [old.kid]
+
+
+async def test_a_compromised_dpop_key_proves_nothing_any_more(tmp_path: Path):
+    """Neither the one that was in use last, nor one before that; by older means neither."""
+    place = Place(tmp_path, WITH_DPOP_KEY)
+    adoption = Adoption(place.parts)
+    rotation = Rotation(adoption)
+    means = [place.parts.means]
+    for compromised in ([], ["key.d"]):
+        place.proof_key()
+        came = await rotation.rotate(compromised)
+        await adoption.sweep()
+        means.append(place.parts.means)
+    again = await rotation.rotate(["key.d", "key.k"])
+    found = [proofs for one in means if (proofs := one.registrations["c"].exchange.proofs) is not None]
+    await adoption.close()
+    place.parts.telemetry.close()
+
+    assert (came.rotated, came.dropped, again.dropped) == (("key.d",), ("key.d",), ())
+    assert [found[-1].knows(one.jkt) for one in found] == [False, False, True]
+    assert [one.knows(one.jkt) for one in found] == [False, False, True]
+
+
+SHARED = f"""{WITH_DPOP_KEY}
+[key.e]
+file = "e.pem"
+alg = "ES256"
+[client.e]
+issuer = "nobody"
+client_id = "e"
+client_auth_method = "private_key_jwt"
+signing_keys = ["k"]
+sender_constraint = "dpop"
+dpop_key = "e"
+"""
+
+
+async def test_a_compromised_key_that_another_section_has_still_is_used_there(tmp_path: Path):
+    """Whoever left it there means it, or has to say so of that one, too."""
+    shared = key_pem(p256())
+    written(tmp_path / "e.pem", shared)
+    place = Place(tmp_path, SHARED)
+    adoption = Adoption(place.parts)
+    rotation = Rotation(adoption)
+    first = place.parts.identities.proof_keys["d"]
+    written(tmp_path / "d.pem", shared)
+    await rotation.rotate()
+    place.proof_key()
+
+    await rotation.rotate(["key.d"])
+    c, e = (place.parts.means.registrations[name].exchange.proofs for name in "ce")
+    assert c is not None
+    assert e is not None
+    await e.for_server("POST", "https://localhost:1/token", jkt=e.jkt)
+    await adoption.close()
+    place.parts.telemetry.close()
+
+    assert not c.knows(first.jkt)
+
+
+async def test_a_key_that_signed_before_it_proved_is_dropped_as_well(tmp_path: Path):
+    """A section may have had another purpose before a reload."""
+    place = Place(tmp_path, WITH_DPOP_KEY)
+    adoption = Adoption(place.parts)
+    identities = place.parts.identities
+    swapped = replace(identities, keys={**identities.keys, "d": identities.keys["k"]})
+    place.parts.means = replace(place.parts.means, identities=swapped)
+
+    came = await Rotation(adoption).rotate(["key.d"])
+    await adoption.close()
+    place.parts.telemetry.close()
+
+    assert came.dropped == ("key.d",)

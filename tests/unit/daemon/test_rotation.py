@@ -126,6 +126,19 @@ async def test_a_file_that_goes_between_check_and_use_changes_nothing(tmp_path: 
     place.parts.telemetry.close()
 
 
+async def test_a_compromise_that_cannot_be_carried_out_is_said_to_be_none(tmp_path: Path):
+    """Nothing is dropped, though no file of its own is at fault: whoever asked for it has to know."""
+    written(tmp_path / "ca.pem", root().cert_pem())
+    place = Place(tmp_path, WITH_CERTIFICATE.replace("[key.k]", 'ca_file = "ca.pem"\n[key.k]'))
+    done = await Rotation(Adoption(place.parts)).rotate(["key.k"])
+
+    came = await Rotation(Losing(place.parts)).rotate(["key.k"])
+
+    assert (done.adopted, came.adopted, came.dropped) == (True, False, ())
+    assert [(one.item, one.reason) for one in came.refused] == [("key.k", "file_missing")]
+    place.parts.telemetry.close()
+
+
 @asynccontextmanager
 async def running(rotation: Rotation) -> AsyncIterator[None]:
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:

@@ -12,7 +12,8 @@ DROPPED = [
     *("Client-Cert", "Client-Cert-Chain", "client_cert", "X-Client-Cert", "X-Amzn-Mtls-Clientcert-Client-Cert-Leaf"),
     *("X-SSL-Client-Verify", "X_SSL_CLIENT", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Original-URL"),
     *("X-Rewrite-URL", "X_Rewrite_Url", "X-Token-Broker-Grant", "Connection", "Keep-Alive", "TE", "Trailer"),
-    *("Transfer-Encoding", "Upgrade", "HTTP2-Settings"),
+    *("Transfer-Encoding", "Upgrade", "HTTP2-Settings", "X-Forwarded", "X-Real-IP", "X-Method-Override"),
+    *("X-Amzn-Mtls-Clientcert", "X-ARR-ClientCert", "SSL-Client-Cert", "SSL-Client-Verify", "X-Original-Method"),
 ]
 
 KEPT = [

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from broker.oauth.client import ClientAuthMethod, ClientSecretEncoding, SenderConstraint
+from broker.oauth.secret import ClientSecret
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.grant import Grant
 from broker.tokens.handover import Choice, Handovers, Identity, identity_of, moved
 from tests.fakes import WALL_AT_BOOT, Dice, HandClock
+from tests.unit.tokens.dpop import FakeProofKey, proofs_of
 from tests.unit.tokens.world import CLIENT, ISSUER, FakeMetadata, FakeSession, FakeSigner
 
 CLOCK = HandClock(now=0.0)
@@ -182,6 +188,17 @@ def test_what_is_compromised_is_not_gone_back_to_either():
         assert not handovers.needs(old)
 
 
+def test_what_would_prove_a_compromised_dpop_key_is_not_gone_back_to_either():
+    """It would prove nothing any more."""
+    old, new = showing("one", "key-0"), showing("two", "key-0")
+    old = replace(old, exchange=replace(old.exchange, proofs=proofs_of(FakeProofKey())))
+    handovers = Handovers({"app": old}, clock=CLOCK)
+    handovers.replace({"app": new}, has_grants=lambda _: True, banned=frozenset({"key-1"}))
+
+    assert chosen(handovers, last(old)) == Choice(registration=new)
+    assert not handovers.needs(old)
+
+
 def test_without_grants_nothing_is_tried():
     """Nothing could be lost."""
     old, new = showing("one"), showing("two")
@@ -199,13 +216,137 @@ def test_the_same_certificate_and_key_are_no_change():
     assert not handovers.is_keeping()
 
 
-def test_another_client_is_no_rotation():
-    """What changes beside certificate and key is what the operator wants now."""
+def test_another_registration_is_no_rotation():
+    """Its grants are not those of before; nor can anything be done with what cannot get the tokens that are wanted."""
     old, new = showing("one"), showing("two")
-    handovers = handing_over(old, replace(new, client=replace(CLIENT, scope_on_token=True)))
+    bearer = replace(CLIENT, sender_constraint=SenderConstraint.NONE, presents_certificate=False)
+    for before, after in (
+        (old, replace(new, client=replace(CLIENT, client_id="app-2"))),
+        (old, replace(new, issuer=replace(ISSUER, issuer="https://other.example"))),
+        (replace(showing(None), client=bearer), new),
+    ):
+        handovers = handing_over(before, after)
 
-    assert handovers.settled("app").exchange is new.exchange
-    assert not handovers.needs(old)
+        assert handovers.settled("app").exchange is after.exchange
+        assert not handovers.needs(before)
+        assert handovers.trial_due_at("app") is None
+
+
+EDITS: dict[str, dict[str, Any]] = {
+    "issuer": {"issuer": replace(ISSUER, max_requests_per_second=19, endpoint_hosts=frozenset({"more.example"}))},
+    "client": {"client": replace(CLIENT, redirect_uris=("https://app.example/back",))},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_does_not_end_a_trial(edit: str):
+    """All go on with the older certificate, under what the configuration says now."""
+    old, new = showing("one"), showing("two")
+    handovers = handing_over(old, new)
+    chosen(handovers, last(old, "first"))
+    handovers.failed("app", new)
+    edited = replace(showing("two"), **EDITS[edit])
+    handovers.replace({"app": edited}, has_grants=lambda _: True)
+
+    tries, other = chosen(handovers, last(old, "first")), chosen(handovers, last(old, "second"))
+
+    assert (tries.registration, tries.on_trial) == (edited, True)
+    assert (other.on_trial, other.is_older) == (False, True)
+    assert other.registration.exchange.session is old.exchange.session
+    assert other.registration.exchange.signer is old.exchange.signer
+    assert (other.registration.client, other.registration.issuer) == (edited.client, edited.issuer)
+    assert other.registration.metadata is edited.metadata
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_does_not_take_away_what_a_refusal_is_confirmed_with(edit: str):
+    """Before the trial has passed and after it (rules.md R2.6)."""
+    old, new = showing("one"), showing("two")
+    for has_passed in (False, True):
+        handovers = handing_over(old, new)
+        chosen(handovers, last(old))
+        if has_passed:
+            handovers.passed("app", new)
+        else:
+            handovers.failed("app", new)
+        edited = replace(showing("two"), **EDITS[edit])
+        handovers.replace({"app": edited}, has_grants=lambda _: True)
+
+        confirming = chosen(handovers, last(old), is_refused=True)
+
+        assert (confirming.confirms, confirming.counts) == (True, False)
+        assert confirming.registration.exchange.session is old.exchange.session
+        assert (confirming.registration.client, confirming.registration.issuer) == (edited.client, edited.issuer)
+
+
+def test_a_section_with_another_name_keeps_its_trial():
+    """Grants are those of the registration."""
+    old, new = showing("one"), showing("two")
+    handovers = handing_over(old, new)
+    renamed = replace(showing("two"), client=replace(CLIENT, name="renamed"))
+    handovers.replace({"renamed": renamed}, has_grants=lambda name: name == "renamed")
+
+    settled = handovers.settled("renamed")
+
+    assert settled.exchange.session is old.exchange.session
+    assert settled.client.name == "renamed"
+    assert handovers.trial_due_at("renamed") == 0.0
+
+
+def test_an_older_key_signs_with_its_own_algorithm():
+    """What goes with certificate and key stays with them: another algorithm comes with another key, and is tried."""
+    old, new = showing("one", "key-1"), showing("one", "key-2")
+    changed = replace(
+        CLIENT, signing_alg="EdDSA", client_auth_method=ClientAuthMethod.TLS_CLIENT_AUTH, scope_on_token=True
+    )
+    handovers = handing_over(old, replace(new, client=changed))
+
+    tries, other = chosen(handovers, last(old, "first")), chosen(handovers, last(old, "second"))
+
+    assert (tries.registration.client, tries.on_trial) == (changed, True)
+    assert other.registration.exchange.signer is old.exchange.signer
+    assert other.registration.client == replace(CLIENT, scope_on_token=True)
+
+
+def test_an_older_generation_writes_its_secret_as_is_wanted_now():
+    """As long as both have one: what an edit of the other method says is nothing about this."""
+    basic = replace(CLIENT, client_auth_method=ClientAuthMethod.CLIENT_SECRET_BASIC)
+    raw = replace(basic, client_secret_encoding=ClientSecretEncoding.RAW)
+    for before, after, expected in (
+        (basic, raw, ClientSecretEncoding.RAW),
+        (raw, basic, ClientSecretEncoding.FORM),
+        (raw, CLIENT, ClientSecretEncoding.RAW),
+    ):
+        handovers = handing_over(replace(showing("one"), client=before), replace(showing("two"), client=after))
+        client = handovers.settled("app").client
+
+        assert (client.client_auth_method, client.client_secret_encoding) == (basic.client_auth_method, expected)
+
+
+def test_an_older_generation_has_the_secret_and_the_proofs_of_now():
+    """They are no part of what is tried: a secret that was replaced is good for nothing any more."""
+    secret, newer = ClientSecret("old-secret"), ClientSecret("new-secret")
+    proofs = proofs_of(FakeProofKey(), clock=CLOCK)
+    old, new = showing("one"), showing("two")
+    with_secret = replace(old, exchange=replace(old.exchange, secret=secret))
+    with_another = replace(new, exchange=replace(new.exchange, secret=newer, proofs=proofs))
+
+    replaced = handing_over(with_secret, with_another).settled("app").exchange
+    without = handing_over(with_secret, new).settled("app").exchange
+
+    assert (replaced.session, replaced.secret, replaced.proofs) == (old.exchange.session, newer, proofs)
+    assert (without.secret, without.proofs) == (secret, None)
+
+
+def test_means_are_needed_as_long_as_their_connections_are():
+    """Whatever was built around these since; those of a reload in between are not."""
+    old, new = showing("one"), showing("two")
+    handovers = handing_over(old, new)
+    edited = replace(showing("two"), **EDITS["issuer"])
+    handovers.replace({"app": edited}, has_grants=lambda _: True)
+
+    assert [handovers.needs(one) for one in (old, new, edited)] == [True, False, True]
 
 
 def test_earlier_means_are_kept_for_the_grants_that_succeeded_with_them_last():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.errors import LocalError
@@ -52,6 +54,22 @@ async def test_nonces_go_back_to_where_they_came_from_and_nowhere_else():
     await proofs.for_resource("GET", API, TOKEN, jkt="key-1", nonce="just-asked-for")
 
     assert [claims.get("nonce") for claims in key.proved] == ["of-server", None, "just-asked-for"]
+
+
+async def test_nothing_is_proved_any_more_with_a_key_that_is_dropped():
+    """By whatever was handed out before that, too."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    dropped: set[str] = set()
+    proofs = replace(proofs_of(new, old), dropped=dropped)
+    assert proofs.knows("old")
+
+    dropped.add("old")
+
+    assert [proofs.knows(jkt) for jkt in ("old", "new")] == [False, True]
+    with pytest.raises(LocalError) as refused:
+        await proofs.for_server("POST", SERVER, jkt="old")
+    assert refused.value.code == Reason.DPOP_KEY_UNKNOWN
+    assert old.proved == []
 
 
 async def test_what_is_bound_to_an_older_key_is_proved_with_that():

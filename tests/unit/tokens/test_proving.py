@@ -67,6 +67,23 @@ async def test_no_proof_is_made_for_an_endpoint_of_the_authorization_server(url:
     assert refused.value.code == "endpoint_of_server"
 
 
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("https://as.example/token", True),
+        ("https://as.example/TOKEN/", True),
+        ("https://as.example/tok%65n", True),
+        ("https://as.example:8443/token", True),
+        ("https://as.example/keys", True),
+        ("https://as.example/me", False),
+        ("https://as.example/tokens", False),
+    ],
+)
+async def test_an_endpoint_of_the_authorization_server_is_told_from_an_api(url: str, known: bool):
+    """However it is written; the userinfo endpoint is an API that wants the token."""
+    assert await proving(None).is_endpoint("accounts", url) is known
+
+
 async def test_a_nonce_is_taken_only_if_the_origin_gave_it_lately():
     """What nobody knows here may say anything (rules.md R7)."""
     clock = HandClock()

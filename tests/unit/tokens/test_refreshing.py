@@ -596,6 +596,83 @@ async def test_a_refusal_is_confirmed_with_the_key_that_last_succeeded():
     assert world.events.of(GrantEnded) == []
 
 
+async def test_the_previous_refresh_token_is_tried_with_the_key_that_last_succeeded():
+    """It comes after the confirmation, and its refusal is the verdict."""
+    new, old = FakeProofKey(jkt="new"), FakeProofKey(jkt="old")
+    world = dpop_world(new, old, bound_to="old")
+    world.stored("g", jkt="old", previous_refresh_token=RefreshToken("rt-g-0"))
+    refuses(world)
+    async with world.running():
+        await asyncio.sleep(60.0)
+
+    assert world.server.proofs == ["proof-new-1", "proof-old-1", "proof-old-2"]
+    assert [event.reason for event in world.events.of(GrantEnded)] == ["invalid_grant"]
+
+
+def refuses(world: GrantWorld) -> None:
+    """Let the server say what it says of a refresh token that comes with the wrong key."""
+    world.server.before = lambda _: json_response({"error": "invalid_grant"}, status=400)
+
+
+def reasons(world: GrantWorld) -> set[str]:
+    return {event.reason for event in world.events.of(TokenRefreshFailed)}
+
+
+async def test_a_grant_of_a_public_client_whose_key_is_gone_waits_for_it():
+    """Another key would be refused, and the grant end for it; the refresh token is not spent, and somebody is told."""
+    world = dpop_world(FakeProofKey(jkt="new"), bound_to="new", public=True)
+    world.stored("g", jkt="lost")
+    refuses(world)
+    async with world.running():
+        await asyncio.sleep(3_600.0)
+
+    assert (world.server.asked, world.server.proofs) == ([], [])
+    assert reasons(world) == {"dpop_key_unknown"}
+    assert world.events.of(GrantEnded) == []
+    grant = world.store.grant("g")
+    assert grant is not None
+    assert (grant.refresh_token, grant.jkt, grant.phase) == (RefreshToken("rt-g-1"), "lost", Phase.SETTLED)
+
+
+async def test_a_grant_of_a_public_client_that_proves_no_more_is_not_asked_for():
+    """DPoP was taken out of the configuration, perhaps by mistake: without a proof the grant would end."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.client = replace(world.client, client_auth_method=ClientAuthMethod.NONE)
+    world.metadata.changes = {"token_endpoint_auth_methods_supported": ["none", "private_key_jwt"]}
+    world.stored("g", jkt="old")
+    refuses(world)
+    async with world.running():
+        await asyncio.sleep(3_600.0)
+
+    assert world.server.asked == []
+    assert reasons(world) == {"dpop_key_unknown"}
+    assert world.events.of(GrantEnded) == []
+
+
+async def test_a_refusal_is_no_verdict_where_the_key_to_confirm_it_with_is_gone():
+    """The server may know the grant by it, whatever the client (R2.6); it is asked once, and not again."""
+    world = dpop_world(FakeProofKey(jkt="new"), bound_to="new")
+    world.stored("g", jkt="lost")
+    refuses(world)
+    async with world.running():
+        await asyncio.sleep(3_600.0)
+
+    assert world.server.proofs == ["proof-new-1"]
+    assert "dpop_key_unknown" in reasons(world)
+    assert world.events.of(GrantEnded) == []
+
+
+async def test_a_key_is_durable_before_the_grant_of_a_public_client_is_bound_to_it():
+    """The refresh token that comes would be worth nothing after a crash."""
+    world = dpop_world(FakeProofKey(), bound_to="key-1", public=True)
+    world.proofs = proofs_of(FakeProofKey(), secure=unavailable())
+    world.stored("g")
+    async with world.running():
+        await asyncio.sleep(60.0)
+        assert world.server.asked == []
+        assert reasons(world) == {"store_unavailable"}
+
+
 async def test_a_bearer_token_where_dpop_was_asked_for_is_not_served():
     """A downgrade; the refresh token of the answer is safe all the same (R2.3)."""
     world = dpop_world(FakeProofKey(), bound_to="key-1")

@@ -15,6 +15,7 @@ from broker.tokens.schedule import Pace
 from broker.tokens.serving import TokenState, TokenUnavailableError
 from broker.tokens.spec import Refresh
 from tests.fakes import Dice, LoopClock
+from tests.unit.tokens.dpop import DPOP_CLIENT, FakeProofKey, key_bound, proofs_of
 from tests.unit.tokens.tokens import issued, spec
 from tests.unit.tokens.world import (
     CLIENT,
@@ -315,6 +316,26 @@ async def test_a_token_of_a_compromised_certificate_is_served_no_more():
 
         assert [serving.token.certificate_thumbprint for serving in after] == [OTHER_THUMBPRINT] * 2
         assert len(new.requests) == 2
+
+
+def dpop_registration(jkt: str) -> Registration:
+    """Give a client whose tokens are bound to the key of *jkt*."""
+    body = token_body() | {"token_type": "DPoP", "access_token": key_bound(jkt)}
+    made, proofs = registration(FakeSession(default=json_response(body))), proofs_of(FakeProofKey(jkt=jkt))
+    return replace(made, client=DPOP_CLIENT, exchange=replace(made.exchange, proofs=proofs))
+
+
+async def test_a_token_of_a_compromised_dpop_key_is_served_no_more():
+    """The next one comes at once, with the new key."""
+    async with running(spec("a")) as world:
+        world.registry.replace([spec("a")], {"app": dpop_registration("old")})
+        before = await world.registry.get("a", min_valid=None, wait=5.0)
+        world.registry.replace([spec("a")], {"app": dpop_registration("new")}, banned=frozenset({"old"}))
+        with pytest.raises(TokenUnavailableError):
+            await world.registry.get("a", min_valid=None, wait=0.0)
+        after = await world.registry.get("a", min_valid=None, wait=5.0)
+
+        assert (before.token.jkt, after.token.jkt) == ("old", "new")
 
 
 async def test_tokens_in_hand_are_shown_with_their_names():

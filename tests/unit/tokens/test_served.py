@@ -138,3 +138,13 @@ async def test_what_the_token_in_hand_is_bound_to_can_be_asked():
     assert one(lifetime=10.0).is_bound_to({"thumb"})
     assert not one(lifetime=10.0).is_bound_to({"other"})
     assert not one().is_bound_to({"thumb"})
+
+
+async def test_a_token_is_bound_to_a_dpop_key_as_well_as_to_a_certificate():
+    """Whatever of both is in wrong hands."""
+    clock = LoopClock()
+    bound = replace(issued(at=clock.boot()), certificate_thumbprint=None, jkt="key-1")
+    served = One(Stands(token=bound), clock)
+
+    assert served.is_bound_to({"key-1"})
+    assert not served.is_bound_to({"thumb"})

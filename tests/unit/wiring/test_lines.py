@@ -29,8 +29,10 @@ def lines(**given: FakeLine) -> UpstreamLines:
     return UpstreamLines(cast("dict[str, UpstreamLine]", given))
 
 
-def adopt(held: UpstreamLines, **given: FakeLine) -> None:
-    held.adopt(cast("dict[str, UpstreamLine]", given))
+def adopt(held: UpstreamLines, *earlier: FakeLine, **given: FakeLine) -> None:
+    """Put lines to use, and lines to ``api`` with *earlier* certificates."""
+    again = tuple(("api", cast("UpstreamLine", line)) for line in earlier)
+    held.adopt(cast("dict[str, UpstreamLine]", given), again)
 
 
 def found(held: UpstreamLines, upstream: str, thumbprint: str | None) -> object:
@@ -44,9 +46,9 @@ async def settle(seconds: float = 1.0) -> None:
 async def test_a_token_goes_out_with_the_certificate_that_it_is_bound_to():
     """Of now, or of before; one that is bound to nothing with that of now."""
     old, new = FakeLine("t1"), FakeLine("t2")
-    held = lines(api=old)
+    held = lines(api=FakeLine("t1"))
 
-    adopt(held, api=new)
+    adopt(held, old, api=new)
 
     assert found(held, "api", "t1") is old
     assert found(held, "api", "t2") is new
@@ -59,8 +61,8 @@ async def test_a_token_goes_out_with_the_certificate_that_it_is_bound_to():
 async def test_a_line_ends_when_nothing_is_bound_to_its_certificate_and_its_calls_are_over():
     """The one in force does not."""
     old, new = FakeLine("t1", busy_for=5.0), FakeLine("t2")
-    held = lines(api=old)
-    adopt(held, api=new)
+    held = lines(api=FakeLine("t1"))
+    adopt(held, old, api=new)
     held.retire("t2")
     held.retire("t1")
     began = asyncio.get_running_loop().time()
@@ -87,6 +89,34 @@ async def test_a_line_that_is_replaced_by_one_like_it_ends():
     assert found(held, "other", "t1") is None
     assert old.closed_at is not None
     assert gone.closed_at is not None
+    await held.close()
+
+
+async def test_a_line_with_an_earlier_certificate_is_replaced_like_all_others():
+    """It would go on trusting a CA that is none any more; its calls that are under way end first."""
+    old, again = FakeLine("t1", busy_for=5.0), FakeLine("t1")
+    held = lines(api=old)
+    began = asyncio.get_running_loop().time()
+
+    adopt(held, again, api=FakeLine("t2"))
+    await settle(10.0)
+
+    assert found(held, "api", "t1") is again
+    assert (old.closed_at, again.closed_at) == (began + 5.0, None)
+    assert held.shown() == {"api": ("t1", "t2")}
+    await held.close()
+
+
+async def test_an_earlier_certificate_that_was_retired_meanwhile_does_not_come_back():
+    """Lines are built while others go on; nobody would end one that comes too late."""
+    held = lines(api=FakeLine("t1"))
+    adopt(held, FakeLine("t1"), api=FakeLine("t2"))
+    held.retire("t1")
+
+    adopt(held, FakeLine("t1"), api=FakeLine("t3"))
+
+    assert found(held, "api", "t1") is None
+    assert held.shown() == {"api": ("t3",)}
     await held.close()
 
 

@@ -14,8 +14,8 @@ from broker.wiring.means import _Lines, means_of, proxy_of
 from broker.wiring.proof_keys import ProofKeys
 from tests.fakes import Events
 from tests.unit.daemon.test_process import CONFIG
-from tests.unit.keys.certificates import WALL, key_pem, written
-from tests.unit.wiring.configurations import PROXIED, TWO_KEYS, loaded, settings_of, with_others
+from tests.unit.keys.certificates import CLIENT_AUTH, WALL, intermediate, issue, key_pem, written
+from tests.unit.wiring.configurations import OTHERS, PROXIED, TWO_KEYS, loaded, settings_of, with_others
 
 
 def some_proof_keys() -> ProofKeys:
@@ -119,3 +119,44 @@ async def test_a_key_of_the_configuration_is_the_one_that_proves(tmp_path: Path)
     registration = means.registrations["c"]
     assert registration.exchange.jkt == identities.proof_keys["second"].jkt
     assert registration.client.dpop_alg == "EdDSA"
+
+
+API = """
+[token.bound]
+client = "d"
+[upstream.api]
+base_url = "https://api.test/v1"
+token = "bound"
+allow = ["GET /**"]
+[upstream.other]
+base_url = "https://other.test/v1"
+token = "bound"
+allow = ["GET /**"]
+"""
+
+
+async def test_there_is_a_line_for_each_certificate_that_an_api_is_shown(tmp_path: Path):
+    """The newest is made once; where an earlier one is not shown, there is none for it."""
+    with_others(tmp_path)
+    before = loaded(tmp_path, settings_of(tmp_path, CONFIG + OTHERS), wall_now=WALL).certificates["x"]
+    renewed = issue("client", by=intermediate(), usages=CLIENT_AUTH, signs=True)
+    written(tmp_path / "x.pem", renewed.cert_pem())
+    written(tmp_path / "x.key", renewed.key_pem())
+    settings = settings_of(tmp_path, CONFIG + OTHERS + API)
+    identities = loaded(tmp_path, settings, wall_now=WALL)
+    now = identities.certificates["x"]
+
+    means = means_of(
+        settings,
+        identities,
+        SystemClock(),
+        SystemRandomness(),
+        Events(),
+        proof_keys=some_proof_keys(),
+        shown={"api": (before, now), "gone": (before,)},
+    )
+
+    assert {name: line.thumbprint for name, line in means.lines.items()} == dict.fromkeys(
+        ("api", "other"), now.thumbprint
+    )
+    assert [(name, line.thumbprint) for name, line in means.earlier_lines] == [("api", before.thumbprint)]

@@ -9,7 +9,7 @@ import pytest
 
 from broker.errors import LocalError
 from broker.events import DpopKeyInUse, DpopKeyUnreadable
-from broker.keys.proof_key import ProofKey, make_proof_key
+from broker.keys.proof_key import ProofKey, make_proof_key, stored_proof_key
 from broker.storage.memory import MemoryStore
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
@@ -17,6 +17,7 @@ from broker.tokens.proofs import Proofs
 from broker.tokens.storing import Put
 from broker.wiring.proof_keys import KIND, MAX_KNOWN, RETRY_INTERVAL, ProofKeys, place_of
 from tests.fakes import Dice, Events, LoopClock
+from tests.unit.keys.certificates import key_pem, rsa_key
 from tests.unit.tokens.dpop import DPOP_CLIENT
 from tests.unit.tokens.stores import FakeStore, unavailable
 from tests.unit.tokens.world import ISSUER, FakeMetadata, FakeSession
@@ -30,6 +31,13 @@ def keys_over(store: Any, events: Events | None = None) -> ProofKeys:
 
 def proofs(keys: ProofKeys, configured: ProofKey | None = None, **changes: Any) -> Proofs:
     return keys.proofs(replace(DPOP_CLIENT, **changes), "https://as.example", configured)
+
+
+def half_a_key() -> bytes:
+    """A key as it is written down, of which a part is missing."""
+    _, written = make_proof_key("app")
+    lines = written.splitlines(keepends=True)
+    return b"".join([lines[0], *lines[2:]])
 
 
 def in_use(found: Proofs) -> dict[str, Registration]:
@@ -153,21 +161,58 @@ async def test_so_many_keys_are_kept_and_no_more():
     await found[0].key.prove({})  # what was handed out goes on with what it has
 
 
-async def test_a_key_that_is_not_understood_is_left_as_it_is():
-    """Another version of the broker may; tokens flow meanwhile, and no person is asked."""
+@pytest.mark.parametrize("written", [b"from the future", b"", half_a_key(), key_pem(rsa_key())])
+async def test_a_key_that_is_not_understood_is_left_as_it_is(written: bytes):
+    """Another version of the broker may, or somebody who mends it; tokens flow meanwhile, and no person is asked."""
     store, events = MemoryStore(), Events()
-    await store.write([Put(name=PLACE, value=b"from the future")])
+    await store.write([Put(name=PLACE, value=written)])
     keys = keys_over(store, events)
 
     found = proofs(keys)
     await run_for(keys, 1.0)
 
-    assert store.records()[PLACE].value == b"from the future"
+    assert store.records()[PLACE].value == written
     assert [event.record for event in events.of(DpopKeyUnreadable)] == [PLACE]
     assert found.key.alg == "ES256"
     with pytest.raises(LocalError) as refused:
         await found.secure()
     assert refused.value.code == "dpop_key_unreadable"
+
+
+async def test_a_key_in_wrong_hands_is_dropped_from_all_that_was_handed_out():
+    """It proves nothing from then on; what else the client has goes on."""
+    keys = keys_over(MemoryStore())
+    made, (own, _), (next_own, _) = proofs(keys), make_proof_key("k"), make_proof_key("k")
+    first, second = proofs(keys, own), proofs(keys, next_own)
+    assert keys.configured("k") == {own.jkt, next_own.jkt}
+    assert keys.configured("app") == set()  # the name of the client that one was made for
+
+    keys.drop({own.jkt})
+    third = proofs(keys, next_own)
+
+    assert [found.knows(own.jkt) for found in (first, second, third)] == [False] * 3
+    assert [found.knows(made.jkt) for found in (first, second, third)] == [True] * 3
+    assert third.key is next_own
+    await next_own.prove({})
+    with pytest.raises(LocalError):
+        await own.prove({})
+    assert keys.configured("k") == {next_own.jkt}
+
+
+async def test_a_key_that_was_dropped_and_is_put_back_is_good_again():
+    """Whoever puts it there means it: but not before it is in use."""
+    keys = keys_over(MemoryStore())
+    (own, written), (next_own, _) = make_proof_key("k"), make_proof_key("k")
+    proofs(keys, own)
+    proofs(keys, next_own)
+    keys.drop({own.jkt})
+
+    back = proofs(keys, stored_proof_key("k", written))
+    before = back.knows(own.jkt)
+    keys.adopt(in_use(back))
+
+    assert (before, back.knows(own.jkt)) == (False, True)
+    await back.for_server("POST", "https://as.example/token", jkt=own.jkt)
 
 
 async def test_what_is_closed_signs_no_more():
