@@ -205,7 +205,7 @@ class Handovers:
     def _is_usable(self, registration: Registration, banned: frozenset[str] = frozenset()) -> bool:
         not_after, shown = registration.exchange.session.not_after, identity_of(registration)
         is_valid = not_after is None or self._clock.wall() < not_after
-        return is_valid and banned.isdisjoint({shown.thumbprint, shown.key_id, registration.exchange.jkt})
+        return is_valid and banned.isdisjoint({shown.thumbprint, shown.key_id})
 
 
 def _was(grant: Grant, registration: Registration) -> bool:

@@ -188,15 +188,19 @@ def test_what_is_compromised_is_not_gone_back_to_either():
         assert not handovers.needs(old)
 
 
-def test_what_would_prove_a_compromised_dpop_key_is_not_gone_back_to_either():
-    """It would prove nothing any more."""
-    old, new = showing("one", "key-0"), showing("two", "key-0")
-    old = replace(old, exchange=replace(old.exchange, proofs=proofs_of(FakeProofKey())))
+def test_a_compromised_dpop_key_does_not_end_the_trial_of_a_certificate():
+    """The older certificate goes on, with the newer DPoP key."""
+    old, new = (
+        replace(one, exchange=replace(one.exchange, proofs=proofs_of(FakeProofKey(jkt=jkt))))
+        for one, jkt in ((showing("one"), "jkt-1"), (showing("two"), "jkt-2"))
+    )
     handovers = Handovers({"app": old}, clock=CLOCK)
-    handovers.replace({"app": new}, has_grants=lambda _: True, banned=frozenset({"key-1"}))
+    handovers.replace({"app": new}, has_grants=lambda _: True, banned=frozenset({"jkt-1"}))
 
-    assert chosen(handovers, last(old)) == Choice(registration=new)
-    assert not handovers.needs(old)
+    first, second = chosen(handovers, last(old, "first")), chosen(handovers, last(old, "second"))
+    assert first.on_trial
+    assert identity_of(second.registration) == identity_of(old)
+    assert second.registration.exchange.jkt == "jkt-2"
 
 
 def test_without_grants_nothing_is_tried():
