@@ -200,8 +200,8 @@ class Redeemer:
         raise AssertionError("the last try returns or raises")
 
     async def _send(self, order: Order, code: AuthorizationCode, about_to_send: Callable[[], Awaitable[None]]) -> Sent:
-        registration, client = order.registration, order.registration.client.name
-        turn = self._passage.turn(order.pending.id, client, registration.issuer, rank=HASTE, still_wanted=lambda: None)
+        registration = order.registration
+        turn = self._passage.turn(order.pending.id, registration, rank=HASTE, still_wanted=lambda: None)
         try:
             async with asyncio.timeout(BEFORE_SENDING) as before:
                 draft = await self._draft(order, code)
@@ -209,7 +209,7 @@ class Redeemer:
                     await about_to_send()
                     before.reschedule(None)
                     return await self._passage.guarded(
-                        client, lambda: registration.exchange.send(draft, order.attempt.transmission)
+                        registration, lambda: registration.exchange.send(draft, order.attempt.transmission)
                     )
         except TimeoutError:
             if before.expired():
@@ -342,9 +342,8 @@ class Redeemer:
 
     async def _in_turn(self, registration: Registration, request: Callable[[], Awaitable[T]]) -> T:
         """Make *request* within the limits of the issuer, before those that nobody waits for. Raises RemoteError."""
-        client, issuer = registration.client.name, registration.issuer
-        async with self._passage.turn(object(), client, issuer, rank=HASTE, still_wanted=lambda: None):
-            return await self._passage.guarded(client, request)
+        async with self._passage.turn(object(), registration, rank=HASTE, still_wanted=lambda: None):
+            return await self._passage.guarded(registration, request)
 
     def _old(self, order: Order) -> Grant | None:
         """Give the grant that this one takes the place of. Raises NoSuchGrantError when it is gone meanwhile."""

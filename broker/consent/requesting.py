@@ -96,9 +96,9 @@ async def _request(
 
 async def _push(who: str, registration: Registration, draft: Draft, transaction: Transaction, passage: Passage) -> Sent:
     """Send the request, with a proof of the key that the code will be bound to, if it will (RFC 9449 section 10.1)."""
-    client, exchange = registration.client.name, registration.exchange
-    async with passage.turn(who, client, registration.issuer, rank=HASTE, still_wanted=lambda: None):
-        return await passage.guarded(client, lambda: exchange.send(draft, exchange.prepare(transaction.dpop_jkt)))
+    exchange = registration.exchange
+    async with passage.turn(who, registration, rank=HASTE, still_wanted=lambda: None):
+        return await passage.guarded(registration, lambda: exchange.send(draft, exchange.prepare(transaction.dpop_jkt)))
 
 
 def _useful(left: float) -> float:

@@ -128,15 +128,14 @@ class Attempts:
         token = table.token_of(keeper.state)
         return self._passage.turn(
             (keeper, attempt.number),
-            attempt.spec.client,
-            attempt.registration.issuer,
+            attempt.registration,
             rank=self._clock.boot() + MISSING_RANK if token is None else token.expires_at,
             still_wanted=lambda: _still_awaited(keeper, attempt.number),
         )
 
     async def _obtain(self, draft: Draft, attempt: Attempt) -> IssuedToken:
         """Get the token, under the client's breaker."""
-        return await self._passage.guarded(attempt.spec.client, lambda: self._acquirer.obtain(draft, attempt))
+        return await self._passage.guarded(attempt.registration, lambda: self._acquirer.obtain(draft, attempt))
 
     def _failed(self, keeper: Keeper, attempt: Attempt, error: BrokerError) -> None:
         remote = error if isinstance(error, RemoteError) else None

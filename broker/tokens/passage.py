@@ -2,7 +2,8 @@
 Lets requests to authorization servers pass: in their turn at the issuer, and past the breaker of the client.
 
 One for the whole daemon, because an issuer's limits hold for everything that is asked of it, and a
-certificate under suspicion is so for every request that presents it. It knows neither tokens nor grants.
+certificate under suspicion is so for every request that presents it; those that present an older one, which is
+good, go on beside it (rules.md R8). It knows neither tokens nor grants.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ from broker.events import ClientResumed, ClientSuspended, Emit
 from broker.oauth.client import Issuer
 from broker.oauth.reasons import Reason
 from broker.tokens import breaker as breakers
+from broker.tokens.acquire import Registration
 from broker.tokens.limiter import HASTE, Limiter, Limits
 from broker.tokens.ports import Clock
 
 T = TypeVar("T")
 
+_Presented = tuple[str, str | None]
+"""A client, and the ``x5t#S256`` of the certificate that it presents."""
+
 
 class Passage:
-    """Holds the breaker of each client and the limiter of each issuer."""
+    """Holds the breaker of each client, by the certificate it presents, and the limiter of each issuer."""
 
-    def __init__(self, clients: Iterable[str], *, clock: Clock, emit: Emit) -> None:
-        self._breakers: dict[str, breakers.Breaker] = {name: breakers.Closed() for name in clients}
+    def __init__(self, *, clock: Clock, emit: Emit) -> None:
+        self._breakers: dict[_Presented, breakers.Breaker] = {}
         self._limiters: dict[str, Limiter] = {}
         self._asked: dict[Hashable, tuple[Limiter, int]] = {}
         self._in_haste: set[Hashable] = set()
@@ -39,26 +44,30 @@ class Passage:
         """Have *unblock* called with the name of a client that is answered again."""
         self._unblock.append(unblock)
 
-    def replace(self, clients: Iterable[str], issuers: Iterable[str]) -> None:
+    def replace(self, registrations: Iterable[Registration]) -> None:
         """
-        Go on with other clients and issuers; a suspended client may probe at once.
+        Go on with the clients and issuers of *registrations*, the newest; a suspended client may probe at once.
 
+        It stays suspended until it is answered with what is newest: nobody knows yet whether that is better.
         An issuer that is still named goes on at its rate: what it was asked before counts. One that is gone is
         forgotten as soon as that makes no difference, should it come back.
         """
-        named = frozenset(issuers)
+        newest = dict(map(_presented, registrations := tuple(registrations)))
+        named = {registration.issuer.name for registration in registrations}
         self._limiters = {
             name: limiter for name, limiter in self._limiters.items() if name in named or not limiter.is_idle()
         }
-        self._breakers |= {name: self._breakers.get(name, breakers.Closed()) for name in clients}
+        known = {name: self._breaker((name, thumbprint)) for name, thumbprint in newest.items()}
+        known |= {name: one for (name, _), one in self._breakers.items() if isinstance(one, breakers.Open)}
+        self._breakers = {(name, thumbprint): known[name] for name, thumbprint in newest.items()}
         self.reconsider()
 
     def reconsider(self) -> None:
         """Let suspended clients probe at once: what spoke against their certificates may be gone."""
         now = self._clock.boot()
         self._breakers = {
-            name: breakers.Open(probe_at=now) if isinstance(breaker, breakers.Open) else breaker
-            for name, breaker in self._breakers.items()
+            key: breakers.Open(probe_at=now) if isinstance(breaker, breakers.Open) else breaker
+            for key, breaker in self._breakers.items()
         }
 
     def hasten(self, who: Hashable) -> None:
@@ -74,28 +83,29 @@ class Passage:
 
     @asynccontextmanager
     async def turn(
-        self, who: Hashable, client: str, issuer: Issuer, *, rank: float, still_wanted: Callable[[], None]
+        self, who: Hashable, registration: Registration, *, rank: float, still_wanted: Callable[[], None]
     ) -> AsyncIterator[None]:
         """
-        Hold a turn at *issuer* for one request of *client*; the lowest *rank* comes first.
+        Hold a turn at the issuer for one request of the client; the lowest *rank* comes first.
 
         *who* is one request and no other: two of one token would take each other's haste away.
 
         Raises RemoteError, before and after the wait, when the client's breaker holds its requests back, and
         what *still_wanted* raises when the turn comes; the turn is then the next one's.
         """
-        self._hold_back(client)
-        limiter = self._limiter(issuer)
+        presented = _presented(registration)
+        self._hold_back(presented)
+        limiter = self._limiter(registration.issuer)
 
         def asked(number: int) -> None:
             self._asked[who] = (limiter, number)
 
         try:
-            async with limiter.turn(client, HASTE if who in self._in_haste else rank, asked) as number:
+            async with limiter.turn(presented[0], HASTE if who in self._in_haste else rank, asked) as number:
                 self._asked.pop(who, None)
                 try:
                     still_wanted()
-                    self._hold_back(client)
+                    self._hold_back(presented)
                 except Exception:
                     limiter.unused(number)
                     raise
@@ -103,19 +113,20 @@ class Passage:
         finally:
             self._asked.pop(who, None)
 
-    async def guarded(self, client: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def guarded(self, registration: Registration, request: Callable[[], Awaitable[T]]) -> T:
         """
-        Make *request* under the breaker of *client*.
+        Make *request* under the breaker of the client.
 
         Raises RemoteError ``client_suspended`` when the breaker holds it back, and whatever the request does.
         """
-        admitted_at = self._admit(client)
+        presented = _presented(registration)
+        admitted_at = self._admit(presented)
         try:
             answer = await request()
         except RemoteError as error:
-            self._take_in(client, error, admitted_at=admitted_at)
+            self._take_in(presented, error, admitted_at=admitted_at)
             raise
-        self._take_in(client, None, admitted_at=admitted_at)
+        self._take_in(presented, None, admitted_at=admitted_at)
         return answer
 
     def _limiter(self, issuer: Issuer) -> Limiter:
@@ -127,23 +138,26 @@ class Passage:
         limiter.limits = limits
         return limiter
 
-    def _hold_back(self, client: str) -> None:
+    def _hold_back(self, presented: _Presented) -> None:
         """Raise RemoteError while the client's breaker lets nothing through; it is not changed."""
-        wait = breakers.admit(self._breakers[client], self._clock.boot())[1]
+        wait = breakers.admit(self._breaker(presented), self._clock.boot())[1]
         if wait is not None:
             raise _suspended(wait)
 
-    def _admit(self, client: str) -> float:
+    def _breaker(self, presented: _Presented) -> breakers.Breaker:
+        return self._breakers.get(presented, breakers.Closed())
+
+    def _admit(self, presented: _Presented) -> float:
         """Give the time of admission. Raises RemoteError when the client's breaker holds the request back."""
         now = self._clock.boot()
-        self._breakers[client], wait = breakers.admit(self._breakers[client], now)
+        self._breakers[presented], wait = breakers.admit(self._breaker(presented), now)
         if wait is not None:
             raise _suspended(wait)
         return now
 
-    def _take_in(self, client: str, error: RemoteError | None, *, admitted_at: float) -> None:
+    def _take_in(self, presented: _Presented, error: RemoteError | None, *, admitted_at: float) -> None:
         """Take the end of a request into the client's breaker, and report if it opened or closed."""
-        before = self._breakers[client]
+        client, before = presented[0], self._breaker(presented)
         breaker = breakers.after(
             before,
             None if error is None else str(error.code),
@@ -151,7 +165,7 @@ class Passage:
             admitted_at=admitted_at,
             answered=error is None or error.status is not None,
         )
-        self._breakers[client] = breaker
+        self._breakers[presented] = breaker
         was_open, is_open = isinstance(before, breakers.Open), isinstance(breaker, breakers.Open)
         if is_open and not was_open and error is not None:
             self._emit(
@@ -163,6 +177,10 @@ class Passage:
             self._emit(ClientResumed(client=client))
             for unblock in self._unblock:
                 unblock(client)
+
+
+def _presented(registration: Registration) -> _Presented:
+    return registration.client.name, registration.exchange.session.thumbprint
 
 
 def _suspended(wait: float) -> RemoteError:

@@ -141,8 +141,7 @@ class _Run:
                 draft = await self._draft()
             turn = self._passage.turn(
                 (order.grant.id, order.number),
-                order.spec.client,
-                order.registration.issuer,
+                order.registration,
                 rank=order.rank,
                 still_wanted=still_wanted,
             )
@@ -193,7 +192,7 @@ class _Run:
         """Send under the client's breaker, unless it is not about what the client shows to everybody else."""
         if not self._order.counts:
             return await self._send(draft)
-        return await self._passage.guarded(self._order.spec.client, lambda: self._send(draft))
+        return await self._passage.guarded(self._order.registration, lambda: self._send(draft))
 
     async def _send(self, draft: Draft) -> Sent:
         return await self._order.registration.exchange.send(draft, self._attempt.transmission)

@@ -158,7 +158,7 @@ class Registry:
         self._keepers = {spec.name: before.get(spec.name) or self._make_keeper(spec) for spec in specs}
         self._registrations = dict(registrations)
         self._attempts.replace(registrations)
-        self._passage.replace(registrations, {each.issuer.name for each in registrations.values()})
+        self._passage.replace(registrations.values())
         for spec in specs:
             keeper = self._keepers[spec.name]
             if spec.name in before:

@@ -219,9 +219,9 @@ class Revocations:
 
     async def _sent(self, draft: Draft, registration: Registration, *, rank: float) -> Sent:
         """Send it in its turn. Raises RemoteError, also where the client's requests are held back."""
-        client, exchange = registration.client.name, registration.exchange
-        async with self._passage.turn(object(), client, registration.issuer, rank=rank, still_wanted=lambda: None):
-            return await self._passage.guarded(client, lambda: exchange.send(draft, exchange.prepare()))
+        exchange = registration.exchange
+        async with self._passage.turn(object(), registration, rank=rank, still_wanted=lambda: None):
+            return await self._passage.guarded(registration, lambda: exchange.send(draft, exchange.prepare()))
 
     def _reported(self, grant: Grant, outcome: Outcome) -> Outcome:
         try:

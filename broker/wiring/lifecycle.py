@@ -125,7 +125,7 @@ def lifecycle_of(
 ) -> Lifecycle:
     """Build it; nothing of it runs yet."""
     clock, randomness = acquirer.clock, acquirer.randomness
-    passage = Passage(registrations, clock=clock, emit=emit)
+    passage = Passage(clock=clock, emit=emit)
     registry = Registry(
         _of_clients(specs),
         registrations,

@@ -221,7 +221,7 @@ class ConsentWorld:
         """Run a broker over what the store has."""
         acquirer = Acquirer(clock=self.clock, randomness=self.dice, fingerprint=lambda secret: f"fp-{len(secret)}")
         vault = Vault(self.store, emit=self.events)
-        passage = Passage(("app",), clock=self.clock, emit=self.events)
+        passage = Passage(clock=self.clock, emit=self.events)
         refresher = Refresher(acquirer=acquirer, vault=vault, passage=passage)
         self.grants = Grants(
             self.specs, self.registrations(), refresher=refresher, randomness=self.dice, emit=self.events

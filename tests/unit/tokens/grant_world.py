@@ -213,7 +213,7 @@ class GrantWorld:
         refresher = Refresher(
             acquirer=acquirer,
             vault=Vault(self.store, emit=self.events),
-            passage=Passage(("app",), clock=self.clock, emit=self.events),
+            passage=Passage(clock=self.clock, emit=self.events),
         )
         grants = Grants(
             self.specs, {"app": self.registration()}, refresher=refresher, randomness=self.dice, emit=self.events

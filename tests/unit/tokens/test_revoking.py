@@ -238,7 +238,7 @@ async def revoking(world: GrantWorld, *, since: float) -> AsyncIterator[Revocati
     revocations = Revocations(
         vault=Vault(world.store, emit=world.events),
         acquirer=Acquirer(clock=world.clock, randomness=world.dice, fingerprint=lambda _: "fp"),
-        passage=Passage(("app",), clock=world.clock, emit=world.events),
+        passage=Passage(clock=world.clock, emit=world.events),
         registration_of=lambda _: world.registration(),
         emit=world.events,
     )

@@ -151,7 +151,7 @@ def build(*specs: TokenSpec, session: FakeSession | None = None, dice: float = 0
     session = session or FakeSession()
     signer, metadata, events, clock, randomness = FakeSigner(), FakeMetadata(), Events(), LoopClock(), Dice(dice)
     exchange = Exchange(session=session, signer=signer, clock=clock, randomness=randomness)
-    passage = Passage(("app", "neighbor"), clock=clock, emit=events)
+    passage = Passage(clock=clock, emit=events)
     registry = Registry(
         specs or (spec(),),
         {
