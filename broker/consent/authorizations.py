@@ -10,7 +10,8 @@ refresh token there is. Nothing is looked up by ``state``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NoReturn
@@ -52,6 +53,7 @@ from broker.oauth.secret import CodeVerifier
 from broker.policy.peer import Peer
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.passage import Passage
+from broker.tokens.ports import Session
 from broker.tokens.spec import Consent, Grants, TokenSpec
 from broker.tokens.storing import Store
 
@@ -96,7 +98,6 @@ class Authorizations:
     def __init__(
         self,
         specs: Iterable[TokenSpec],
-        registrations: Mapping[str, Registration],
         *,
         grants: GrantBook,
         acquirer: Acquirer,
@@ -104,7 +105,7 @@ class Authorizations:
         store: Store,
         emit: Emit,
     ) -> None:
-        """Ask people for the consents of those of *specs* that need one; *registrations* by the name of the client."""
+        """Ask people for the consents of those of *specs* that need one; with what *grants* knows to be taken."""
         self._clock, self._randomness = acquirer.clock, acquirer.randomness
         self._grants = grants
         self._passage = passage
@@ -113,8 +114,9 @@ class Authorizations:
         self._reporter = Reporter(emit=emit, randomness=acquirer.randomness)
         self._shelf = Shelf(store, clock=self._clock, on_expired=self._reporter.expired)
         self._running: set[asyncio.Task[None]] = set()
+        self._in_use: list[Session] = []
         self._group: asyncio.TaskGroup | None = None
-        self.replace(specs, registrations)
+        self.replace(specs)
 
     # --- what callers do ---
 
@@ -129,14 +131,15 @@ class Authorizations:
         spec = self._specs.get(ask.token)
         if spec is None:
             raise NotConsentedToError
-        consent, registration = spec.consent or Consent(), self._registrations[spec.client]
+        consent, registration = spec.consent or Consent(), self._grants.settled(spec.client)
         renews = self._renews(consent, ask)
         asked = narrowed(spec, consent, ask)
         redirect_uri = redirect_uri_of(registration.client, ask.redirect_uri)
         transaction = await self._transaction(asked, redirect_uri, registration)
         authorization_id, binding = self._random(), Binding(self._random())
         with self._shelf.place(ask.owner):
-            requested = await self._request(authorization_id, registration, asked, transaction)
+            with self._using(registration):
+                requested = await self._request(authorization_id, registration, asked, transaction)
             now = self._clock.wall()
             pending = Pending(
                 id=authorization_id,
@@ -232,17 +235,18 @@ class Authorizations:
 
     # --- their life ---
 
-    def replace(
-        self, specs: Iterable[TokenSpec], registrations: Mapping[str, Registration]
-    ) -> tuple[asyncio.Task[None], ...]:
+    def replace(self, specs: Iterable[TokenSpec]) -> tuple[asyncio.Task[None], ...]:
         """
         Go on under another configuration; those that were begun with another client fail when they come back.
 
         Gives the redemptions that run with the means of the older one.
         """
         self._specs = {spec.name: spec for spec in specs if spec.consent is not None}
-        self._registrations = dict(registrations)
         return tuple(self._running)
+
+    def needs(self, registration: Registration) -> bool:
+        """Say whether anything is being asked with *registration*, or with its connections and key."""
+        return any(registration.exchange.session is one for one in self._in_use)
 
     def restore(self) -> None:
         """
@@ -306,17 +310,12 @@ class Authorizations:
 
     async def _redeemed(self, pending: Pending, callback: Callback) -> Redeemed:
         spec = self._specs.get(pending.token)
-        registration = None if spec is None else self._registrations.get(spec.client)
+        # Not with a certificate or key that nobody has tried yet: a person would have to consent again.
+        registration = None if spec is None else self._grants.settled(spec.client)
         if spec is None or registration is None or not _is_of(pending, registration):
             raise LocalError("client_changed", "the configuration of the token has changed since it was begun")
         if not registration.exchange.holds(pending.transaction.dpop_jkt):
             raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the DPoP key that the code is bound to is gone")
-        try:
-            code = await self._redeemer.code_of(pending, registration, callback)
-        except CheckFailedError:
-            raise
-        except RemoteError as error:  # no keys just now: nothing is known against the response
-            raise NotAcceptedError(error) from error
 
         async def about_to_send() -> None:
             try:
@@ -324,7 +323,23 @@ class Authorizations:
             except LocalError as error:
                 raise NotAcceptedError(error) from error
 
-        return await self._redeemer.redeem(pending, spec, registration, code, about_to_send=about_to_send)
+        with self._using(registration):
+            try:
+                code = await self._redeemer.code_of(pending, registration, callback)
+            except CheckFailedError:
+                raise
+            except RemoteError as error:  # no keys just now: nothing is known against the response
+                raise NotAcceptedError(error) from error
+            return await self._redeemer.redeem(pending, spec, registration, code, about_to_send=about_to_send)
+
+    @contextmanager
+    def _using(self, registration: Registration) -> Iterator[None]:
+        """Keep its connections open while something is asked with it, also if grants go over to newer ones."""
+        self._in_use.append(registration.exchange.session)
+        try:
+            yield
+        finally:
+            self._in_use.remove(registration.exchange.session)
 
     async def _request(
         self, authorization_id: str, registration: Registration, asked: Asked, transaction: Transaction

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from broker.tokens.acquire import Registration
 from broker.tokens.grant import Grant
 from broker.tokens.spec import IssuedToken
 
@@ -19,6 +20,9 @@ class GrantBook(Protocol):
 
     def came_of(self, authorization_id: str) -> str | None:
         """Give the id of the grant in use that an authorization has led to, None where it has led to none."""
+
+    def settled(self, client: str) -> Registration:
+        """Give with what the server is known to take a client, as far as anything is. Raises KeyError."""
 
     async def hold(self, grant: Grant) -> None:
         """Make a grant durable that is still to be verified: not usable, and revoked after a crash."""

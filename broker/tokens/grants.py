@@ -253,6 +253,10 @@ class Grants(GrantServing):
         self._trials.replace(self._registrations, banned)
         return under_way
 
+    def settled(self, client: str) -> Registration:
+        """Give with what the server is known to take a client, as far as anything is. Raises KeyError."""
+        return self._trials.settled(client)
+
     def needs(self, registration: Registration) -> bool:
         """Say whether any grant may still be refreshed with *registration*."""
         return self._trials.needs(registration)

@@ -176,6 +176,7 @@ class Handovers:
 
     def settled(self, client: str) -> Registration:
         """Give what the server is known to take, as far as anything is. Raises KeyError."""
+        self._settle_if_spent(self._lines[client])
         return self._lines[client].settled
 
     def needs(self, registration: Registration) -> bool:

@@ -67,7 +67,7 @@ class Lifecycle:
         """
         under_way = self.registry.replace(_of_clients(specs), registrations, banned=banned)
         under_way += self.grants.replace(specs, registrations, banned=banned)
-        under_way += self.authorizations.replace(specs, registrations)
+        under_way += self.authorizations.replace(specs)
         self.tokens.replace(specs)
         self.proving.replace(specs, registrations)
         return under_way
@@ -93,8 +93,8 @@ class Lifecycle:
         await self.grants.release()
 
     def needs(self, registrations: Mapping[str, Registration]) -> bool:
-        """Say whether grants are refreshed with any of these, or may have to be."""
-        return any(self.grants.needs(registration) for registration in registrations.values())
+        """Say whether grants are refreshed with any of these, or may have to be, or a code is redeemed with one."""
+        return any(self.grants.needs(one) or self.authorizations.needs(one) for one in registrations.values())
 
     def in_hand(self) -> Iterator[tuple[str, IssuedToken]]:
         """Give each access token in hand, with the name of its section; there may be ten thousand."""
@@ -143,9 +143,7 @@ def lifecycle_of(
         randomness=randomness,
         emit=emit,
     )
-    authorizations = Authorizations(
-        specs, registrations, grants=grants, acquirer=acquirer, passage=passage, store=store, emit=emit
-    )
+    authorizations = Authorizations(specs, grants=grants, acquirer=acquirer, passage=passage, store=store, emit=emit)
     return Lifecycle(
         tokens=Tokens(registry, grants, specs),
         registry=registry,

@@ -31,7 +31,7 @@ from broker.events import (
 from broker.oauth.reasons import Reason
 from broker.tokens.spec import Consent, Grants, TokenSpec
 from tests.fakes import Dice
-from tests.unit.consent.world import ISSUER, PEOPLE_CLIENT, SPEC, ConsentWorld, owned, query_of
+from tests.unit.consent.world import ISSUER, PEOPLE_CLIENT, SPEC, ConsentWorld, PeopleServer, owned, query_of
 from tests.unit.oauth.builders import base64url
 from tests.unit.tokens.stores import unavailable
 from tests.unit.tokens.world import json_response
@@ -517,10 +517,11 @@ async def test_an_authorization_of_another_client_or_issuer_fails_after_a_reload
         begun, gone = await world.begin(), await world.begin()
         for name, value in change.items():
             setattr(world, name, value)
-        assert world.authorizations.replace((SPEC,), world.registrations()) == ()
+        world.grants.replace((SPEC,), world.registrations())
+        assert world.authorizations.replace((SPEC,)) == ()
         with pytest.raises(LocalError) as changed:
             await world.come_back(begun)
-        world.authorizations.replace((), {})
+        world.authorizations.replace(())
         with pytest.raises(LocalError):
             await world.come_back(gone)
 
@@ -536,10 +537,31 @@ async def test_a_reload_is_told_what_runs_with_the_older_means():
         async with asyncio.TaskGroup() as group:
             group.create_task(world.come_back(begun))
             await asyncio.sleep(0.5)
-            [running] = world.authorizations.replace((SPEC,), world.registrations())
+            [running] = world.authorizations.replace((SPEC,))
             await running
 
     assert world.grants.one("person") is not None
+
+
+async def test_a_code_is_redeemed_with_the_certificate_that_is_known_to_be_taken():
+    """One that is still being tried might be refused, and the person would have to consent again (rules.md R8)."""
+    world = ConsentWorld()
+    async with world.running():
+        await world.consent()
+        begun, known, old = await world.begin(), world.server, world.registrations()["app"]
+        world.server = PeopleServer(world.clock, thumbprint="untried", delay=20.0)
+        world.grants.replace((SPEC,), world.registrations())
+        world.server = known
+        known.delay = 1.0
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.come_back(begun))
+            await asyncio.sleep(0.5)
+            assert world.authorizations.needs(old)
+        assert not world.authorizations.needs(old)
+        later = await world.begin()
+
+    assert later.id != begun.id
+    assert known.calls == ["/par", "/token", "/par", "/token", "/par"]
 
 
 async def test_a_bug_in_a_redemption_costs_that_and_nothing_else():

@@ -936,7 +936,7 @@ async def test_who_cannot_be_told_does_not_renew_the_grant_of_a_known_person():
     async with world.running():
         await world.consent()
         plain = replace(SPEC, scope=("accounts",))
-        world.authorizations.replace((plain,), world.registrations())
+        world.authorizations.replace((plain,))
         with pytest.raises(SubjectMismatchError):
             await world.consent()
 

@@ -228,7 +228,6 @@ class ConsentWorld:
         )
         self.authorizations = Authorizations(
             self.specs,
-            self.registrations(),
             grants=self.grants,
             acquirer=acquirer,
             passage=passage,
