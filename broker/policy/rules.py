@@ -7,7 +7,7 @@ configured is ``None``, so that no reason, hint or record can repeat what a call
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -131,23 +131,8 @@ def decide(policy: Policy, peer: Peer, action: Action, token: str | None, *, own
     workload has to match, to have the token and the grant, and to allow the action: rights are not put together
     from halves.
     """
-    matching = workloads_of(policy, peer)
-    names = tuple(workload.name for workload in matching)
-    if not matching:
-        return Denied(reason=Denial.NO_WORKLOAD)
-    if token is None:
-        return Denied(reason=Denial.UNKNOWN_TOKEN, workloads=names)
-    having = tuple(workload for workload in matching if token in workload.tokens)
-    if not having:
-        return Denied(reason=Denial.NOT_GRANTED, workloads=names)
-    if owner is not None:
-        having = tuple(one for one in having if one.grants is GrantsOf.ALL or one.name == owner)
-        if not having:
-            return Denied(reason=Denial.FOREIGN_GRANT, workloads=names)
-    allowing = tuple(workload.name for workload in having if action in workload.may)
-    if not allowing:
-        return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)
-    return Allowed(workloads=allowing)
+    unknown = Denial.UNKNOWN_TOKEN
+    return _decide(policy, peer, action, token, unknown=unknown, owner=owner, of=lambda workload: workload.tokens)
 
 
 def decide_call(policy: Policy, peer: Peer, upstream: str | None, *, owner: str | None = None) -> Decision:
@@ -156,20 +141,35 @@ def decide_call(policy: Policy, peer: Peer, upstream: str | None, *, owner: str 
 
     *owner* as in ``decide``. As there, one and the same workload has to give all of it.
     """
+    action, unknown = Action.EGRESS, Denial.UNKNOWN_UPSTREAM
+    return _decide(policy, peer, action, upstream, unknown=unknown, owner=owner, of=lambda workload: workload.upstreams)
+
+
+def _decide(
+    policy: Policy,
+    peer: Peer,
+    action: Action,
+    name: str | None,
+    *,
+    unknown: Denial,
+    owner: str | None,
+    of: Callable[[Workload], Container[str]],
+) -> Decision:
+    """Decide about *name*, which a workload has if it is among what *of* gives; *unknown*: no such is configured."""
     matching = workloads_of(policy, peer)
     names = tuple(workload.name for workload in matching)
     if not matching:
         return Denied(reason=Denial.NO_WORKLOAD)
-    if upstream is None:
-        return Denied(reason=Denial.UNKNOWN_UPSTREAM, workloads=names)
-    having = tuple(workload for workload in matching if upstream in workload.upstreams)
+    if name is None:
+        return Denied(reason=unknown, workloads=names)
+    having = tuple(workload for workload in matching if name in of(workload))
     if not having:
         return Denied(reason=Denial.NOT_GRANTED, workloads=names)
     if owner is not None:
         having = tuple(one for one in having if one.grants is GrantsOf.ALL or one.name == owner)
         if not having:
             return Denied(reason=Denial.FOREIGN_GRANT, workloads=names)
-    allowing = tuple(workload.name for workload in having if Action.EGRESS in workload.may)
+    allowing = tuple(workload.name for workload in having if action in workload.may)
     if not allowing:
         return Denied(reason=Denial.ACTION_NOT_GRANTED, workloads=names)
     return Allowed(workloads=allowing)
