@@ -19,31 +19,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.daemon.harness import BrokerProcess, get, wait_until
+from tests.interop.brokers import broker_at, certificate_section, key_section, running
 from tests.interop.rig import Rig
 
 ALGORITHMS = ("PS256", "ES256", "EdDSA")
 
-ISSUER = """
-[issuer.real]
-issuer = "{issuer}"
-profile = "fapi2"
-ca_file = "{ca_file}"
-
-[certificate.app]
-cert_file = "{certificate}"
-key_file = "{key}"
-
-[audit]
-file = "audit.log"
-key = {{ file = "audit.key" }}
-
-[ops]
-listen = "127.0.0.1:0"
-
-[listener.app]
-path = "{socket}"
-mode = "0600"
-
+WORKLOAD = """
 [workload.app]
 listener = ["app"]
 tokens = ["ps256", "es256", "eddsa"]
@@ -51,11 +32,6 @@ may = ["get"]
 """
 
 CLIENT = """
-[key.{name}]
-file = "{file}"
-alg = "{alg}"
-kid = "{kid}"
-
 [client.{name}]
 issuer = "real"
 client_id = "{client_id}"
@@ -74,55 +50,27 @@ required = true
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with Rig.start(tmp_path_factory.mktemp("rig"), lifetime=60) as running:
-        yield running
+    with Rig.start(tmp_path_factory.mktemp("rig"), lifetime=60) as started:
+        yield started
 
 
 def configure(rig: Rig, directory: Path, *, certificate: str = "app") -> BrokerProcess:
     """Write the configuration of a broker with a client for each algorithm."""
-    identity = getattr(rig, certificate)
-    directory.mkdir()
-    (directory / "audit.key").write_bytes(b"k" * 48)
-    (directory / "audit.key").chmod(0o600)
-    text = ISSUER.format(
-        issuer=rig.issuer,
-        ca_file=rig.ca_file,
-        certificate=identity.cert_file,
-        key=identity.key_file,
-        socket=directory / "api.sock",
-    )
+    text = WORKLOAD + certificate_section(getattr(rig, certificate))
     for alg in ALGORITHMS:
-        key = rig.signing_keys[alg]
-        text += CLIENT.format(
+        text += key_section(alg.lower(), rig.signing_keys[alg]) + CLIENT.format(
             name=alg.lower(),
-            file=key.file,
-            alg=alg,
-            kid=key.kid,
             client_id=rig.client_id(alg),
             scope=", ".join(f'"{one}"' for one in rig.scope.split()),
             resource=rig.resource,
         )
-    config = directory / "config.toml"
-    config.write_text(text)
-    return BrokerProcess(
-        name="broker",
-        directory=directory,
-        arguments=[],
-        config=config,
-        socket=directory / "api.sock",
-        audit=directory / "audit.log",
-    )
+    return broker_at(rig, directory, text)
 
 
 @pytest.fixture(scope="module")
 def broker(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    process = configure(rig, tmp_path_factory.mktemp("broker") / "home")
-    try:
-        process.up()
+    with running(configure(rig, tmp_path_factory.mktemp("broker") / "home")) as process:
         yield process
-        process.sweep()
-    finally:
-        process.stop()
 
 
 def call_api(rig: Rig, token: str, certificate: str | None) -> int:

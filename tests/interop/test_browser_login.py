@@ -15,31 +15,12 @@ from playwright.sync_api import Browser
 from broker.cli.local_consents import grants_of
 from tests.daemon.browsing import PHONE, WIDE, Visitor, chromium, login_command, visitor
 from tests.daemon.harness import BrokerProcess, get
+from tests.interop.brokers import broker_at, certificate_section, key_section, running
 from tests.interop.rig import Rig, code_registration
 
 CLIENT_ID = "app-code"
 
 CONFIG = """
-[daemon]
-state_dir = "state"
-
-[store]
-key = {{ file = "store.key" }}
-
-[issuer.real]
-issuer = "{issuer}"
-profile = "fapi2"
-ca_file = "{ca_file}"
-
-[certificate.app]
-cert_file = "{certificate}"
-key_file = "{key}"
-
-[key.app]
-file = "{signing_key}"
-alg = "PS256"
-kid = "{kid}"
-
 [client.app]
 issuer = "real"
 client_id = "app-code"
@@ -55,17 +36,6 @@ scope = ["openid", "accounts"]
 resource = ["{resource}"]
 grants = "many"
 
-[audit]
-file = "audit.log"
-key = {{ file = "audit.key" }}
-
-[ops]
-listen = "127.0.0.1:0"
-
-[listener.app]
-path = "{socket}"
-mode = "0600"
-
 [workload.app]
 listener = ["app"]
 tokens = ["ledger"]
@@ -75,8 +45,8 @@ may = ["get", "authorize", "list", "revoke"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -85,39 +55,16 @@ def rig(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         tmp_path_factory.mktemp("rig"),
         people=True,
         clients=lambda made: [code_registration(CLIENT_ID, made.signing_keys["PS256"])],
-    ) as running:
-        yield running
+    ) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def broker(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    home = tmp_path_factory.mktemp("broker") / "home"
-    home.mkdir(mode=0o700)
-    for name in ("audit.key", "store.key"):
-        (home / name).touch(mode=0o600)
-        (home / name).write_bytes(bytes(range(32)))
-    config = home / "config.toml"
-    config.write_text(
-        CONFIG.format(
-            issuer=rig.issuer,
-            ca_file=rig.ca_file,
-            certificate=rig.app.cert_file,
-            key=rig.app.key_file,
-            signing_key=rig.signing_keys["PS256"].file,
-            kid=rig.signing_keys["PS256"].kid,
-            resource=rig.resource,
-            socket=home / "api.sock",
-        )
-    )
-    process = BrokerProcess(
-        name="broker", directory=home, arguments=[], config=config, socket=home / "api.sock", audit=home / "audit.log"
-    )
-    try:
-        process.up()
+    sections = CONFIG.format(resource=rig.resource)
+    sections += certificate_section(rig.app) + key_section("app", rig.signing_keys["PS256"])
+    with running(broker_at(rig, tmp_path_factory.mktemp("broker") / "home", sections)) as process:
         yield process
-        process.sweep()
-    finally:
-        process.stop()
 
 
 def log_in(somebody: Visitor, link: str, person: str) -> None:

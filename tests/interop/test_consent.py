@@ -14,6 +14,7 @@ import pytest
 
 from tests.daemon.harness import Answer, BrokerProcess, get, wait_until
 from tests.daemon.test_consent import send
+from tests.interop.brokers import broker_at, certificate_section, key_section, running
 from tests.interop.person import consent
 from tests.interop.rig import SCOPE, Rig, assertion_registration, tls_registration
 from tests.interop.test_bound_tokens import call_api
@@ -52,39 +53,7 @@ ROWS = (
     Row(method="tls_client_auth", request_object="always", response_mode="jwt"),
 )
 
-HEAD = """
-[daemon]
-state_dir = "state"
-
-[store]
-key = {{ file = "store.key" }}
-
-[audit]
-file = "audit.log"
-key = {{ file = "audit.key" }}
-
-[ops]
-listen = "127.0.0.1:0"
-
-[issuer.real]
-issuer = "{issuer}"
-profile = "fapi2"
-refresh_rotation = "strict"
-ca_file = "{ca_file}"
-
-[certificate.app]
-cert_file = "{certificate}"
-key_file = "{key}"
-
-[key.app]
-file = "{signing_key}"
-alg = "PS256"
-kid = "{kid}"
-
-[listener.app]
-path = "{socket}"
-mode = "0600"
-
+WORKLOAD = """
 [workload.app]
 listener = ["app"]
 tokens = [{tokens}]
@@ -134,27 +103,15 @@ def registered(row: Row, rig: Rig) -> dict[str, Any]:
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with Rig.start(
         tmp_path_factory.mktemp("rig"), people=True, clients=lambda made: [registered(row, made) for row in ROWS]
-    ) as running:
-        yield running
+    ) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def broker(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    home = tmp_path_factory.mktemp("broker") / "home"
-    home.mkdir(mode=0o700)
-    for name in ("audit.key", "store.key"):
-        (home / name).touch(mode=0o600)
-        (home / name).write_bytes(bytes(range(32)))
-    config = home / "config.toml"
-    head = HEAD.format(
-        issuer=rig.issuer,
-        ca_file=rig.ca_file,
-        certificate=rig.app.cert_file,
-        key=rig.app.key_file,
-        signing_key=rig.signing_keys["PS256"].file,
-        kid=rig.signing_keys["PS256"].kid,
-        socket=home / "api.sock",
-        tokens=", ".join(f'"{row.name}"' for row in ROWS),
+    names = ", ".join(f'"{row.name}"' for row in ROWS)
+    common = (
+        WORKLOAD.format(tokens=names) + certificate_section(rig.app) + key_section("app", rig.signing_keys["PS256"])
     )
     each = [
         EACH.format(
@@ -168,16 +125,9 @@ def broker(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broke
         )
         for row in ROWS
     ]
-    config.write_text(head + "".join(each))
-    process = BrokerProcess(
-        name="broker", directory=home, arguments=[], config=config, socket=home / "api.sock", audit=home / "audit.log"
-    )
-    try:
-        process.up()
+    home = tmp_path_factory.mktemp("broker") / "home"
+    with running(broker_at(rig, home, common + "".join(each), of_issuer='refresh_rotation = "strict"')) as process:
         yield process
-        process.sweep()
-    finally:
-        process.stop()
 
 
 def granted(broker: BrokerProcess, rig: Rig, row: Row, login: str = "alice") -> str:

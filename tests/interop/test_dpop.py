@@ -19,6 +19,7 @@ import pytest
 from tests.daemon.harness import Answer, BrokerProcess, wait_until
 from tests.daemon.test_consent import send
 from tests.daemon.test_reload import reload
+from tests.interop.brokers import broker_at, key_section, running
 from tests.interop.credentials import make_signing_key
 from tests.interop.person import consent
 from tests.interop.rig import SCOPE, Rig, assertion_registration
@@ -30,39 +31,11 @@ MACHINES = ("made", "own-ps256", "own-es256", "own-eddsa")
 PERSON = "person"
 REDIRECT_URI = "https://app.example/callback"
 
-
-HEAD = """
-[daemon]
-state_dir = "state"
-
-[store]
-key = {{ file = "store.key" }}
-
-[audit]
-file = "audit.log"
-key = {{ file = "audit.key" }}
-
-[ops]
-listen = "127.0.0.1:0"
-
-[issuer.real]
-issuer = "{issuer}"
-profile = "fapi2"
-ca_file = "{ca_file}"
-
-[listener.app]
-path = "{socket}"
-mode = "0600"
-
+WORKLOAD = """
 [workload.app]
 listener = ["app"]
 tokens = [{tokens}]
 may = ["get", "refresh", "dpop", "authorize", "list"]
-
-[key.auth]
-file = "{signing_key}"
-alg = "PS256"
-kid = "{kid}"
 """
 
 CLIENT = """
@@ -118,25 +91,15 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         dpop_nonces=request.param,
         people=True,
         clients=lambda made: [*(dpop_registration(made, name) for name in MACHINES), person_registration(made)],
-    ) as running:
-        yield running
+    ) as started:
+        yield started
 
 
 def configure(rig: Rig, home: Path) -> BrokerProcess:
     """Write the configuration of a broker with a client whose key it makes, one for each algorithm, and a person's."""
     home.mkdir(mode=0o700)
-    for name in ("audit.key", "store.key"):
-        (home / name).touch(mode=0o600)
-        (home / name).write_bytes(bytes(range(32)))
-    key = rig.signing_keys["PS256"]
-    text = HEAD.format(
-        issuer=rig.issuer,
-        ca_file=rig.ca_file,
-        socket=home / "api.sock",
-        tokens=", ".join(f'"{name}"' for name in (*MACHINES, PERSON)),
-        signing_key=key.file,
-        kid=key.kid,
-    )
+    names = ", ".join(f'"{name}"' for name in (*MACHINES, PERSON))
+    text = WORKLOAD.format(tokens=names) + key_section("auth", rig.signing_keys["PS256"])
     own = {f"own-{alg.lower()}": make_signing_key(home, alg) for alg in ALGS}
     for name, proof_key in own.items():
         text += f'\n[key.{name}]\nfile = "{proof_key.file}"\nalg = "{proof_key.alg}"\n'
@@ -149,27 +112,13 @@ def configure(rig: Rig, home: Path) -> BrokerProcess:
             of_client=OF_PEOPLE if name == PERSON else chosen,
             of_token=CONSENTED if name == PERSON else 'scope = ["accounts"]',
         )
-    config = home / "config.toml"
-    config.write_text(text)
-    return BrokerProcess(
-        name="broker",
-        directory=home,
-        arguments=[],
-        config=config,
-        socket=home / "api.sock",
-        audit=home / "audit.log",
-    )
+    return broker_at(rig, home, text)
 
 
 @pytest.fixture(scope="module")
 def broker(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    process = configure(rig, tmp_path_factory.mktemp("broker") / "home")
-    try:
-        process.up()
+    with running(configure(rig, tmp_path_factory.mktemp("broker") / "home")) as process:
         yield process
-        process.sweep()
-    finally:
-        process.stop()
 
 
 def call_api(rig: Rig, token: str, proof: str | None) -> tuple[int, str | None]:

@@ -23,6 +23,7 @@ import pytest
 from tests.daemon.egress_place import Reply, UnixConnection
 from tests.daemon.harness import BrokerProcess, get
 from tests.daemon.test_consent import send
+from tests.interop.brokers import broker_at, certificate_section, key_section, running
 from tests.interop.person import consent
 from tests.interop.rig import SCOPE, ApiCall, Rig, assertion_registration
 
@@ -37,38 +38,7 @@ BOUND_PERSON, PROVED_PERSON = "bound-person", "proved-person"
 """The same with one."""
 MACHINES, PEOPLE = (BOUND, PROVED), (BOUND_PERSON, PROVED_PERSON)
 
-HEAD = """
-[daemon]
-state_dir = "state"
-
-[store]
-key = {{ file = "store.key" }}
-
-[audit]
-file = "audit.log"
-key = {{ file = "audit.key" }}
-
-[ops]
-listen = "127.0.0.1:0"
-
-[issuer.real]
-issuer = "{issuer}"
-profile = "fapi2"
-ca_file = "{ca_file}"
-
-[certificate.app]
-cert_file = "{certificate}"
-key_file = "{key}"
-
-[key.auth]
-file = "{signing_key}"
-alg = "PS256"
-kid = "{kid}"
-
-[listener.app]
-path = "{socket}"
-mode = "0600"
-
+WORKLOAD = """
 [workload.app]
 listener = ["app", "bound", "proved"]
 tokens = [{names}]
@@ -137,7 +107,7 @@ def registered(rig: Rig, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with Rig.start(
         tmp_path_factory.mktemp("rig"),
         lifetime=3_600,
@@ -149,44 +119,29 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 @pytest.fixture(scope="module")
-def broker(running: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+def broker(server: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
     home = tmp_path_factory.mktemp("broker") / "home"
-    process = configure(running, home)
+    process = configure(server, home)
     process.command = (sys.executable, "-m", "tests.daemon.hurried", str(home / "ahead"))
-    try:
-        process.up()
+    with running(process):
         for name in MACHINES:
             assert process.token(name, "?wait=20").status == 200
         yield process
-        process.sweep()
-    finally:
-        process.stop()
 
 
 @pytest.fixture
-def rig(running: Rig, broker: BrokerProcess) -> Rig:
+def rig(server: Rig, broker: BrokerProcess) -> Rig:
     """Give the server, when the broker has its first tokens; what came there so far is forgotten."""
-    running.forget()
-    return running
+    server.forget()
+    return server
 
 
 def configure(rig: Rig, home: Path) -> BrokerProcess:
     """Write the configuration of a broker with an upstream for each way in which a token is bound and obtained."""
     home.mkdir(mode=0o700)
-    for name in ("audit.key", "store.key"):
-        (home / name).touch(mode=0o600)
-        (home / name).write_bytes(bytes(range(32)))
     (home / "ahead").write_text("0")
-    text = HEAD.format(
-        issuer=rig.issuer,
-        ca_file=rig.ca_file,
-        certificate=rig.app.cert_file,
-        key=rig.app.key_file,
-        signing_key=rig.signing_keys["PS256"].file,
-        kid=rig.signing_keys["PS256"].kid,
-        socket=home / "api.sock",
-        names=", ".join(f'"{name}"' for name in (*MACHINES, *PEOPLE)),
-    )
+    text = WORKLOAD.format(names=", ".join(f'"{name}"' for name in (*MACHINES, *PEOPLE)))
+    text += certificate_section(rig.app) + key_section("auth", rig.signing_keys["PS256"])
     for name in (*MACHINES, *PEOPLE):
         text += EACH.format(
             name=name,
@@ -198,11 +153,7 @@ def configure(rig: Rig, home: Path) -> BrokerProcess:
             of_token=CONSENTED if name in PEOPLE else 'scope = ["accounts"]',
         )
     text += "".join(BASE.format(name=name) for name in MACHINES)
-    config = home / "config.toml"
-    config.write_text(text)
-    return BrokerProcess(
-        name="broker", directory=home, arguments=[], config=config, socket=home / "api.sock", audit=home / "audit.log"
-    )
+    return broker_at(rig, home, text)
 
 
 def call(broker: BrokerProcess, name: str, method: str, path: str, body: bytes | None = None) -> Reply:
