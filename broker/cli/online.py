@@ -22,6 +22,7 @@ from broker.keys.tls import client_context
 from broker.oauth.capabilities import disagreements, remarks
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer
+from broker.oauth.static_metadata import described_server
 from broker.tokens.spec import TokenSpec
 from broker.transport.metadata import METADATA_MAX_BODY, Metadata
 from broker.transport.proxy import Proxy
@@ -52,12 +53,13 @@ class Asked:
     """
     What came of asking an issuer: its metadata or an error, and by how much our clock is ahead, in seconds.
 
-    *urls* are those that were asked for.
+    *urls* are those that were asked for; *described*: its dialect says it all, and nobody was asked.
     """
 
     server: AuthorizationServer | BrokerError
     ahead: float | None
     urls: tuple[str, ...] = ()
+    described: bool = False
 
 
 def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
@@ -109,6 +111,9 @@ class _Watching:
 
 async def _ask(wanted: IssuerSettings, proxy: Proxy | None) -> Asked:
     clock = SystemClock()
+    described = described_server(wanted.issuer)
+    if described is not None:
+        return Asked(server=described, ahead=None, described=True)
     try:
         context = await asyncio.to_thread(client_context, wanted.ca_file)
     except BrokerError as error:
@@ -150,6 +155,9 @@ def of_issuer(name: str, asked: Asked) -> Iterator[Finding]:
     place = f"issuer.{name}"
     if isinstance(asked.server, BrokerError):
         yield Finding(place=place, text=remedies.of_error(asked.server, asked.urls), wrong=True)
+    elif asked.described:
+        text = "its endpoints stand in its dialect, and it has no metadata to compare them with"
+        yield Finding(place=place, text=text, wrong=False)
     else:
         yield Finding(place=place, text="its metadata is accepted", wrong=False)
     if asked.ahead is not None and abs(asked.ahead) > MAX_CLOCK_DIFFERENCE:

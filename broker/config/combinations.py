@@ -12,6 +12,7 @@ from pathlib import Path
 
 from broker.config.client_combinations import check_client
 from broker.config.consent_combinations import check_consents
+from broker.config.dialect_combinations import check_dialects
 from broker.config.dpop_combinations import check_dpop
 from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
@@ -47,6 +48,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     for name, client in document.clients.items():
         check_client(name, client, document, findings)
     check_consents(document, findings)
+    check_dialects(document, findings)
     check_dpop(document, findings)
     _check_parameters(document, findings)
     _check_required(document, findings)

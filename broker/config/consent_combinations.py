@@ -28,6 +28,7 @@ _CONSENT_KEYS = (
     "keepalive_seconds",
     "consent_lifetime_seconds",
     "on_grant_lost",
+    "on_subject_change",
     "userinfo",
 )
 """Keys of a token that mean something only where a person is asked."""

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import attrs
 
+from broker.config.dialect_section import Base, DialectSection
 from broker.config.settings import LogLevel, OnAuditFailure
 from broker.config.values import (
     Account,
@@ -52,7 +53,7 @@ from broker.oauth.client import (
     SenderConstraint,
 )
 from broker.policy.rules import Action, GrantsOf
-from broker.tokens.spec import Grants, OnGrantLost, Refresh
+from broker.tokens.spec import Grants, OnGrantLost, OnSubjectChange, Refresh
 
 MAX_LIFETIME_SECONDS = 86_400
 """A day: no access token whose lifetime has to be guessed should be trusted for longer."""
@@ -184,6 +185,8 @@ class IssuerSection:
     """A file with ``user:password`` for the proxy."""
     assertion_audience: AudienceWord = "issuer"
     """The ``aud`` of client assertions: the issuer identifier, or the exact URL that is called."""
+    dialect: Base | DialectSection = Base.STANDARD
+    """How it departs from the standard: a name, or a section ``[issuer.NAME.dialect]``."""
     sandbox: bool = False
     """Accepts a server that says it is a sandbox."""
     allow_insecure_loopback: bool = False
@@ -310,6 +313,8 @@ class TokenSection:
     """How long a consent holds where that is known: it is warned about ahead of its end."""
     on_grant_lost: OnGrantLost = OnGrantLost.STOP
     """What becomes of the access token when the server has ended its grant."""
+    on_subject_change: OnSubjectChange = OnSubjectChange.CONSENT
+    """What becomes of a refreshed access token that is not the person's any more, where a dialect looks that up."""
     userinfo: bool = False
     """True looks the person up at the userinfo endpoint once; the two have to be the same."""
 

@@ -25,6 +25,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn
 
+from broker.config.dialect_section import Base, DialectSection
 from broker.config.names import NAME_RULE, is_name, nearest, place, shown
 from broker.config.problems import Findings
 from broker.config.schema import (
@@ -219,6 +220,15 @@ def _word(value: Any, wanted: type[StrEnum]) -> StrEnum:
     return wanted(value)
 
 
+def _dialect(value: Any, converter: Converter) -> Base | DialectSection:
+    """Take a name, or a table; what is wrong in the table is reported at its place in it."""
+    if type(value) is dict:
+        return converter.structure(value, DialectSection)
+    if type(value) is not str:
+        raise Refused(f"must be a name or a table, not {_WORDS[type(value)]}", 'for example "raidiam"')
+    return Base(_word(value, Base))
+
+
 def _number_or_text(value: Any, _: Any) -> int | str:
     if type(value) is int or type(value) is str:
         return value
@@ -299,6 +309,9 @@ def _strict_converter() -> Converter:
     for scalar in (str, int, bool):
         converter.register_structure_hook(scalar, _scalar)
     converter.register_structure_hook_func(lambda wanted: wanted == int | str, _number_or_text)
+    converter.register_structure_hook_func(
+        lambda wanted: wanted == Base | DialectSection, lambda value, _: _dialect(value, converter)
+    )
     factories: tuple[tuple[Callable[[Any], bool], Factory], ...] = (
         (lambda wanted: get_origin(wanted) is tuple, _array),
         (lambda wanted: get_origin(wanted) is Mapping, _table_of),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.config.accounts import Accounts
+from broker.config.dialect_section import dialect_of
 from broker.config.names import place, shown
 from broker.config.problems import Findings
 from broker.config.schema import (
@@ -49,6 +50,7 @@ from broker.config.settings import (
 from broker.config.structure import Document
 from broker.config.values import redirect_place, split_base_url, split_listen, split_loopback
 from broker.oauth.client import FAPI, AssertionAudience, Client, Issuer, Profile, RefreshRotation, SenderConstraint
+from broker.oauth.dialect import Dialect
 from broker.oauth.dpop import MADE_ALG
 from broker.policy.rules import Workload
 from broker.policy.upstreams import Upstream, read_rule
@@ -96,6 +98,7 @@ class Surroundings:
 
 def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> IssuerSettings:
     """Translate ``[issuer.NAME]``."""
+    dialect = dialect_of(section.dialect)
     issuer = Issuer(
         name=name,
         issuer=section.issuer,
@@ -105,7 +108,8 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
         assertion_audience=AssertionAudience(section.assertion_audience),
         sandbox=section.sandbox,
         allow_insecure_loopback=section.allow_insecure_loopback,
-        refresh_rotation=section.refresh_rotation or _rotation_of(section.profile),
+        refresh_rotation=section.refresh_rotation or _rotation_of(section.profile, dialect),
+        dialect=dialect,
         max_concurrent_requests=section.max_concurrent_requests,
         max_requests_per_second=section.max_requests_per_second,
     )
@@ -117,8 +121,15 @@ def issuer_settings(name: str, section: IssuerSection, here: Surroundings) -> Is
     )
 
 
-def _rotation_of(profile: Profile) -> RefreshRotation:
+def plain_issuer(name: str, section: IssuerSection) -> Issuer:
+    """Give what of an issuer says where its endpoints may be."""
+    return Issuer(name=name, issuer=section.issuer, allow_insecure_loopback=section.allow_insecure_loopback)
+
+
+def _rotation_of(profile: Profile, dialect: Dialect) -> RefreshRotation:
     """Give the default (rules.md R2.5): FAPI 2.0 section 5.3.2.1 has used refresh tokens work for a while."""
+    if dialect.refresh_rotation is not None:
+        return RefreshRotation(dialect.refresh_rotation)
     return RefreshRotation.GRACE if profile is Profile.FAPI2 else RefreshRotation.OBSERVE
 
 
@@ -233,6 +244,7 @@ def _consent(section: TokenSection) -> Consent:
         lifetime=None if lifetime is None else float(lifetime),
         keepalive=float(section.keepalive_seconds),
         on_grant_lost=section.on_grant_lost,
+        on_subject_change=section.on_subject_change,
         userinfo=section.userinfo,
     )
 

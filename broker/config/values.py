@@ -59,6 +59,8 @@ def between(least: int, most: int) -> Rule:
 _HOST = re.compile(
     r"(?=[^:]{1,253}(?::|$))[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
 )
+_HOST_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?[.-]")
+_MEMBER_PATH = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,7}")
 _IPV6_LITERAL = re.compile(r"\[([0-9a-f:.]{2,45})\]")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
@@ -156,6 +158,16 @@ def _check_endpoint_host(value: str) -> None:
         raise Refused("must be a host or host:port", 'for example "mtls.example.com" or "example.com:8443"')
     if is_never_dialed(host):
         raise Refused("is a link-local or cloud metadata address, which is never dialed")
+
+
+def _check_host_prefix(value: str) -> None:
+    if not _HOST_PREFIX.fullmatch(value):
+        raise Refused("must be the beginning of a host: lower case, with a hyphen or dot at its end", '"matls-"')
+
+
+def _check_member_path(value: str) -> None:
+    if not _MEMBER_PATH.fullmatch(value):
+        raise Refused("must be names of members with dots between them", 'for example "sub" or "data.id"')
 
 
 def _split_port(value: str) -> tuple[str, int | None]:
@@ -333,6 +345,8 @@ KeyId = Annotated[str, Rule(_check_key_id)]
 FormValue = Annotated[str, Rule(_check_form_value)]
 ParameterName = Annotated[str, Rule(_check_parameter_name)]
 EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
+HostPrefix = Annotated[str, Rule(_check_host_prefix, example='"matls-"')]
+MemberPath = Annotated[str, Rule(_check_member_path, example='"data.id"')]
 HostHeader = Annotated[str, Rule(_check_endpoint_host)]
 Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]

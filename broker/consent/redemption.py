@@ -23,13 +23,14 @@ from broker.oauth import jarm
 from broker.oauth.authorization_response import Expected, read_authorization_response
 from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import ResponseMode
+from broker.oauth.dialect import Logout
 from broker.oauth.grants import code_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, demanded_claims
 from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.oauth.revocation import revocation_draft
-from broker.oauth.secret import AuthorizationCode
+from broker.oauth.secret import AccessToken, AuthorizationCode
 from broker.oauth.token_response import (
     TokenResponse,
     access_token_of,
@@ -37,7 +38,7 @@ from broker.oauth.token_response import (
     read_token_response,
     refresh_token_of,
 )
-from broker.oauth.userinfo import check_userinfo, userinfo_request
+from broker.oauth.userinfo import check_userinfo
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
@@ -47,6 +48,7 @@ from broker.tokens.passage import Passage
 from broker.tokens.ports import KeySource
 from broker.tokens.refreshing import verified_id_token
 from broker.tokens.spec import Consent, Grants, IssuedToken, TokenSpec
+from broker.tokens.userinfo import ask_userinfo, subject_by_userinfo
 
 T = TypeVar("T")
 
@@ -230,6 +232,7 @@ class Redeemer:
             code=code,
             code_verifier=transaction.code_verifier,
             redirect_uri=transaction.redirect_uri,
+            state=transaction.state,
             scope=order.pending.asked.scope,
             resource=order.pending.asked.resource,
         )
@@ -256,12 +259,15 @@ class Redeemer:
 
     async def _give_up(self, order: Order, sent: Sent, held: Grant) -> None:
         """Revoke what was issued: by the refresh token for as long as it takes, else the access token, once."""
-        if held.refresh_token is not None:
-            return await self._grants.discard(held)
         token, registration = access_token_of(sent.response), order.registration
-        if token is None:
-            return None
-        # Nobody will ever see it, and it ends by itself soon: one try is worth it, and no more.
+        if held.refresh_token is not None and registration.issuer.dialect.logout is not Logout.BEARER:
+            return await self._grants.discard(held)
+        if token is not None:
+            await self._revoke_once(registration, token)
+        return None if held.refresh_token is None else await self._grants.discard(held)
+
+    async def _revoke_once(self, registration: Registration, token: AccessToken) -> None:
+        """Revoke an access token: nobody will ever see it, and it ends by itself soon, so that one try is enough."""
         with suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(REVOKING):
                 server = await registration.metadata.get()
@@ -270,7 +276,6 @@ class Redeemer:
                     await self._in_turn(
                         registration, lambda: registration.exchange.send(draft, registration.exchange.prepare())
                     )
-        return None
 
     # --- the checks ---
 
@@ -287,11 +292,12 @@ class Redeemer:
         details = granted_details(answer, order.pending.asked.authorization_details)
         token = self._acquirer.issued(order.attempt, sent, answer)
         person = await self._person(order, answer)
+        subject = await self._subject(order, answer) if person is None else person.subject
         lifetime = order.consent.lifetime
         grant = replace(
             moved(held, registration),
-            subject=None if person is None else person.subject,
-            subject_verified=person is not None,
+            subject=subject,
+            subject_verified=subject is not None,
             auth_time=None if person is None else person.auth_time,
             scope=token.scope,
             authorization_details=details,
@@ -332,13 +338,13 @@ class Redeemer:
 
     async def _look_up(self, order: Order, answer: TokenResponse, person: IdTokenClaims) -> None:
         """See that the access token is that person's (IDT-11)."""
-        registration = order.registration
-        request = userinfo_request(await registration.metadata.get(), registration.client)
-        transmission = registration.exchange.prepare(answer.jkt)
-        response = await self._in_turn(
-            registration, lambda: registration.exchange.fetch(request, answer.access_token, transmission)
-        )
+        response = await ask_userinfo(order.registration, answer, self._passage)
         check_userinfo(response, subject=person.subject, wall_now=self._acquirer.clock.wall())
+
+    async def _subject(self, order: Order, answer: TokenResponse) -> str | None:
+        """Find out whose the access token is where no ID token tells it; None where nothing does."""
+        wall_now = self._acquirer.clock.wall()
+        return await subject_by_userinfo(order.registration, answer, self._passage, wall_now=wall_now)
 
     async def _in_turn(self, registration: Registration, request: Callable[[], Awaitable[T]]) -> T:
         """Make *request* within the limits of the issuer, before those that nobody waits for. Raises RemoteError."""

@@ -1,6 +1,6 @@
 """
-Gets an authorization request to the server: pushed, with a new assertion for its one transmission, or written
-into the URL. What comes out is what the person's browser opens.
+Gets an authorization request to the server: pushed, with a new assertion for its one transmission, written into
+the URL, or sent to a server that says where to go. What comes out is what the person's browser opens.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from broker.errors import Outcome, RemoteError
 from broker.oauth.authorization_request import (
     Asked,
     Pushed,
+    Redirected,
     Transaction,
     authorization_url,
     plan_authorization,
@@ -22,6 +23,7 @@ from broker.oauth.capabilities import check_capabilities
 from broker.oauth.client import Profile
 from broker.oauth.messages import Draft
 from broker.oauth.metadata import AuthorizationServer
+from broker.oauth.provider_redirect import read_redirect
 from broker.oauth.reasons import Reason
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import REQUEST_OBJECT_LIFETIME, Sent
@@ -85,6 +87,11 @@ async def _request(
         pushed = read_pushed_response(sent.response, wall_now=clock.wall())
         left = pushed.expires_in - (clock.boot() - sent.started_at)
         url = pushed_url(server, client, pushed, asked)
+    elif isinstance(plan, Redirected):
+        sent = await _push(who, registration, plan.draft, transaction, passage)
+        left = TRANSACTION_LIFETIME
+        state, redirect_uri = transaction.state, transaction.redirect_uri
+        url = read_redirect(sent.response, issuer, state=state, redirect_uri=redirect_uri, wall_now=clock.wall())
     else:
         signed = None
         left = TRANSACTION_LIFETIME

@@ -8,10 +8,13 @@ reason and the outcome. Nothing that a server writes gets out of here but a regi
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from broker.errors import Outcome, RemoteError
+from broker.oauth.dialect import Dialect
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
 from broker.oauth.retry_after import parse_retry_after
@@ -45,6 +48,8 @@ _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json[ \t]*(?:;.*)?", re
 
 _HINTS: dict[str, str] = {
     Reason.NOT_JSON: "a login page or a proxy may have answered: fetch the URL by hand from this host",
+    Reason.MALFORMED: "fetch the URL by hand from this host; some servers say nothing at all where PKCE fails: see"
+    " pkce_transform of the dialect",
     Reason.REDIRECTED: "the URL may have moved, or a proxy wants a login: fetch it by hand from this host",
     "invalid_client": "the server does not accept the client authentication: compare client_id, signing key (kid, alg),"
     " certificate, client secret and assertion_audience with the registration, and the clock with the server's",
@@ -70,6 +75,10 @@ def json_object(response: Response, *, wall_now: float | None) -> dict[str, Any]
     """
     if response.status != 200:
         raise _rejection(response, wall_now)
+    if not response.body:
+        raise _error(
+            response, Reason.MALFORMED, Outcome.UNKNOWN, "the answer is empty, where a JSON object is expected"
+        )
     if not _is_json(response):
         raise _error(response, Reason.NOT_JSON, Outcome.UNKNOWN, "the answer is not JSON")
     members = _members(response)
@@ -81,6 +90,24 @@ def json_object(response: Response, *, wall_now: float | None) -> dict[str, Any]
 def invalid(message: str, *, reason: Reason = Reason.INVALID_RESPONSE, hint: str | None = None) -> RemoteError:
     """Make the error for a readable 200 that fails a check."""
     return RemoteError(reason, message, outcome=Outcome.ANSWERED, status=200, hint=hint)
+
+
+def understood(response: Response, dialect: Dialect) -> Response:
+    """
+    Give an error answer in the standard's form: with ``error`` and nothing else, where *dialect* has it otherwise.
+
+    The text that a server writes is compared with what the dialect knows, and goes no further. An answer that says
+    nothing in the members that the dialect names, and any that is no error, comes out as it is.
+    """
+    members = _members(response) if response.status >= 400 and dialect.error_members != ("error",) else None
+    texts = [members[name] for name in dialect.error_members if name in members] if members is not None else []
+    said = [text for text in texts if isinstance(text, str) and text]
+    if not said:
+        return response
+    meant = (code for text in said for beginning, code in dialect.error_codes if text.startswith(beginning))
+    error = next(meant, registered(said[0]))
+    headers = {**response.headers, "content-type": "application/json"}
+    return replace(response, headers=headers, body=json.dumps({"error": error}).encode())
 
 
 def oauth_error(response: Response) -> str | None:

@@ -21,9 +21,11 @@ from broker.oauth.answers import invalid, json_object
 from broker.oauth.capabilities import asking_needs, person_needs
 from broker.oauth.client import Client, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
 from broker.oauth.client_auth import authenticate
+from broker.oauth.dialect import AuthorizationBy
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.messages import Draft, RequestObjectSpec, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint, insufficient
+from broker.oauth.provider_redirect import redirect_draft
 from broker.oauth.secret import CodeVerifier, RequestObject
 
 RESERVED_REQUEST_PARAMETERS = RESERVED_PARAMETERS | {
@@ -90,6 +92,13 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redirected:
+    """We send the request, and the browser goes where the answer leads (``provider_redirect``)."""
+
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ByValue:
     """The browser carries the request: *request_object*, once signed, or the *parameters* as they are."""
 
@@ -107,7 +116,7 @@ class PushedRequest:
 
 def plan_authorization(
     server: AuthorizationServer, issuer: Issuer, client: Client, asked: Asked, transaction: Transaction
-) -> Pushed | ByValue:
+) -> Pushed | Redirected | ByValue:
     """
     Decide how the request gets to the server, and write it.
 
@@ -115,7 +124,9 @@ def plan_authorization(
     when the configuration contradicts itself or the server.
     """
     _check_server(server, issuer, client, asked)
-    members = _members(client, asked, transaction)
+    members = _members(issuer, client, asked, transaction)
+    if issuer.dialect.authorization is AuthorizationBy.REDIRECT:
+        return Redirected(draft=redirect_draft(server, issuer, _flat(members)))
     signed = _is_signed(server, issuer, client)
     spec = _request_object(issuer, client, members) if signed else None
     if server.pushed_authorization_request_endpoint is not None:
@@ -194,7 +205,7 @@ def _is_signed(server: AuthorizationServer, issuer: Issuer, client: Client) -> b
     return wanted
 
 
-def _members(client: Client, asked: Asked, transaction: Transaction) -> dict[str, Any]:
+def _members(issuer: Issuer, client: Client, asked: Asked, transaction: Transaction) -> dict[str, Any]:
     """Give the parameters; those with structure as such."""
     if any(name in RESERVED_REQUEST_PARAMETERS for name, _ in asked.parameters):
         raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
@@ -207,7 +218,7 @@ def _members(client: Client, asked: Asked, transaction: Transaction) -> dict[str
         "scope": " ".join(asked.scope) or None,
         "state": transaction.state,
         "nonce": transaction.nonce,
-        "code_challenge": pkce.code_challenge(transaction.code_verifier),
+        "code_challenge": pkce.code_challenge(transaction.code_verifier, issuer.dialect.pkce_transform),
         "code_challenge_method": pkce.METHOD,
         "dpop_jkt": transaction.dpop_jkt,
         "resource": list(asked.resource) or None,

@@ -29,6 +29,9 @@ class Check(StrEnum):
     ERROR = "error"
     """The server said no, in a form that is no OAuth error."""
     CODE = "code"
+    # The redirect of an authorization endpoint that we call ourselves (``provider_redirect``).
+    LOCATION = "location"
+    """There is none, or it leads where nobody logs in."""
     # Whatever is signed: ID tokens (OpenID Connect Core section 3.1.3.7), JARM responses.
     SIGNED_FORM = "signed_form"
     """It is no compact JWS of strict JSON."""

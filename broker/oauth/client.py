@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from broker.oauth.dialect import STANDARD, Dialect
+
 
 class ClientAuthMethod(StrEnum):
     """``token_endpoint_auth_method`` (RFC 7591 section 2, RFC 8705 section 2)."""
@@ -131,7 +133,8 @@ class Issuer:
     *issuer* is compared exactly; *endpoint_hosts* are further hosts (``host`` or ``host:port``) that its
     metadata may name beside its own; *sandbox* admits a server that says it is a sandbox;
     *allow_insecure_loopback* admits ``http`` on a loopback address; *max_concurrent_requests* at a time and
-    *max_requests_per_second* (in any second) are sent to its token endpoint.
+    *max_requests_per_second* (in any second) are sent to its token endpoint. *dialect*: how it departs from the
+    standard.
     """
 
     name: str
@@ -145,6 +148,7 @@ class Issuer:
     refresh_rotation: RefreshRotation = RefreshRotation.OBSERVE
     max_concurrent_requests: int = 8
     max_requests_per_second: int = 20
+    dialect: Dialect = STANDARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

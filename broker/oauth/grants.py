@@ -10,9 +10,11 @@ from __future__ import annotations
 from broker.errors import LocalError
 from broker.oauth.client import Client, Issuer
 from broker.oauth.client_auth import authenticate
-from broker.oauth.messages import Draft
-from broker.oauth.metadata import AuthorizationServer, endpoint
-from broker.oauth.secret import AuthorizationCode, CodeVerifier, RefreshToken
+from broker.oauth.dialect import Placement
+from broker.oauth.messages import BasicSpec, BearerSpec, CredentialSpec, Draft
+from broker.oauth.metadata import AuthorizationServer, DescribedName, EndpointName, endpoint
+from broker.oauth.reasons import Reason
+from broker.oauth.secret import AccessToken, AuthorizationCode, CodeVerifier, RefreshToken
 
 RESERVED_PARAMETERS = frozenset({
     # the request itself, and what has a key of its own in the configuration
@@ -59,7 +61,7 @@ def client_credentials_draft(
         *parameters,
         *authentication,
     )
-    return Draft(url=url, form=form, credential=credential, proves=client.proves)
+    return Draft(url=url, form=form, credential=credential, proves=client.proves, in_query=_is_in_query(issuer))
 
 
 def code_draft(
@@ -70,21 +72,25 @@ def code_draft(
     code: AuthorizationCode,
     code_verifier: CodeVerifier,
     redirect_uri: str,
+    state: str,
     scope: tuple[str, ...],
     resource: tuple[str, ...],
 ) -> Draft:
     """
     Draft the exchange of a code (RFC 6749 section 4.1.3, RFC 7636 section 4.5), which is sent once (AC-07).
 
-    *scope* is sent only to servers that the configuration says want it.
+    *scope* is sent only to servers that the configuration says want it, and *state* to those of a dialect.
     """
     url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "authorization_code"),
         ("redirect_uri", redirect_uri),
+        *((("state", state),) if issuer.dialect.state_on_token else ()),
         *_scope_where_wanted(client, scope),
         *(("resource", value) for value in resource),
+        *issuer.dialect.token_parameters,
+        *_named_beside(issuer, client, credential),
         *authentication,
     )
     return Draft(
@@ -93,6 +99,7 @@ def code_draft(
         credential=credential,
         secret_fields=(("code", code), ("code_verifier", code_verifier)),
         proves=client.proves,
+        in_query=_is_in_query(issuer),
     )
 
 
@@ -102,16 +109,31 @@ def refresh_draft(
     client: Client,
     *,
     refresh_token: RefreshToken,
+    access_token: AccessToken | None,
     scope: tuple[str, ...],
     resource: tuple[str, ...],
 ) -> Draft:
-    """Draft a refresh (RFC 6749 section 6). Without *scope* on the wire the server goes on with what was granted."""
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    """
+    Draft a refresh (RFC 6749 section 6). Without *scope* on the wire the server goes on with what was granted.
+
+    *access_token* is one that is still good, if there is one; raises LocalError ``access_token_ended`` where the
+    dialect needs it and there is none.
+    """
+    where: EndpointName | DescribedName = "token_endpoint" if server.refresh_endpoint is None else "refresh_endpoint"
+    url = endpoint(server, where, presents_certificate=client.presents_certificate)
     authentication, credential = authenticate(client, issuer, server, url)
+    if issuer.dialect.refreshes_with_access_token:
+        if access_token is None:
+            raise LocalError(
+                Reason.ACCESS_TOKEN_ENDED, "a refresh needs an access token that is still good, and there is none"
+            )
+        authentication, credential = (("client_id", client.client_id),), BearerSpec(access_token=access_token)
     form = (
         ("grant_type", "refresh_token"),
         *_scope_where_wanted(client, scope),
         *(("resource", value) for value in resource),
+        *issuer.dialect.token_parameters,
+        *_named_beside(issuer, client, credential),
         *authentication,
     )
     return Draft(
@@ -120,7 +142,18 @@ def refresh_draft(
         credential=credential,
         secret_fields=(("refresh_token", refresh_token),),
         proves=client.proves,
+        in_query=_is_in_query(issuer),
     )
+
+
+def _named_beside(issuer: Issuer, client: Client, credential: CredentialSpec | None) -> tuple[tuple[str, str], ...]:
+    """Give ``client_id`` beside a header that names the client, where the dialect has it so."""
+    beside = issuer.dialect.client_id_with_basic and isinstance(credential, BasicSpec)
+    return (("client_id", client.client_id),) if beside else ()
+
+
+def _is_in_query(issuer: Issuer) -> bool:
+    return issuer.dialect.token_placement is Placement.QUERY
 
 
 def _scope_where_wanted(client: Client, scope: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

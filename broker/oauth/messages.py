@@ -41,9 +41,16 @@ class PostSpec:
     """The client secret is a field of the form."""
 
 
-CredentialSpec = AssertionSpec | BasicSpec | PostSpec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BearerSpec:
+    """An access token stands for the client, at servers that have it so (``Dialect``)."""
+
+    access_token: AccessToken
+
+
+CredentialSpec = AssertionSpec | BasicSpec | PostSpec | BearerSpec
 Credential = ClientAssertion | BasicCredentials | ClientSecret | AccessToken
-"""What proves who we are: one or nothing, because servers refuse two (RFC 6749 section 2.3); a token at userinfo."""
+"""What proves who we are: one or nothing, because servers refuse two (RFC 6749 section 2.3)."""
 
 SecretFields = tuple[tuple[str, Secret], ...]
 """Fields of a form whose values are secrets; only the transport reveals them."""
@@ -65,19 +72,22 @@ class RequestObjectSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """
-    A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``).
+    A POST of a form to an endpoint; *form* keeps its order and may repeat a name (``resource``), None: there is none.
 
     *credential* says what is to be added before it is sent; None for a client that the connection alone, or
     nothing, identifies. *request_object* is signed anew for each transmission and sent as ``request``. *proves*:
-    a DPoP proof goes with it (RFC 9449 section 5).
+    a DPoP proof goes with it (RFC 9449 section 5). *method* is another one, and *in_query* true, for dialects alone:
+    the form is in the URL then.
     """
 
     url: str
-    form: tuple[tuple[str, str], ...]
+    form: tuple[tuple[str, str], ...] | None
     credential: CredentialSpec | None = None
     secret_fields: SecretFields = ()
     request_object: RequestObjectSpec | None = None
     proves: bool = False
+    method: str = "POST"
+    in_query: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +95,8 @@ class Request:
     """
     A request that is ready to be sent, once.
 
-    *form* is None for a GET. *credential* is sent beside the form or as a header; it is held apart so that
+    *form* is None for a GET; *in_query* puts it into the URL, and *renamed* holds our names and the server's, where
+    those differ. *credential* is sent beside the form or as a header; it is held apart so that
     the rest of the value may be looked at in a debugger without harm. *proof* is a header; with it an access token
     is not a bearer token.
     """
@@ -97,6 +108,8 @@ class Request:
     credential: Credential | None = None
     secret_fields: SecretFields = ()
     proof: DpopProof | None = None
+    in_query: bool = False
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,9 @@ EndpointName = Literal[
 ]
 """The members of the metadata that we may ever dial or send a browser to."""
 
+DescribedName = Literal["refresh_endpoint", "logout_endpoint"]
+"""Endpoints that no metadata have: a dialect names them (``static_metadata``)."""
+
 _ENDPOINTS: tuple[EndpointName, ...] = (
     "token_endpoint",
     "jwks_uri",
@@ -46,6 +49,8 @@ _ENDPOINTS: tuple[EndpointName, ...] = (
     "introspection_endpoint",
     "end_session_endpoint",
 )
+_DESCRIBED: tuple[DescribedName, ...] = ("refresh_endpoint", "logout_endpoint")
+
 _NEVER_ALIASED = frozenset({"jwks_uri", "authorization_endpoint", "end_session_endpoint"})
 """RFC 8705 section 5 speaks of endpoints that clients authenticate to; a browser has no client certificate."""
 
@@ -60,6 +65,7 @@ class AuthorizationServer:
 
     None means that the member is absent, which for lists is not the same as empty. *mtls_endpoint_aliases*
     (RFC 8705 section 5) holds only endpoints that we use. *sandbox*: the server says that it is one.
+    *refresh_endpoint* and *logout_endpoint* are of dialects alone; the latter may have ``{client_id}`` in it.
     """
 
     issuer: str
@@ -72,6 +78,8 @@ class AuthorizationServer:
     userinfo_endpoint: str | None = None
     introspection_endpoint: str | None = None
     end_session_endpoint: str | None = None
+    refresh_endpoint: str | None = None
+    logout_endpoint: str | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = None
     token_endpoint_auth_signing_alg_values_supported: tuple[str, ...] | None = None
     grant_types_supported: tuple[str, ...] | None = None
@@ -183,7 +191,7 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
     )
 
 
-def endpoint(server: AuthorizationServer, name: EndpointName, *, presents_certificate: bool) -> str:
+def endpoint(server: AuthorizationServer, name: EndpointName | DescribedName, *, presents_certificate: bool) -> str:
     """
     Give the URL to dial: with a certificate the alias, where there is one (RFC 8705 section 5, DISC-06).
 
@@ -199,7 +207,7 @@ def endpoint(server: AuthorizationServer, name: EndpointName, *, presents_certif
 
 def endpoints_of(server: AuthorizationServer) -> frozenset[str]:
     """Give the URLs of all its endpoints, aliases among them, as far as we know of them."""
-    found = (getattr(server, name) for name in _ENDPOINTS)
+    found = (getattr(server, name) for name in (*_ENDPOINTS, *_DESCRIBED))
     return frozenset(url for url in (*found, *server.mtls_endpoint_aliases.values()) if url is not None)
 
 
@@ -252,6 +260,7 @@ def _check_endpoints(urls: tuple[tuple[str, str], ...], issuer: Issuer) -> None:
     """Refuse the document if one URL is not to be dialed; foreign hosts are named all at once."""
     home = parse_url(issuer.issuer).host
     listed = {host.lower() for host in issuer.endpoint_hosts}
+    listed |= {f"{prefix}{home}" for prefix in issuer.dialect.endpoint_host_prefixes}
     foreign: dict[str, str] = {}
     for name, text in urls:
         parsed = _checked_url(name, text, issuer)

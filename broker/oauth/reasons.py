@@ -86,16 +86,22 @@ class Reason(StrEnum):
     # A person's consent.
     AUTHORIZATION_RESPONSE_INVALID = "authorization_response_invalid"
     """What came back with the person's browser failed a check; the event names the check."""
+    PROVIDER_REDIRECT_INVALID = "provider_redirect_invalid"
+    """The server did not redirect to a provider as its dialect says; the event names the check."""
     AUTHORIZATION_REFUSED = "authorization_refused"
     """The server, or the person there, said no."""
     ID_TOKEN_INVALID = "id_token_invalid"  # noqa: S105 - the name of a reason
     """The ID token failed a check; the event names the check."""
     USERINFO_INVALID = "userinfo_invalid"
     """The answer of the userinfo endpoint is about somebody else, or about nobody."""
+    SUBJECT_CHANGED = "subject_changed"
+    """A refresh brought an access token that is not the person's who consented."""
     KEYS_UNAVAILABLE = "keys_unavailable"
     """The server's public keys cannot be had, so that what it signed cannot be checked."""
 
     # Ourselves.
+    ACCESS_TOKEN_ENDED = "access_token_ended"  # noqa: S105 - the name of a reason
+    """The server refreshes only with an access token that is still good, and there is none."""
     SIGNING_FAILED = "signing_failed"
     """The signing key could not sign."""
     DPOP_KEY_UNKNOWN = "dpop_key_unknown"

@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from broker.oauth.answers import understood
 from broker.oauth.client_auth import assertion_claims, basic_credentials
+from broker.oauth.dialect import STANDARD, Dialect
 from broker.oauth.dpop import asks_for_nonce, is_nonce_challenge
 from broker.oauth.jose import ASSERTION_TYP
 from broker.oauth.messages import (
     AssertionSpec,
     BasicSpec,
+    BearerSpec,
     Credential,
     Draft,
     PostSpec,
@@ -65,13 +68,15 @@ class Exchange:
     """
     A client's means to send: its signing key or secret, and the session that presents its certificate.
 
-    *proofs* are there where tokens are bound by DPoP.
+    *proofs* are there where tokens are bound by DPoP. *dialect* is the server's: what it says in its own way comes
+    out as the standard has it.
     """
 
     session: Session
     signer: Signer | None
     secret: ClientSecret | None = None
     proofs: Proofs | None = None
+    dialect: Dialect = STANDARD
     clock: Clock
     randomness: Randomness
 
@@ -106,7 +111,7 @@ class Exchange:
             transmission.jti = self._jti()
             response = await self.session.send(await self._completed(draft, transmission, nonce))
             self._note(draft, response)
-        return Sent(response=response, started_at=started_at)
+        return Sent(response=understood(response, self.dialect), started_at=started_at)
 
     async def fetch(self, request: Request, access_token: AccessToken, transmission: Transmission) -> Response:
         """
@@ -117,7 +122,7 @@ class Exchange:
         proofs, jkt = self.proofs, transmission.jkt
         request = replace(request, credential=access_token)
         if proofs is None:
-            return await self.session.send(request)
+            return understood(await self.session.send(request), self.dialect)
         proof = await proofs.for_resource(request.method, request.url, access_token, jkt=jkt)
         response = await self.session.send(replace(request, proof=proof))
         nonce = proofs.note_resource(request.url, response.headers.items())
@@ -125,7 +130,7 @@ class Exchange:
             proof = await proofs.for_resource(request.method, request.url, access_token, jkt=jkt, nonce=nonce)
             response = await self.session.send(replace(request, proof=proof))
             proofs.note_resource(request.url, response.headers.items())
-        return response
+        return understood(response, self.dialect)
 
     async def sign_request_object(self, spec: RequestObjectSpec) -> RequestObject:
         """
@@ -155,13 +160,15 @@ class Exchange:
         if draft.request_object is not None:
             asked = (("request", await self.sign_request_object(draft.request_object)),)
         return Request(
-            method="POST",
+            method=draft.method,
             url=draft.url,
             headers={"accept": "application/json"},
             form=draft.form,
             credential=credential,
             secret_fields=(*draft.secret_fields, *asked),
             proof=await self._proof(draft, transmission, nonce),
+            in_query=draft.in_query,
+            renamed=self.dialect.renamed_parameters,
         )
 
     async def _proof(self, draft: Draft, transmission: Transmission, nonce: str | None) -> DpopProof | None:
@@ -190,5 +197,7 @@ class Exchange:
                 return basic_credentials(spec, self.secret)
             case PostSpec() if self.secret is not None:
                 return self.secret
+            case BearerSpec(access_token=access_token):
+                return access_token
             case _:
                 raise TypeError("the client has nothing to authenticate with")

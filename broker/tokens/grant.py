@@ -59,6 +59,10 @@ class EndReason(StrEnum):
     """The server said so, and said it again when it was asked anew."""
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 - the name of a reason
     """The access token ended, and the server gave nothing to get another one with."""
+    ACCESS_TOKEN_ENDED = "access_token_ended"  # noqa: S105 - the name of a reason
+    """The access token ended, and the server refreshes only with one that is still good (``Dialect``)."""
+    SUBJECT_CHANGED = "subject_changed"
+    """A refresh brought a token that is not the person's, and the person's own has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

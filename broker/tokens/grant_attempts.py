@@ -25,7 +25,7 @@ from broker.tokens import grant_state as table
 from broker.tokens import suspicion as suspicions
 from broker.tokens.acquire import Registration
 from broker.tokens.attempts import INCIDENT_BYTES, MISSING_RANK
-from broker.tokens.grant import EndReason, Grant, Phase
+from broker.tokens.grant import EndReason, Grant
 from broker.tokens.grant_keeper import GrantKeeper
 from broker.tokens.grant_steps import CLIENT_SUSPECT
 from broker.tokens.handover import Choice
@@ -182,7 +182,7 @@ class GrantAttempts:
         """Give what an attempt may write down, or None when a newer consent has taken the grant's place."""
         if keeper.revoking:
             # Its owner gave it up while the request was under way: what came of it is revoked as well (R2.12).
-            return self._bury(replace(grant, phase=Phase.REVOKING, access=None))
+            return self._bury(grant)
         state = keeper.state
         if keeper.renewing or not isinstance(state, table.Refreshing) or state.attempt != attempt:
             return None

@@ -111,6 +111,7 @@ class GrantKeeper(Served):
         return table.Terms(
             replay=replay_of(self.issuer.refresh_rotation, grant.rotation),
             keepalive=keepalive,
+            needs_access_token=self.issuer.dialect.refreshes_with_access_token,
             serve_to_expiry=consent.on_grant_lost is OnGrantLost.SERVE_UNTIL_EXPIRY,
         )
 

@@ -48,6 +48,8 @@ class Trouble(StrEnum):
     INVALID_GRANT = "invalid_grant"
     CHECK_FAILED = "check_failed"
     """It was processed, and the access token or ID token in the answer failed a check (R2.3)."""
+    SUBJECT_CHANGED = "subject_changed"
+    """It was processed, and the access token is another's than the person's: the next one would be, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +59,13 @@ class Terms:
 
     *replay* is what the server does as far as it is known; *keepalive* in seconds for a grant that is
     refreshed on demand, None for an eager one; *serve_to_expiry* of a token whose grant was ended.
+    *needs_access_token*: a refresh takes an access token that is still good.
     """
 
     replay: Replay
     keepalive: float | None = None
     serve_to_expiry: bool = False
+    needs_access_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def restored(grant: Grant, token: IssuedToken | None, terms: Terms, *, now: floa
 
 def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance, next_attempt: int) -> Step:
     """Give the state after *event* and what has to be done; *next_attempt* is the number for a new attempt."""
-    state, effects = _expire(state, now)
+    state, effects = _expire(state, terms, now)
     match state, event:
         case Resting(due_at=due_at), Tick() if now >= due_at:
             return _begin(state, next_attempt, effects)
@@ -131,20 +131,35 @@ def wake_at(state: State) -> float | None:
             assert_never(unknown)
 
 
-def _expire(state: State, now: float) -> Step:
-    """Drop a token that reached its end; a grant that can bring no other one ends with it."""
+def _expire(state: State, terms: Terms, now: float) -> Step:
+    """Drop a token that reached its end; a grant that can bring no other one ends with it (R2.10)."""
     effects: tuple[Effect, ...] = ()
     if state.token is not None and now >= state.token.expires_at:
         state, effects = replace(state, token=None), (Expired(),)
-    if isinstance(state, Resting) and state.token is None and state.grant.refresh_token is None:
-        over, more = _end(state.grant, None, EndReason.NO_REFRESH_TOKEN)
+    reason = _last_token_of(state.grant, terms)
+    if isinstance(state, Resting) and state.token is None and reason is not None:
+        over, more = _end(state.grant, None, reason)
         return over, (*effects, *more)
     return state, effects
 
 
+def _last_token_of(grant: Grant, terms: Terms) -> EndReason | None:
+    """Say why there will be no other access token once there is none; None where one can be had."""
+    if grant.refresh_token is None:
+        return EndReason.NO_REFRESH_TOKEN
+    if _is_anothers(grant):
+        return EndReason.SUBJECT_CHANGED
+    return EndReason.ACCESS_TOKEN_ENDED if terms.needs_access_token else None
+
+
+def _is_anothers(grant: Grant) -> bool:
+    """Say whether a refresh was seen to bring somebody else's token: the next one would, too."""
+    return grant.reason == EndReason.SUBJECT_CHANGED
+
+
 def _begin(state: Resting, attempt: int, effects: tuple[Effect, ...]) -> Step:
     """Start an attempt, unless there is nothing to make it with; from now on a crash leaves a doubt (R1)."""
-    if state.grant.refresh_token is None:
+    if state.grant.refresh_token is None or _is_anothers(state.grant):
         return replace(state, due_at=math.inf), effects
     running = Refreshing(
         grant=replace(state.grant, phase=Phase.OPEN),
@@ -281,6 +296,13 @@ def _failed(state: Refreshing, event: Failed, terms: Terms, now: float, chance: 
             state = replace(state, grant=kept, doubt=Doubt.NONE)
             due_at = now + _delay(failure, state.token, now, chance)
             return _rest(state, failure, due_at), (Keep(), Quarantined(reason=failure.code))
+        case Trouble.SUBJECT_CHANGED:
+            # What is in hand is still the person's: it is served to its end, and nothing is asked for any more.
+            kept = replace(state.grant, phase=Phase.QUARANTINED, reason=EndReason.SUBJECT_CHANGED)
+            if state.token is None:
+                return _end(kept, None, EndReason.SUBJECT_CHANGED)
+            rest = _rest(replace(state, grant=kept, doubt=Doubt.NONE), failure, math.inf)
+            return rest, (Keep(), Quarantined(reason=failure.code))
         case Trouble.NOT_SENT | Trouble.REFUSED:
             due_at = now + _delay(failure, state.token, now, chance)
             if state.doubt is Doubt.UNKNOWN:

@@ -22,7 +22,7 @@ from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken, IdToken
-from broker.oauth.token_response import read_token_response, refresh_token_of
+from broker.oauth.token_response import TokenResponse, read_token_response, refresh_token_of
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase, SealedAccess
@@ -30,8 +30,9 @@ from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, 
 from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
-from broker.tokens.spec import IssuedToken, TokenSpec
+from broker.tokens.spec import Consent, IssuedToken, OnSubjectChange, TokenSpec
 from broker.tokens.state import Failure
+from broker.tokens.userinfo import subject_by_userinfo
 from broker.tokens.vault import Vault
 
 ATTEMPT_DEADLINE = 60.0
@@ -168,6 +169,7 @@ class _Run:
             registration.issuer,
             registration.client,
             refresh_token=token,
+            access_token=usable_access_token(grant, wall=self._acquirer.clock.wall()),
             scope=grant.scope,
             resource=spec.resource,
         )
@@ -228,6 +230,7 @@ class _Run:
         )
         if answer.id_token is not None and registration.keys is not None:
             await self._check_person(answer.id_token, answer.access_token)
+        await self._check_subject(answer)
         token = acquirer.issued(self._attempt, sent, answer)
         grant = self._stored or self._order.grant.with_refresh_token(None)
         grant = replace(
@@ -253,6 +256,30 @@ class _Run:
             auth_time=self._order.grant.auth_time,
         )
         await verified_id_token(id_token, registration, expected, wall=self._acquirer.clock.wall)
+
+    async def _check_subject(self, answer: TokenResponse) -> None:
+        """
+        See the same where a dialect tells it by userinfo: some servers refresh to a token of the client's own.
+
+        Raises CheckFailedError ``subject_changed``, and RemoteError where it cannot be found out: the refresh is done
+        then, whatever became of the question.
+        """
+        order, consent = self._order, self._order.spec.consent or Consent()
+        if not order.grant.subject_verified or consent.on_subject_change is OnSubjectChange.SERVE:
+            return
+        wall_now = self._acquirer.clock.wall()
+        try:
+            subject = await subject_by_userinfo(order.registration, answer, self._passage, wall_now=wall_now)
+        except RemoteError as error:
+            error.outcome = Outcome.ANSWERED
+            raise
+        if subject is not None and subject != order.grant.subject:
+            raise CheckFailedError(
+                Reason.SUBJECT_CHANGED,
+                Check.USERINFO_SUB,
+                message="the refreshed access token is not that of the person who consented",
+                hint='a person has to consent again; on_subject_change = "serve" of the token would serve it',
+            )
 
     def _failed(self, error: BrokerError) -> Failed:
         remote = error if isinstance(error, RemoteError) else None
@@ -315,6 +342,8 @@ def _is_public(order: Order) -> bool:
 
 def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:
     """Say what a failure means to the grant; *stored*: the answer had a refresh token, which is safe (R2.3)."""
+    if error.code == Reason.SUBJECT_CHANGED:
+        return Trouble.SUBJECT_CHANGED
     if stored or isinstance(error, CheckFailedError):
         return Trouble.CHECK_FAILED
     if not isinstance(error, RemoteError):
@@ -348,6 +377,12 @@ async def verified_id_token(
         if newer is None:
             raise
         return read_id_token(id_token, newer, expected, wall_now=wall())
+
+
+def usable_access_token(grant: Grant, *, wall: float) -> AccessToken | None:
+    """Give the access token of *grant* if it is good at Unix time *wall*."""
+    access = grant.access
+    return None if access is None or access.expires_at <= wall else access.access_token
 
 
 def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:

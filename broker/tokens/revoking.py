@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
-from broker.errors import BrokerError, RemoteError, frames_of
+from broker.errors import BrokerError, LocalError, RemoteError, frames_of
 from broker.events import Emit, GrantRevoked, UnexpectedFailure
+from broker.oauth.dialect import Logout
 from broker.oauth.end_session import end_session_url
 from broker.oauth.messages import Draft
 from broker.oauth.revocation import read_revocation_response, revocation_draft
@@ -22,6 +23,7 @@ from broker.tokens.exchange import Sent
 from broker.tokens.grant import Grant, Phase
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
+from broker.tokens.refreshing import usable_access_token
 from broker.tokens.vault import Vault
 
 Outcome = Literal["revoked", "pending", "not_revocable", "given_up"]
@@ -86,7 +88,8 @@ class Revocations:
 
     async def begin(self, grant: Grant) -> Outcome:
         """Begin to revoke *grant*, durably; gives how far that got within a few seconds."""
-        tombstone = replace(grant, phase=Phase.REVOKING, access=None, reason=None, since=self._acquirer.clock.wall())
+        grant = replace(grant, phase=Phase.REVOKING, reason=None, since=self._acquirer.clock.wall())
+        tombstone = self._without_what_revokes_nothing(grant)
         self._take_up(tombstone)
         try:
             await self._vault.keep(tombstone)
@@ -109,7 +112,7 @@ class Revocations:
         """Take in what a refresh brought that was under way: it is to be revoked now. Gives what to write down."""
         before = self._grants.get(grant.id)
         since = self._acquirer.clock.wall() if before is None else before.since
-        buried = replace(grant, since=since)
+        buried = self._without_what_revokes_nothing(replace(grant, phase=Phase.REVOKING, since=since))
         self._take_up(buried)
         self._later(grant.id)
         return buried
@@ -196,7 +199,7 @@ class Revocations:
         now = self._grants.get(grant.id)
         if now is None:
             return outcome  # another try was answered first, and has told it
-        if now.refresh_token != grant.refresh_token:
+        if (now.refresh_token, now.access) != (grant.refresh_token, grant.access):
             self._later(grant.id, at_once=True)
             return self._reported(grant, "pending")
         del self._grants[grant.id]
@@ -207,15 +210,27 @@ class Revocations:
 
     async def _revoke(self, grant: Grant, *, rank: float) -> Outcome:
         """Revoke once. Raises BrokerError when it is not known to be revoked."""
-        if grant.refresh_token is None:
+        if grant.refresh_token is None and grant.access is None:
             return "not_revocable"
-        registration = self._registration_of(grant)
+        registration, wall = self._registration_of(grant), self._acquirer.clock.wall()
+        by_access_token = registration.issuer.dialect.logout is Logout.BEARER
+        token = usable_access_token(grant, wall=wall) if by_access_token else grant.refresh_token
+        if token is None:
+            return "not_revocable"
         server = await registration.metadata.get()
-        draft: Draft | None = revocation_draft(server, registration.issuer, registration.client, grant.refresh_token)
+        draft: Draft | None = revocation_draft(server, registration.issuer, registration.client, token)
         if draft is None:
             return "not_revocable"
         sent = await self._sent(draft, registration, rank=rank)
-        return read_revocation_response(sent.response, wall_now=self._acquirer.clock.wall())
+        return read_revocation_response(sent.response, registration.issuer, wall_now=self._acquirer.clock.wall())
+
+    def _without_what_revokes_nothing(self, grant: Grant) -> Grant:
+        """Give the grant without its access token, unless the dialect revokes by that, or nobody can say."""
+        try:
+            keeps = self._registration_of(grant).issuer.dialect.logout is Logout.BEARER
+        except LocalError:
+            keeps = False
+        return grant if keeps else replace(grant, access=None)
 
     async def _sent(self, draft: Draft, registration: Registration, *, rank: float) -> Sent:
         """Send it in its turn. Raises RemoteError, also where the client's requests are held back."""

@@ -36,6 +36,15 @@ class OnGrantLost(StrEnum):
     SERVE_UNTIL_EXPIRY = "serve_until_expiry"
 
 
+class OnSubjectChange(StrEnum):
+    """What becomes of an access token that a refresh brought and that is not the person's who consented."""
+
+    CONSENT = "consent"
+    """It is dropped, and a person has to consent again."""
+    SERVE = "serve"
+    """It is served, and nobody is looked up: for servers that are known to do so, where it does not matter."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
     """
@@ -57,6 +66,7 @@ class Consent:
     lifetime: float | None = None
     keepalive: float = 86_400.0
     on_grant_lost: OnGrantLost = OnGrantLost.STOP
+    on_subject_change: OnSubjectChange = OnSubjectChange.CONSENT
     userinfo: bool = False
 
 

@@ -194,6 +194,23 @@ class Metadata:
         return seconds * (1.0 - JITTER * self._randomness.uniform())
 
 
+class Described:
+    """Implements ``tokens.ports.MetadataSource`` for a *server* that a dialect describes: nothing is ever fetched."""
+
+    def __init__(self, server: AuthorizationServer) -> None:
+        self._server = server
+
+    async def get(self) -> AuthorizationServer:
+        """Give it."""
+        return self._server
+
+    def renew(self, session: Session) -> None:
+        """Take in that there is a newer session to fetch with, for which there is no use."""
+
+    def doubt(self) -> None:
+        """Take in that a request failed: what an operator wrote does not change for it."""
+
+
 def _origin(url: str) -> str:
     """Give scheme, host and port; path and query are the server's own words, and stay out of the logs."""
     parts = urlsplit(url)

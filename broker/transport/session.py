@@ -130,9 +130,9 @@ class Session:
         proxy = self._connections.proxy
         answer = await client.request(
             request.method,
-            URL(request.url, encoded=True),  # as it is: an endpoint is called exactly as the server wrote it
+            URL(_url(request), encoded=True),  # as it is: an endpoint is called exactly as the server wrote it
             headers=_headers(request),
-            data=_form(request),
+            data=None if request.in_query else _form(request),
             allow_redirects=False,
             proxy=proxy.url if proxy is not None else None,
             proxy_headers=proxy.headers(USER_AGENT) if proxy is not None else None,
@@ -167,9 +167,17 @@ def _headers(request: Request) -> dict[str, str]:
     headers.update((name.lower(), value) for name, value in request.headers.items())
     headers.update(credential_headers(request.credential, request.proof))
     headers["accept-encoding"] = "identity"
-    if request.form is not None:
+    if request.form is not None and not request.in_query:
         headers["content-type"] = "application/x-www-form-urlencoded"
     return headers
+
+
+def _url(request: Request) -> str:
+    """Give the URL, with the form in it where a dialect has it there: it holds secrets then, and goes nowhere else."""
+    form = _form(request) if request.in_query else None
+    if form is None:
+        return request.url
+    return f"{request.url}{'&' if '?' in request.url else '?'}{form.decode('ascii')}"
 
 
 def _form(request: Request) -> bytes | None:
@@ -177,7 +185,9 @@ def _form(request: Request) -> bytes | None:
     if request.form is None:
         return None
     secrets = [(name, value.reveal()) for name, value in request.secret_fields]
-    return urlencode([*request.form, *secrets, *credential_form(request.credential)]).encode("ascii")
+    theirs = dict(request.renamed)
+    fields = [*request.form, *secrets, *credential_form(request.credential)]
+    return urlencode([(theirs.get(name, name), value) for name, value in fields]).encode("ascii")
 
 
 def _values(answer: aiohttp.ClientResponse) -> dict[str, str]:

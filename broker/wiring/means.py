@@ -16,12 +16,13 @@ from broker.events import Emit
 from broker.keys.identity import TransportCertificate
 from broker.keys.tls import client_context
 from broker.oauth.client import Issuer
+from broker.oauth.static_metadata import described_server
 from broker.tokens.acquire import Registration
 from broker.tokens.exchange import Exchange
 from broker.tokens.ports import Clock, Randomness
 from broker.tokens.proofs import Proofs
 from broker.transport.jwks import KeySource
-from broker.transport.metadata import METADATA_MAX_BODY, Metadata
+from broker.transport.metadata import METADATA_MAX_BODY, Described, Metadata
 from broker.transport.proxy import Proxy
 from broker.transport.session import MAX_BODY, Session
 from broker.transport.upstream import Patience, UpstreamLine
@@ -33,7 +34,7 @@ from broker.wiring.proof_keys import ProofKeys
 class Server:
     """What is known of an issuer, and fetched without any client: its metadata and its public keys."""
 
-    metadata: Metadata
+    metadata: Metadata | Described
     keys: KeySource
 
     def renew(self, session: Session) -> None:
@@ -142,11 +143,15 @@ class _Lines:
         if wanted in self._known:
             self.renewals.append((self._known[wanted], session))
             return self._known[wanted]
-        metadata = Metadata(
-            issuer=wanted.issuer, session=session, clock=self._clock, randomness=self._randomness, emit=self._emit
-        )
+        metadata = self._metadata(wanted.issuer, session)
         keys = KeySource(metadata=metadata, session=session, clock=self._clock, randomness=self._randomness)
         return Server(metadata=metadata, keys=keys)
+
+    def _metadata(self, issuer: Issuer, session: Session) -> Metadata | Described:
+        described = described_server(issuer)
+        if described is not None:
+            return Described(described)
+        return Metadata(issuer=issuer, session=session, clock=self._clock, randomness=self._randomness, emit=self._emit)
 
     def registration(self, wanted: ClientSettings) -> Registration:
         """Give a client what it needs to speak to its issuer."""
@@ -162,6 +167,7 @@ class _Lines:
                 signer=signer,
                 secret=self._identities.secrets.get(wanted.client.name),
                 proofs=self._proofs(wanted, issuer) if wanted.client.proves else None,
+                dialect=issuer.dialect,
                 clock=self._clock,
                 randomness=self._randomness,
             ),
