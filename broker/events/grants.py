@@ -10,7 +10,7 @@ from broker.events.event import Event, Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantEnded(Event):
-    """A grant came to its end: *reason* is ``invalid_grant``, ``lost_answer`` or ``no_refresh_token``."""
+    """A grant came to its end: *reason* is a ``tokens.grant.EndReason``."""
 
     name: ClassVar[str] = "grant_ended"
     severity: ClassVar[Severity] = Severity.ERROR
