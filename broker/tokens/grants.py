@@ -239,18 +239,21 @@ class Grants(GrantServing):
                 self._trials.forget(keeper)
                 keeper.announce()
             else:
-                self._renew(keeper)
+                self._adapt(keeper)
         for grant_id, stranger in tuple(self._strangers.items()):
             grant = stranger.grant if isinstance(stranger, GrantKeeper) else stranger
             if not self._is_of(grant):
                 continue
             del self._strangers[grant_id]
             if isinstance(stranger, GrantKeeper):
+                self._adapt(stranger)
                 self._keepers.add(grant_id, stranger)
-                self._renew(stranger)
             else:
                 self._take_up(grant)
+        # Before anything begins under the new configuration: it would begin with the older means, which may be closed.
         self._trials.replace(self._registrations, banned)
+        for keeper in tuple(self._keepers.values()):
+            self._renew(keeper)
         return under_way
 
     def settled(self, client: str) -> Registration:
@@ -294,13 +297,16 @@ class Grants(GrantServing):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    def _adapt(self, keeper: GrantKeeper) -> None:
+        """Put a keeper under the configuration in force; nothing begins."""
+        keeper.spec = self._specs[keeper.grant.token]
+        keeper.issuer = self._registrations[keeper.spec.client].issuer
+
     def _renew(self, keeper: GrantKeeper) -> None:
         """Go on with a keeper under the configuration in force."""
-        keeper.spec = self._specs[keeper.grant.token]
-        registration, token = self._registrations[keeper.spec.client], keeper.state.token
-        keeper.issuer = registration.issuer
         self.handle(keeper, table.Unblocked())
-        if token is not None and not registration.exchange.holds(token.jkt):
+        token = keeper.state.token
+        if token is not None and not self._registrations[keeper.spec.client].exchange.holds(token.jkt):
             self.handle(keeper, table.Forced())
         keeper.announce()
         self.set_alarm(keeper)

@@ -14,7 +14,6 @@ from broker.events import (
     ClientTrialFailed,
     ClientTrialPassed,
     GrantEnded,
-    TokenRefreshFailed,
 )
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
@@ -23,7 +22,6 @@ from broker.tokens.exchange import Exchange
 from broker.tokens.grants import Grants
 from broker.tokens.serving import TokenUnavailableError
 from tests.fakes import WALL_AT_BOOT
-from tests.unit.tokens.dpop import DPOP_CLIENT, FakeProofKey, challenge, key_bound, proofs_of
 from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer
 from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner, json_response
 
@@ -176,53 +174,6 @@ async def test_what_is_compromised_is_not_served_again():
         assert after is not None
         assert after.access is not None
         assert after.access.certificate_thumbprint == OTHER_THUMBPRINT
-
-
-def proving(world: GrantWorld, jkt: str) -> Registration:
-    """Give the client with another DPoP key, to which the server binds its tokens from now on."""
-    world.server.members = lambda _: {"token_type": "DPoP", "access_token": key_bound(jkt, world.server.serial)}
-    world.client, world.proofs = DPOP_CLIENT, proofs_of(FakeProofKey(jkt=jkt))
-    return world.registration()
-
-
-async def test_what_is_bound_to_a_compromised_dpop_key_is_not_served_again():
-    """The next token comes at once, with the new key, for all grants."""
-    world = GrantWorld(RotatingServer("strict"))
-    proving(world, "old")
-    world.stored("a", "b")
-    async with world.running() as grants:
-        await asyncio.sleep(5.0)
-        before = [(await grants.get(name, min_valid=None, wait=5.0)).token.jkt for name in "ab"]
-        grants.replace(world.specs, {"app": proving(world, "new")}, banned=frozenset({"old"}))
-        with pytest.raises(TokenUnavailableError):
-            await grants.get("a", min_valid=None, wait=0.0)
-        after = [(await grants.get(name, min_valid=None, wait=5.0)).token.jkt for name in "ab"]
-
-    assert (before, after) == (["old", "old"], ["new", "new"])
-
-
-async def test_a_request_whose_dpop_key_is_dropped_under_way_is_made_anew_soon():
-    """The server wants a nonce, and there is nothing to prove with any more: nobody has to mend that."""
-    world = GrantWorld(RotatingServer("strict"))
-    proving(world, "old")
-    dropped: set[str] = set()
-    assert world.proofs is not None
-    world.proofs = replace(world.proofs, dropped=dropped)
-    world.stored("a")
-    async with world.running() as grants:
-
-        def compromised(_: object) -> Response | None:
-            if dropped:
-                return None
-            dropped.add("old")
-            grants.replace(world.specs, {"app": proving(world, "new")}, banned=frozenset(dropped))
-            return challenge()
-
-        world.server.before = compromised
-        await asyncio.sleep(20.0)
-
-        assert (await grants.get("a", min_valid=None, wait=0.0)).token.jkt == "new"
-        assert [event.reason for event in world.events.of(TokenRefreshFailed)] == ["dpop_key_unknown"]
 
 
 async def test_an_answer_that_was_on_its_way_is_not_served_when_its_certificate_is_compromised():
