@@ -25,7 +25,7 @@ from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
 from broker.tokens.grant_serving import GrantServing
-from broker.tokens.ports import Clock, Fingerprint, Randomness
+from broker.tokens.ports import Clock, Fingerprint, Randomness, Session
 from broker.tokens.refreshing import Refresher, with_access
 from broker.tokens.revoking import Outcome, Revocations
 from broker.tokens.spec import IssuedToken, TokenSpec
@@ -68,7 +68,7 @@ class Grants(GrantServing):
         self._strangers: dict[str, GrantKeeper | Grant] = {}
         self._alarms = Alarms(self._clock)
         self._warnings = Warnings(clock=self._clock, emit=emit)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Session] = {}
         self._unblocked: set[str] = set()
         self._revocations = Revocations(
             vault=self._vault,
@@ -261,8 +261,9 @@ class Grants(GrantServing):
         return self._trials.settled(client)
 
     def needs(self, registration: Registration) -> bool:
-        """Say whether any grant may still be refreshed with *registration*."""
-        return self._trials.needs(registration)
+        """Say whether any grant is refreshed with *registration*, or may still be."""
+        session = registration.exchange.session
+        return self._trials.needs(registration) or any(one is session for one in self._running.values())
 
     async def release(self) -> None:
         """Give up the older means that no grant needs any more, for ``needs``."""
@@ -294,8 +295,8 @@ class Grants(GrantServing):
         task = self._group.create_task(
             self._attempts.make(keeper, begin, choice), name=f"refresh {keeper.spec.name} {keeper.grant.id}"
         )
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = choice.registration.exchange.session
+        task.add_done_callback(self._running.pop)
 
     def _adapt(self, keeper: GrantKeeper) -> None:
         """Put a keeper under the configuration in force; nothing begins."""

@@ -156,6 +156,27 @@ async def test_the_older_means_are_needed_until_the_last_grant_has_moved():
         assert (grants.needs(old), grants.needs(new)) == (False, True)
 
 
+async def test_the_older_means_are_needed_while_anything_is_asked_with_them():
+    """Its answer may hold the only refresh token: whatever is decided meanwhile, the connection stays."""
+    place = rotating("a", "b", expires_in=100)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        old = place.registration(old=True)
+        grants.replace(place.world.specs, {"app": old})
+        place.newer.delay, place.world.server.answer_after = 500.0, 5.0
+        place.rotate(grants)
+        asked = len(place.world.server.asked)
+        while len(place.world.server.asked) == asked:
+            await asyncio.sleep(1.0)
+        place.world.server.not_after = WALL_AT_BOOT  # there is nothing to go back to any more
+        await grants.release()
+        during = grants.needs(old)
+        await asyncio.sleep(10.0)
+        await grants.release()
+
+        assert (during, grants.needs(old)) == (True, False)
+
+
 async def test_what_is_compromised_is_not_served_again():
     """The next token comes at once, with the new certificate, for all grants and without a trial."""
     place = rotating("a", "b")
