@@ -74,11 +74,15 @@ class Trials:
 
     def ended(self, keeper: GrantKeeper, choice: Choice, event: table.Succeeded | table.Failed | None) -> None:
         """Take in how an attempt ended; None: it was overtaken."""
-        client = keeper.spec.client
+        if choice.on_trial:
+            self._tried(keeper, choice, event)
+        # When it is known what the client shows from now on: whoever tried that is bound to it already.
         if isinstance(event, table.Succeeded) and (not choice.confirms or keeper.is_bound_to(self._banned)):
             self.welcome(keeper)
-        if not choice.on_trial:
-            return
+
+    def _tried(self, keeper: GrantKeeper, choice: Choice, event: table.Succeeded | table.Failed | None) -> None:
+        """Take in how a trial ended, and see that what comes of it is done by others, too."""
+        client = keeper.spec.client
         match event:
             case table.Succeeded() if self._handovers.passed(client, choice.registration):
                 self._emit(ClientTrialPassed(client=client, token=keeper.spec.name, grant=keeper.grant.id))

@@ -119,6 +119,19 @@ async def test_a_certificate_that_the_server_refuses_costs_no_grant(answer: Resp
         assert place.world.events.of(ClientSuspended) == []
 
 
+async def test_the_grant_that_tried_is_not_refreshed_again_for_it():
+    """Its token is bound to the new certificate already."""
+    place = rotating("a", "b", "c")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        before = len(place.world.server.asked)
+        place.rotate(grants)
+        await asyncio.sleep(60.0)
+
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
+        assert len(place.newer.asked) - before == 3
+
+
 async def test_a_refusal_is_confirmed_with_what_a_grant_last_succeeded_with():
     """Also after the trial, when the grant that tried had more luck than this one (rules.md R2.6)."""
     place = rotating("a", "b", mode="never", expires_in=100)
