@@ -47,8 +47,8 @@ class Order:
     An attempt to be made.
 
     *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *confirms*:
-    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *counts*: how it ends speaks for or against the
-    client (``Passage.guarded``).
+    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *on_trial*: with a certificate or key that nobody
+    knows the server to take.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Order:
     previous: bool = False
     confirms: bool = False
     rank: float = 0.0
-    counts: bool = True
+    on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +189,8 @@ class _Run:
                 raise
 
     async def _pass(self, draft: Draft) -> Sent:
-        """Send under the client's breaker, unless it is not about what the client shows to everybody else."""
-        if not self._order.counts:
+        """Send under the breaker of the client, which hears nothing of trials: they speak against no client."""
+        if self._order.on_trial:
             return await self._send(draft)
         return await self._passage.guarded(self._order.registration, lambda: self._send(draft))
 

@@ -76,6 +76,8 @@ class Trials:
         """Take in how an attempt ended; None: it was overtaken."""
         if choice.on_trial:
             self._tried(keeper, choice, event)
+        if isinstance(event, table.Succeeded) and self._handovers.is_newest(keeper.spec.client, choice.registration):
+            self._passage.trust(choice.registration)
         # When it is known what the client shows from now on: whoever tried that is bound to it already.
         if isinstance(event, table.Succeeded) and (not choice.confirms or keeper.is_bound_to(self._banned)):
             self.welcome(keeper)
@@ -86,7 +88,6 @@ class Trials:
         match event:
             case table.Succeeded() if self._handovers.passed(client, choice.registration):
                 self._emit(ClientTrialPassed(client=client, token=keeper.spec.name, grant=keeper.grant.id))
-                self._passage.reconsider()  # what spoke against the client was about the certificate of before
                 self._follow(client)
             case table.Failed(failure=failure):
                 pause = self._handovers.failed(client, choice.registration)

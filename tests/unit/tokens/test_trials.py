@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import (
+    ClientResumed,
     ClientSuspected,
     ClientSuspended,
     ClientTrialBegun,
@@ -16,61 +16,11 @@ from broker.events import (
     GrantEnded,
 )
 from broker.oauth.messages import Response
-from broker.oauth.reasons import Reason
-from broker.tokens.acquire import Registration
-from broker.tokens.exchange import Exchange
-from broker.tokens.grants import Grants
 from broker.tokens.serving import TokenUnavailableError
 from tests.fakes import WALL_AT_BOOT
-from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer
-from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner, json_response
-
-
-@dataclass
-class Rotating:
-    """A world with a client that gets another certificate; both are seen by one and the same server."""
-
-    world: GrantWorld
-    answer: Response | BrokerError | None = None
-    newer: RotatingServer = field(init=False)
-
-    def __post_init__(self) -> None:
-        # The families of refresh tokens are those of one server; what is shown to it is not.
-        self.newer = replace(self.world.server, thumbprint=OTHER_THUMBPRINT, serial=1_000, before=lambda _: self.answer)
-
-    def registration(self, *, signer: FakeSigner | None = None, old: bool = False) -> Registration:
-        session = self.world.server if old else self.newer
-        return self.world.registration(
-            exchange=Exchange(
-                session=session,
-                signer=signer or self.world.signer,
-                clock=self.world.clock,
-                randomness=self.world.dice,
-            )
-        )
-
-    def rotate(self, grants: Grants, **how: Any) -> Registration:
-        registration = self.registration()
-        grants.replace(self.world.specs, {"app": registration}, **how)
-        return registration
-
-
-def rotating(*names: str, mode: str = "strict", **changes: Any) -> Rotating:
-    world = GrantWorld(RotatingServer(mode, **changes))
-    world.stored(*names)
-    return Rotating(world)
-
-
-async def bound_to(grants: Grants, *names: str) -> list[str | None]:
-    return [(await grants.get(name, min_valid=None, wait=5.0)).token.certificate_thumbprint for name in names]
-
-
-def refusal(error: str = "invalid_client") -> Response:
-    return json_response({"error": error}, status=401)
-
-
-def alert() -> RemoteError:
-    return RemoteError(Reason.CERTIFICATE_SUSPECTED, "an alert", outcome=Outcome.NOT_SENT)
+from tests.unit.tokens.grant_world import SPEC
+from tests.unit.tokens.rotating import alert, bound_to, refusal, rotating
+from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner
 
 
 async def test_one_grant_tries_a_new_certificate_and_the_others_follow():
@@ -130,6 +80,41 @@ async def test_the_grant_that_tried_is_not_refreshed_again_for_it():
 
         assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
         assert len(place.newer.asked) - before == 3
+
+
+async def test_a_settled_certificate_that_is_refused_suspends_its_client_during_a_trial_as_well():
+    """A trial may wait for days; the server must not be asked by every grant meanwhile (rules.md R1)."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = refusal()
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(10.0)
+        place.world.server.before = lambda _: alert()
+        await asyncio.sleep(200.0)
+
+        assert [event.client for event in place.world.events.of(ClientSuspended)] == ["app"]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_client_is_resumed_once_it_is_answered_with_what_is_newest(ends: bool):
+    """However it came to that, by a trial or because the older certificate ended: nobody asks with that any more."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = refusal()
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(10.0)
+        place.world.server.before = lambda _: alert()
+        await asyncio.sleep(200.0)
+        before = place.world.events.of(ClientResumed)
+        if ends:
+            place.world.server.not_after = WALL_AT_BOOT
+        place.answer = None
+        await asyncio.sleep(1_000.0)
+
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
+        assert (before, [event.client for event in place.world.events.of(ClientResumed)]) == ([], ["app"])
 
 
 async def test_a_refusal_is_confirmed_with_what_a_grant_last_succeeded_with():
