@@ -94,7 +94,7 @@ class ProofKeys:
             known=MappingProxyType(holder.known),
             server_nonces=holder.server_nonces,
             resource_nonces=holder.resource_nonces,
-            secure=partial(self._secure, client.name, place),
+            secure=partial(self._secure, client.name, place, key),
             dropped=holder.dropped,
             clock=self._clock,
             randomness=self._randomness,
@@ -174,10 +174,10 @@ class ProofKeys:
             holder.unsaved = None if holder.lost else Put(name=KIND + place, value=written)
         return holder.made
 
-    async def _secure(self, client: str, place: str) -> None:
-        """Make the key durable that was made, as far as anything is. Raises LocalError."""
+    async def _secure(self, client: str, place: str, key: ProofKey) -> None:
+        """Make *key* durable if it was made, as far as anything is. Raises LocalError."""
         holder = self._holders[place]
-        if holder.lost:
+        if holder.lost and key is holder.made:
             message = f"the DPoP key of client {client} in the store cannot be understood"
             raise LocalError(Reason.DPOP_KEY_UNREADABLE, message, hint="run the version of the broker that wrote it")
         await self._save(holder)
