@@ -116,12 +116,12 @@ class Handovers:
             else:
                 self._lines[name] = _Line(settled=older[0], trial=new, earlier=_distinct(older[1:]))
 
-    def choose(self, client: str, grant: Grant, *, in_doubt: bool, is_refused: bool) -> Choice:
+    def choose(self, client: str, grant: Grant, *, in_doubt: Callable[[], bool], is_refused: bool) -> Choice:
         """
         Say with what *grant* is refreshed now; it may become the one that tries what is new.
 
-        *in_doubt*: something hangs over it, so that it is no witness; *is_refused*: it was refused, and this is to
-        confirm it, with what it last succeeded with.
+        *in_doubt*: whether something hangs over it, so that it is no witness; asked only where that matters, for it
+        may take long. *is_refused*: it was refused, and this is to confirm it, with what it last succeeded with.
         """
         line = self._lines[client]
         self._settle_if_spent(line)
@@ -130,7 +130,7 @@ class Handovers:
             for older in (line.settled, *line.earlier):
                 if _was(grant, older) and self._is_usable(older):
                     return Choice(registration=older, confirms=True)
-        if line.trial is not None and not in_doubt and self._may_try(line, grant.id):
+        if line.trial is not None and self._may_try(line, grant.id) and not in_doubt():
             line.grant = grant.id
             return Choice(registration=line.trial, on_trial=True)
         return Choice(registration=line.settled)

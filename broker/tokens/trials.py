@@ -65,8 +65,11 @@ class Trials:
         """Say with what the attempt is made that begins now."""
         state, client = keeper.state, keeper.spec.client
         is_refused = _is_to_be_confirmed(state)
-        # A grant in doubt is a poor witness, but may be the only one; no verdict comes of its trial then.
-        in_doubt = is_refused or (_is_in_doubt(state) and any(map(_is_witness, self._of(client))))
+
+        def in_doubt() -> bool:
+            # A grant in doubt is a poor witness, but may be the only one; no verdict comes of its trial then.
+            return is_refused or (_is_in_doubt(state) and any(map(_is_witness, self._of(client))))
+
         choice = self._handovers.choose(client, keeper.grant, in_doubt=in_doubt, is_refused=is_refused)
         if choice.on_trial:
             self._emit(ClientTrialBegun(client=client, token=keeper.spec.name, grant=keeper.grant.id))
@@ -184,7 +187,7 @@ class Trials:
         return any(_is_alive(keeper) for keeper in self._of(client))
 
     def _of(self, client: str) -> tuple[GrantKeeper, ...]:
-        return tuple(keeper for keeper in self._keepers.values() if keeper.spec.client == client)
+        return self._keepers.of_client(client)
 
 
 def _is_alive(keeper: GrantKeeper) -> bool:

@@ -34,7 +34,7 @@ def last(registration: Registration, name: str = "g") -> Grant:
 
 
 def chosen(handovers: Handovers, grant: Grant, *, in_doubt: bool = False, is_refused: bool = False) -> Choice:
-    return handovers.choose("app", grant, in_doubt=in_doubt or is_refused, is_refused=is_refused)
+    return handovers.choose("app", grant, in_doubt=lambda: in_doubt or is_refused, is_refused=is_refused)
 
 
 def handing_over(
@@ -81,6 +81,20 @@ def test_one_grant_tries_and_the_others_go_on():
     assert (first.registration, first.on_trial) == (new, True)
     assert (second.registration, second.on_trial) == (old, False)
     assert again.on_trial
+
+
+def test_nobody_asks_whether_a_grant_is_in_doubt_where_it_does_not_matter():
+    """That may take a look at ten thousand: not without a trial, nor while another grant makes it."""
+    old, new = showing("one"), showing("two")
+    handovers = handing_over(old, new)
+    chosen(handovers, last(old, "first"))
+
+    def in_doubt() -> bool:
+        raise AssertionError
+
+    for among in (handovers, Handovers({"app": old}, clock=CLOCK)):
+        choice = among.choose("app", last(old, "second"), in_doubt=in_doubt, is_refused=False)
+        assert choice.registration == old
 
 
 def test_all_follow_when_it_has_passed():
