@@ -68,7 +68,7 @@ class ProofKeys:
         self._randomness = randomness
         self._emit = emit
         self._holders: dict[str, _Holder] = {}
-        self._stored: Mapping[str, bytes] | None = None
+        self._stored: dict[str, bytes] | None = None
         self._in_use: dict[str, str] = {}
         self._news: list[Event] = []
         self._wanted = asyncio.Event()
@@ -165,6 +165,7 @@ class ProofKeys:
                 self._news.append(DpopKeyUnreadable(client=client.name, record=KIND + place))
             else:
                 holder.known[holder.made.jkt] = holder.made
+                del self._stored[KIND + place]  # a private key in the clear
         return holder
 
     def _made(self, holder: _Holder, place: str, client: Client) -> ProofKey:
