@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from broker.tokens.grant_keeper import GrantKeeper
 
 AT_ONCE = 500
-"""Grants to look at, for a list, before others have their turn: a fraction of a millisecond."""
+"""Grants, or tokens, to look at before others have their turn: a fraction of a millisecond."""
 
 
 class GrantIndex(Mapping[str, GrantKeeper]):
