@@ -154,8 +154,7 @@ class ProofKeys:
         """Begin with what the store has of a client, which may be bound to a key that the file does not name."""
         holder = _Holder(server_nonces=Nonces(self._clock), resource_nonces=Nonces(self._clock))
         if self._stored is None:
-            records = self._store.records()
-            self._stored = {name: one.value for name, one in records.items() if name.startswith(KIND)}
+            self._stored = {name: one.value for name, one in self._store.records(KIND).items()}
         written = self._stored.get(KIND + place)
         if written is not None:
             try:
