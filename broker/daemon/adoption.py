@@ -20,12 +20,10 @@ from broker.events import (
     SigningKeyPublished,
 )
 from broker.keys.identity import TransportCertificate
+from broker.tokens.grant_index import AT_ONCE
 from broker.wiring import Identities, Means, Parts
 from broker.wiring.key_overlap import Overlap, arranged
 from broker.wiring.watched import CERTIFICATE, KEY
-
-AT_ONCE = 500
-"""Tokens to look at before others have their turn: a fraction of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

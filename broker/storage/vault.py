@@ -79,9 +79,9 @@ class Vault:
         """Say whether there is a file that can be written to."""
         return self._database is not None
 
-    def records(self) -> Iterator[StoredRecord]:
-        """Open every record."""
-        return (StoredRecord(name=name, value=value, suspect=odd) for name, value, odd in self._ledger.values())
+    def records(self, kind: str = "") -> Iterator[StoredRecord]:
+        """Open every record whose name begins with *kind*."""
+        return (StoredRecord(name=name, value=value, suspect=odd) for name, value, odd in self._ledger.values(kind))
 
     def commit(self, changes: Sequence[Change]) -> None:
         """
