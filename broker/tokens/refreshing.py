@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities
-from broker.oauth.checks import CheckFailedError
+from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import ClientAuthMethod
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
