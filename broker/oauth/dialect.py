@@ -52,6 +52,8 @@ class RefreshAuthentication(StrEnum):
     """The client, as in every other request (RFC 6749 section 6)."""
     ACCESS_TOKEN = "access_token"  # noqa: S105 - the name of a way
     """The access token that is still good: after its end nothing brings another one but a person."""
+    NONE = "none"
+    """Refreshes are refused to such clients: none is tried, and refresh tokens are kept and not used."""
 
 
 class Logout(StrEnum):

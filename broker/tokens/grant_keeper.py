@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from broker.events import Emit, GrantEnded, GrantQuarantined, TokenExpired
 from broker.oauth.client import Issuer
+from broker.oauth.dialect import RefreshAuthentication
 from broker.tokens import grant_state as table
 from broker.tokens.grant import Grant, GrantStatus
 from broker.tokens.grant_steps import replay_of, restored, step, wake_at
@@ -112,6 +113,7 @@ class GrantKeeper(Served):
             replay=replay_of(self.issuer.refresh_rotation, grant.rotation),
             keepalive=keepalive,
             needs_access_token=self.issuer.dialect.refreshes_with_access_token,
+            refreshes=self.issuer.dialect.refresh_authentication is not RefreshAuthentication.NONE,
             serve_to_expiry=consent.on_grant_lost is OnGrantLost.SERVE_UNTIL_EXPIRY,
         )
 

@@ -59,13 +59,15 @@ class Terms:
 
     *replay* is what the server does as far as it is known; *keepalive* in seconds for a grant that is
     refreshed on demand, None for an eager one; *serve_to_expiry* of a token whose grant was ended.
-    *needs_access_token*: a refresh takes an access token that is still good.
+    *needs_access_token*: a refresh takes an access token that is still good. *refreshes* is false where refresh
+    tokens are of no use.
     """
 
     replay: Replay
     keepalive: float | None = None
     serve_to_expiry: bool = False
     needs_access_token: bool = False
+    refreshes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,13 +95,13 @@ def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance
     state, effects = _expire(state, terms, now)
     match state, event:
         case Resting(due_at=due_at), Tick() if now >= due_at:
-            return _begin(state, next_attempt, effects)
+            return _begin(state, terms, next_attempt, effects)
         case Resting(), Wanted() if _may_be_hastened(state, now):
-            return _begin(state, next_attempt, effects)
+            return _begin(state, terms, next_attempt, effects)
         case Resting(), Forced() if _may_be_forced(state, now):
             # What a caller says is refused is of no use to others either: it is stale from now on.
             refused = replace(state, forced_at=now, refresh_at=min(state.refresh_at, now))
-            return _begin(refused, next_attempt, effects)
+            return _begin(refused, terms, next_attempt, effects)
         case _, Unblocked() | Rebound() | Disowned():
             return _with_other_means(state, event, now, chance, effects)
         case Refreshing(attempt=running), Stored(attempt=attempt, grant=grant) if attempt == running:
@@ -136,30 +136,24 @@ def _expire(state: State, terms: Terms, now: float) -> Step:
     effects: tuple[Effect, ...] = ()
     if state.token is not None and now >= state.token.expires_at:
         state, effects = replace(state, token=None), (Expired(),)
-    reason = _last_token_of(state.grant, terms)
+    reason = why_last(state.grant, terms) or (EndReason.ACCESS_TOKEN_ENDED if terms.needs_access_token else None)
     if isinstance(state, Resting) and state.token is None and reason is not None:
         over, more = _end(state.grant, None, reason)
         return over, (*effects, *more)
     return state, effects
 
 
-def _last_token_of(grant: Grant, terms: Terms) -> EndReason | None:
-    """Say why there will be no other access token once there is none; None where one can be had."""
-    if grant.refresh_token is None:
+def why_last(grant: Grant, terms: Terms) -> EndReason | None:
+    """Say why the access token of *grant* is its last one; None where it can be refreshed."""
+    if grant.refresh_token is None or not terms.refreshes:
         return EndReason.NO_REFRESH_TOKEN
-    if _is_anothers(grant):
-        return EndReason.SUBJECT_CHANGED
-    return EndReason.ACCESS_TOKEN_ENDED if terms.needs_access_token else None
+    # A refresh was seen to bring somebody else's token: the next one would, too.
+    return EndReason.SUBJECT_CHANGED if grant.reason == EndReason.SUBJECT_CHANGED else None
 
 
-def _is_anothers(grant: Grant) -> bool:
-    """Say whether a refresh was seen to bring somebody else's token: the next one would, too."""
-    return grant.reason == EndReason.SUBJECT_CHANGED
-
-
-def _begin(state: Resting, attempt: int, effects: tuple[Effect, ...]) -> Step:
+def _begin(state: Resting, terms: Terms, attempt: int, effects: tuple[Effect, ...]) -> Step:
     """Start an attempt, unless there is nothing to make it with; from now on a crash leaves a doubt (R1)."""
-    if state.grant.refresh_token is None or _is_anothers(state.grant):
+    if why_last(state.grant, terms) is not None:
         return replace(state, due_at=math.inf), effects
     running = Refreshing(
         grant=replace(state.grant, phase=Phase.OPEN),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.events import Emit, GrantExpiring
 from broker.tokens.grant_keeper import GrantKeeper
+from broker.tokens.grant_steps import why_last
 from broker.tokens.ports import Clock
 
 AHEAD = (30 * 86_400.0, 7 * 86_400.0, 86_400.0)
@@ -30,7 +31,7 @@ class Warnings:
             assert end is not None
             looks += self._say(keeper, end, end - wall, steps, boot)
         token = keeper.state.token
-        if token is not None and keeper.grant.refresh_token is None:
+        if token is not None and why_last(keeper.grant, keeper.terms(keeper.grant)) is not None:
             looks += self._say(keeper, token.expires_at, token.expires_at - boot, (token.lifetime * SHARE,), boot)
         return min(looks, default=None)
 
