@@ -11,7 +11,7 @@ from broker.daemon.rotation import Rotation
 from broker.errors import LocalError
 from broker.wiring import load_identities
 from tests.unit.daemon.rotating import WITH_CERTIFICATE, WITH_DPOP_KEY, Place
-from tests.unit.keys.certificates import WALL, key_pem, p256, written
+from tests.unit.keys.certificates import DAY, NOW, WALL, issue, key_pem, p256, written
 
 pytestmark = pytest.mark.real_time
 
@@ -82,6 +82,26 @@ async def test_a_new_key_waits_and_then_signs(tmp_path: Path):
     assert new.kid != old.kid
     assert [event["kid"] for event in place.events("signing_key_published")] == [new.kid]
     assert [event["kid"] for event in place.events("signing_key_loaded")] == [new.kid]
+
+
+CERTIFIED = WITH_CERTIFICATE.replace('file = "k.pem"', 'file = "k.pem"\ncert_file = "k.crt"')
+
+
+async def test_a_new_certificate_of_the_same_signing_key_is_told(tmp_path: Path):
+    """Its end is another one: what the log, the audit and the metrics say of it has to move on."""
+    key = p256()
+    written(tmp_path / "k.crt", issue(key=key, signs=True, end=NOW + DAY).cert_pem())
+    place = Place(tmp_path, CERTIFIED, key=key)
+    adoption = Adoption(place.parts)
+    written(tmp_path / "k.crt", issue(key=key, signs=True, end=NOW + 9 * DAY).cert_pem())
+
+    await Rotation(adoption).rotate()
+    loaded = place.events("signing_key_loaded")
+    await adoption.close()
+    place.parts.telemetry.close()
+
+    assert [event["not_after"] for event in loaded] == [place.parts.identities.keys["k"].not_after]
+    assert loaded[0]["not_after"] == (NOW + 9 * DAY).timestamp()
 
 
 async def test_a_key_that_waits_is_closed_at_the_end(tmp_path: Path):
