@@ -73,7 +73,11 @@ def certificate_request(key: PrivateKey, *, subject: str, names: Iterable[str], 
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return builder.sign(key, digest).public_bytes(Encoding.PEM)
+    try:
+        return builder.sign(key, digest).public_bytes(Encoding.PEM)
+    except ValueError:  # only now are the letters of the subject looked at
+        hint = "C, serialNumber and jurisdictionCountryName hold letters, digits and little else of ASCII"
+        raise LocalError("subject_unreadable", "the subject holds what it cannot hold", hint=hint) from None
 
 
 def _subject(text: str) -> x509.Name:
