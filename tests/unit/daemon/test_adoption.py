@@ -172,15 +172,16 @@ dpop_key = "e"
 
 
 async def test_a_compromised_key_that_another_section_has_still_is_used_there(tmp_path: Path):
-    """Whoever left it there means it, or has to say so of that one, too."""
-    shared = key_pem(p256())
-    written(tmp_path / "e.pem", shared)
+    """It was moved there: whoever did means it, or has to say so of that one, too."""
+    written(tmp_path / "e.pem", key_pem(p256()))
     place = Place(tmp_path, SHARED)
     adoption = Adoption(place.parts)
     rotation = Rotation(adoption)
     first = place.parts.identities.proof_keys["d"]
-    written(tmp_path / "d.pem", shared)
+    place.proof_key()
     await rotation.rotate()
+    moved = (tmp_path / "d.pem").read_bytes()
+    written(tmp_path / "e.pem", moved)
     place.proof_key()
 
     await rotation.rotate(["key.d"])
