@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from urllib.parse import quote
 
 Pairs = tuple[tuple[str, str], ...]
 """A table, frozen: dialects are compared and hashed."""
 
 CLIENT_ID = "{client_id}"
 """Stands in ``logout_endpoint`` for the client's id."""
+
+
+def with_client_id(url: str, client_id: str) -> str:
+    """Give *url* with the client's id where it belongs, as one segment of a path (RFC 3986 section 3.3)."""
+    return url.replace(CLIENT_ID, quote(client_id, safe=""))
 
 
 class AuthorizationBy(StrEnum):

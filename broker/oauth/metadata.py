@@ -20,6 +20,7 @@ from typing import Any, Literal, assert_never
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
 from broker.oauth.client import Discovery, Issuer
+from broker.oauth.dialect import with_client_id
 from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
@@ -205,10 +206,11 @@ def endpoint(server: AuthorizationServer, name: EndpointName | DescribedName, *,
     return url
 
 
-def endpoints_of(server: AuthorizationServer) -> frozenset[str]:
-    """Give the URLs of all its endpoints, aliases among them, as far as we know of them."""
+def endpoints_of(server: AuthorizationServer, client_id: str) -> frozenset[str]:
+    """Give the URLs of all its endpoints that a client may call, aliases among them, as far as we know of them."""
     found = (getattr(server, name) for name in (*_ENDPOINTS, *_DESCRIBED))
-    return frozenset(url for url in (*found, *server.mtls_endpoint_aliases.values()) if url is not None)
+    urls = (*found, *server.mtls_endpoint_aliases.values())
+    return frozenset(with_client_id(url, client_id) for url in urls if url is not None)
 
 
 def insufficient(message: str, hint: str | None) -> RemoteError:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Literal
-from urllib.parse import quote
 
 from broker.errors import RemoteError
 from broker.oauth.answers import json_object
 from broker.oauth.client import Client, Issuer
 from broker.oauth.client_auth import authenticate
-from broker.oauth.dialect import CLIENT_ID, Logout
+from broker.oauth.dialect import Logout, with_client_id
 from broker.oauth.messages import BearerSpec, Draft, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint
 from broker.oauth.secret import AccessToken, RefreshToken
@@ -67,7 +66,7 @@ def _logout_draft(
     url = endpoint(server, "logout_endpoint", presents_certificate=client.presents_certificate)
     return Draft(
         method=issuer.dialect.logout_method,
-        url=url.replace(CLIENT_ID, quote(client.client_id, safe="")),
+        url=with_client_id(url, client.client_id),
         form=None,
         credential=BearerSpec(access_token=token),
     )

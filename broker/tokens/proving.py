@@ -108,12 +108,12 @@ class Proving:
         server = await self._registrations[client].metadata.get()
         known = self._endpoints.get(client)
         if known is None or known.server is not server:
-            known = self._endpoints[client] = _read(server)
+            known = self._endpoints[client] = _read(server, self._registrations[client].client.client_id)
         return known
 
 
-def _read(server: AuthorizationServer) -> _Endpoints:
-    every = endpoints_of(server)
+def _read(server: AuthorizationServer, client_id: str) -> _Endpoints:
+    every = endpoints_of(server, client_id)
     of_userinfo = {server.userinfo_endpoint, server.mtls_endpoint_aliases.get("userinfo_endpoint")}
     return _Endpoints(
         server=server,
