@@ -2,21 +2,16 @@
 The control listener: faults, counters, settings, grants and keys, for whoever holds the control token.
 
 Commands about keys and certificates of clients and of the listeners are in ``rotation_control``.
-
-Plain HTTP on loopback. A web page that somebody has open could reach it too, so that it wants a token which
-such a page cannot have, and a ``Host`` which it cannot forge (DNS rebinding).
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
 
-from broker.sandbox.commands import CommandRefusedError, read_object, yes_or_no
+from broker.sandbox.commands import CommandRefusedError, guard, read_object, yes_or_no
 from broker.sandbox.families import Families
 from broker.sandbox.faults import KINDS, Fault, FaultBoard, FaultRefusedError, read_fault
 from broker.sandbox.journal import Journal
@@ -78,7 +73,7 @@ class Control:
 
     def application(self) -> web.Application:
         """Make the application."""
-        application = web.Application(middlewares=[self._guard])
+        application = web.Application(middlewares=[guard(self.token, FaultRefusedError, OptionRefusedError)])
         router = application.router
         router.add_get("/sandbox/faults", self._list_faults)
         router.add_post("/sandbox/faults", self._add_fault)
@@ -92,23 +87,6 @@ class Control:
         router.add_post("/sandbox/keys", self._rotate_keys)
         RotationControl(rotated=self.controlled).add_to(router)
         return application
-
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        host, _, port = (request.host or "").rpartition(":")
-        if host not in {"127.0.0.1", "localhost"} or port != str(_local_port(request)):
-            return _refusal(403, "Host must be the control listener's own")
-        shown = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(shown.encode(), f"Bearer {self.token}".encode()):
-            return _refusal(401, "the control token is missing or wrong", {"WWW-Authenticate": "Bearer"})
-        try:
-            return await handler(request)
-        except (CommandRefusedError, FaultRefusedError, OptionRefusedError) as refusal:
-            return _refusal(400, str(refusal))
-        except web.HTTPException as error:
-            return _refusal(error.status, error.reason)
 
     async def _list_faults(self, _request: web.Request) -> web.Response:
         kinds = {name: kind.summary for name, kind in KINDS.items()}
@@ -156,12 +134,3 @@ class Control:
         keep = yes_or_no(await read_object(request), "keep_published", unless=True)
         self.controlled.keyring.rotate(keep_published=keep)
         return web.Response(status=204)
-
-
-def _local_port(request: web.Request) -> int | None:
-    address = request.get_extra_info("sockname")
-    return address[1] if isinstance(address, tuple) else None
-
-
-def _refusal(status: int, description: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"error": "refused", "error_description": description}, status=status, headers=headers)

@@ -86,6 +86,15 @@ class ControlClient:
         """Take a step from one certificate authority to the next. Raises CommandFailedError."""
         return self._command("POST", "/sandbox/authority", {"step": step, "cut": cut})
 
+    def set_application(self, client_id: str, **members: Any) -> dict[str, Any]:
+        """Change an application of a fake Iridium. Raises CommandFailedError."""
+        return self._command("PUT", f"/sandbox/applications/{client_id}", members)
+
+    def places_of(self, secret: str) -> list[dict[str, Any]]:
+        """Say where a fake Iridium saw *secret*, oldest first. Raises CommandFailedError."""
+        places: list[dict[str, Any]] = self._command("POST", "/sandbox/requests/places", {"value": secret})["places"]
+        return places
+
     def count(self, name: str) -> int:
         """Say how often *name* (``token``, ``token.issued``, ``metadata`` ...) was counted."""
         return int(self._command("GET", "/sandbox/requests")["counters"].get(name, 0))

@@ -31,13 +31,13 @@ li,code,pre{overflow-wrap:anywhere;white-space:pre-wrap}
 NOTE = "This is a sandbox on this computer. Nothing here is a real account."
 
 
-def policy(redirect_uri: str | None) -> str:
-    """Give the Content-Security-Policy: forms lead here, and from here to *redirect_uri*, and nowhere else."""
+def policy(*redirect_uris: str | None) -> str:
+    """Give the Content-Security-Policy: forms lead here, and from here to *redirect_uris*, and nowhere else."""
     return "; ".join(
         (
             "default-src 'none'",
             "style-src 'unsafe-inline'",
-            f"form-action 'self'{_origin(redirect_uri)}",
+            f"form-action 'self'{''.join(dict.fromkeys(map(_origin, redirect_uris)))}",
             "base-uri 'none'",
             "frame-ancestors 'none'",
         )
@@ -52,13 +52,20 @@ def _origin(redirect_uri: str | None) -> str:
     return f" {scheme}:" if "[" in place else f" {scheme}://{place}"
 
 
-def login_page(people: Iterable[str], *, client_id: str, hint: str | None) -> str:
-    """Ask who it is."""
+def login_page(
+    people: Iterable[str],
+    *,
+    client_id: str,
+    hint: str | None,
+    field: str = "user",
+    values: Mapping[str, str] | None = None,
+) -> str:
+    """Ask who it is; *field* of the form is the name of who was chosen, or what *values* has for it."""
     names = list(people)
     checked = hint if hint in names else names[0]
     choices = "".join(
-        f'<label><input type="radio" name="user" value="{escape(name)}"{" checked" if name == checked else ""}> '
-        f"{escape(name)}</label>"
+        f'<label><input type="radio" name="{field}" value="{escape((values or {}).get(name, name))}"'
+        f"{' checked' if name == checked else ''}> {escape(name)}</label>"
         for name in names
     )
     return _page(

@@ -116,7 +116,15 @@ def test_ports_may_be_chosen(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--port", "70000"], ["--port", "x"], ["--lifetime", "0"], ["--lifetime", "1h"], ["--dir", "a"], ["extra"]],
+    [
+        ["--dialect", "raidiam"],
+        ["--port", "70000"],
+        ["--port", "x"],
+        ["--lifetime", "0"],
+        ["--lifetime", "1h"],
+        ["--dir", "a"],
+        ["extra"],
+    ],
 )
 def test_wrong_arguments_are_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     """Before anything is made; options are not abbreviated."""
@@ -154,3 +162,52 @@ def test_a_port_that_is_taken_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_parser_s_listeners_are_the_sandbox_s():
     """The names are written down twice, because the parser loads no server."""
     assert sandbox.LISTENERS == LISTENERS
+
+
+def test_a_fake_iridium_says_where_it_is_and_what_to_type_next(tmp_path: Path):
+    """And ends with 0 by Ctrl-C; its control listener is found as that of the strict server is."""
+    directory, uri = tmp_path / "iridium", "http://127.0.0.1:4001/cb"
+    with command("--dialect", "iridium", "--directory", str(directory), "--redirect-uri", uri) as process:
+        said = announced(process)
+        control = ControlClient.from_directory(directory)
+        settings_work = control.answers()
+        result = ended(process)
+
+    assert settings_work
+    assert control.addresses["dialect"] == "iridium"
+    assert control.addresses["development"] in said
+    assert f"token-broker run --config {directory}/config.toml" in said
+    assert f"token-broker login github --redirect-uri {uri}" in said
+    assert (directory / "control-token").read_text() not in said
+    assert result == (0, "")
+
+
+def test_a_fake_iridium_goes_on_with_keys_and_ports(tmp_path: Path):
+    """With --keep, and with a port that is chosen."""
+    directory, seen = tmp_path / "iridium", []
+    with bind() as one:
+        port = one.getsockname()[1]
+    for options in (["--port", str(port)], ["--keep"]):
+        with command("--dialect", "iridium", "--directory", str(directory), *options) as process:
+            announced(process)
+            seen.append(((directory / "ca.pem").read_bytes(), ControlClient.from_directory(directory).addresses))
+            ended(process)
+
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1]["ports"] == seen[1][1]["ports"]
+    assert seen[0][1]["ports"]["issuer"] == port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--dialect", "iridium", "--strict"], "--strict"),
+        (["--dialect", "iridium", "--mtls-port", "0"], "--mtls-port"),
+        (["--redirect-uri", "http://127.0.0.1:1/c"], "--redirect-uri"),
+        (["--dialect", "iridium", "--redirect-uri", "nowhere"], "redirect_uri"),
+    ],
+)
+def test_what_another_dialect_knows_is_exit_2(arguments: list[str], names: str, capsys: pytest.CaptureFixture[str]):
+    """Before anything is made, with the option's name."""
+    assert main(["sandbox", *arguments]) == 2
+    assert names in capsys.readouterr().err

@@ -79,6 +79,21 @@ def test_every_choice_at_the_login_has_a_label_and_one_is_made():
         assert [one["value"] for one in radios if "checked" in one] == [checked]
 
 
+def test_the_form_of_the_login_may_have_another_field_and_other_values():
+    """Which are escaped like everything else."""
+    page = login_page(("ada", "bob"), client_id="app", hint=None, field="userToken", values={"ada": EVIL, "bob": "2"})
+
+    radios = [one for one in Elements(page).all("input") if one["type"] == "radio"]
+    assert [(one["name"], one["value"]) for one in radios] == [("userToken", EVIL), ("userToken", "2")]
+
+
+def test_the_policy_names_each_place_once_that_a_form_may_lead_to():
+    """Browsers apply it to every redirect on the way."""
+    allowed = policy("https://a.example/x", "https://b.example/y", "https://a.example/z")
+
+    assert "form-action 'self' https://a.example https://b.example;" in allowed
+
+
 def test_the_consent_names_what_is_asked_for():
     """Who, for whom, what; and both answers are buttons."""
     page = consent_page("bob", client_id="app", scope=["openid", "read"], details=[{"type": "payment"}])
