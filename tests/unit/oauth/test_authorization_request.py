@@ -385,3 +385,19 @@ def test_a_challenge_is_made_as_the_dialect_has_it():
 
     assert form["code_challenge"] == code_challenge(TRANSACTION.code_verifier, PkceTransform.S256_HEX)
     assert form["code_challenge_method"] == "S256"
+
+
+def test_the_browser_carries_renamed_parameters_too():
+    """A dialect renames at every endpoint, whoever calls it."""
+    renamed = (("state", "etat"), ("scope", "scopes"), ("client_id", "app"), ("request", "jar"), ("request_uri", "par"))
+    by_reference = PushedRequest(request_uri="urn:x:1", expires_in=60.0)
+    signing = by_value(client=a_client(request_object=RequestObjectUse.ALWAYS))
+
+    plain = authorization_url(BY_BROWSER, a_client(), by_value(), None, renamed=renamed)
+    signed = authorization_url(BY_BROWSER, a_client(), signing, RequestObject("jwt"), renamed=renamed)
+    referring = pushed_url(SERVER, a_client(), by_reference, ASKED, renamed=renamed)
+
+    assert {"etat", "scopes", "app", "nonce"} < dict(parse_qsl(urlsplit(plain).query)).keys()
+    assert not {"state", "scope", "client_id"} & dict(parse_qsl(urlsplit(plain).query)).keys()
+    assert dict(parse_qsl(urlsplit(signed).query)).keys() == {"app", "response_type", "scopes", "jar"}
+    assert dict(parse_qsl(urlsplit(referring).query)) == {"app": "app-1", "par": "urn:x:1"}
