@@ -265,7 +265,9 @@ def test_without_a_dialect_nothing_is_changed() -> None:
     assert understood(answer, STANDARD) is answer
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(429, Outcome.REFUSED), (500, Outcome.UNKNOWN), (503, Outcome.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, Outcome.REFUSED), (500, Outcome.UNKNOWN), (503, Outcome.UNKNOWN)]
+)
 def test_the_status_judges_as_before(status: int, outcome: Outcome) -> None:
     """A server that failed may have processed it, whatever it says."""
     assert judged(an_answer({"message": CANARY}, status=status)).outcome is outcome

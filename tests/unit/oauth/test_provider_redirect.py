@@ -213,9 +213,7 @@ def test_a_host_that_is_not_listed_is_refused_with_the_line_to_add(host: str, li
 
     assert error.check is Check.LOCATION
     assert error.hint is not None
-    assert error.hint.endswith(
-        f'[issuer.as.dialect]: provider_hosts = ["github.com", "accounts.google.com", {line}]'
-    )
+    assert error.hint.endswith(f'[issuer.as.dialect]: provider_hosts = ["github.com", "accounts.google.com", {line}]')
     assert "canary" not in f"{error}{error.message}{error.hint}"
     assert STATE not in f"{error}{error.message}{error.hint}"
 

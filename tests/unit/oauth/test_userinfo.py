@@ -88,9 +88,7 @@ def test_the_identifier_is_text_or_a_number(found: object, subject: str):
     assert subject_of(an_answer({"data": {"id": found}}), NESTED, wall_now=NOW) == subject
 
 
-@pytest.mark.parametrize(
-    "found", ["", "x" * (LONGEST_SUBJECT + 1), True, False, None, 1.0, ["alice"], {"id": "alice"}]
-)
+@pytest.mark.parametrize("found", ["", "x" * (LONGEST_SUBJECT + 1), True, False, None, 1.0, ["alice"], {"id": "alice"}])
 def test_anything_else_is_about_nobody(found: object):
     """It is not guessed, and not in the error; the hint says where to look."""
     with pytest.raises(CheckFailedError) as raised:
