@@ -86,7 +86,7 @@ async def _request(
         sent = await _push(who, registration, plan.draft, transaction, passage)
         pushed = read_pushed_response(sent.response, wall_now=clock.wall())
         left = pushed.expires_in - (clock.boot() - sent.started_at)
-        url = pushed_url(server, client, pushed, asked)
+        url = pushed_url(server, client, pushed, asked, renamed=issuer.dialect.renamed_parameters)
     elif isinstance(plan, Redirected):
         sent = await _push(who, registration, plan.draft, transaction, passage)
         left = TRANSACTION_LIFETIME
@@ -97,7 +97,7 @@ async def _request(
         left = TRANSACTION_LIFETIME
         if plan.request_object is not None:
             signed, left = await exchange.sign_request_object(plan.request_object), float(REQUEST_OBJECT_LIFETIME)
-        url = authorization_url(server, client, plan, signed)
+        url = authorization_url(server, client, plan, signed, renamed=issuer.dialect.renamed_parameters)
     return Requested(url=url, expires_in=_useful(left), iss_required=_promises_iss(server, registration))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.dialect import Dialect
+from broker.oauth.dialect import STANDARD, Dialect
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
 from broker.oauth.retry_after import parse_retry_after
@@ -99,7 +99,8 @@ def understood(response: Response, dialect: Dialect) -> Response:
     The text that a server writes is compared with what the dialect knows, and goes no further. An answer that says
     nothing in the members that the dialect names, and any that is no error, comes out as it is.
     """
-    members = _members(response) if response.status >= 400 and dialect.error_members != ("error",) else None
+    is_standard = dialect.error_members == STANDARD.error_members and not dialect.error_codes
+    members = None if is_standard or response.status < 400 else _members(response)
     texts = [members[name] for name in dialect.error_members if name in members] if members is not None else []
     said = [text for text in texts if isinstance(text, str) and text]
     if not said:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +21,7 @@ from broker.oauth.answers import invalid, json_object
 from broker.oauth.capabilities import asking_needs, person_needs
 from broker.oauth.client import Client, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
 from broker.oauth.client_auth import authenticate
-from broker.oauth.dialect import AuthorizationBy
+from broker.oauth.dialect import AuthorizationBy, Pairs
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.messages import Draft, RequestObjectSpec, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint, insufficient
@@ -151,25 +151,40 @@ def read_pushed_response(response: Response, *, wall_now: float) -> PushedReques
     return PushedRequest(request_uri=request_uri, expires_in=min(float(expires_in), LONGEST_REQUEST_URI_LIFE))
 
 
-def pushed_url(server: AuthorizationServer, client: Client, pushed: PushedRequest, asked: Asked) -> str:
-    """Give the URL for the browser: ``client_id``, ``request_uri`` and nothing else (PAR-03), unless configured."""
+def pushed_url(
+    server: AuthorizationServer, client: Client, pushed: PushedRequest, asked: Asked, *, renamed: Pairs = ()
+) -> str:
+    """
+    Give the URL for the browser: ``client_id``, ``request_uri`` and nothing else (PAR-03), unless configured.
+
+    *renamed* as in ``Dialect``.
+    """
     query = [("client_id", client.client_id), ("request_uri", pushed.request_uri)]
     if client.front_channel_params is Parameters.SCOPE:
         query += [("response_type", "code"), ("scope", " ".join(asked.scope))]
-    return _with_query(server, query)
+    return _with_query(server, query, renamed)
 
 
 def authorization_url(
-    server: AuthorizationServer, client: Client, plan: ByValue, request_object: RequestObject | None
+    server: AuthorizationServer,
+    client: Client,
+    plan: ByValue,
+    request_object: RequestObject | None,
+    *,
+    renamed: Pairs = (),
 ) -> str:
-    """Give the URL for the browser where nothing was pushed; beside a signed object it says little (RFC 9101)."""
+    """
+    Give the URL for the browser where nothing was pushed; beside a signed object it says little (RFC 9101).
+
+    *renamed* as in ``Dialect``.
+    """
     if request_object is None:
-        return _with_query(server, plan.parameters)
+        return _with_query(server, plan.parameters, renamed)
     members = dict(plan.parameters)
     outside = [("client_id", client.client_id), ("response_type", "code")]
     # OpenID Connect Core section 6.1 wants scope outside, too; servers compare.
     outside += [("scope", members["scope"])] if "scope" in members else []
-    return _with_query(server, [*outside, ("request", request_object.reveal())])
+    return _with_query(server, [*outside, ("request", request_object.reveal())], renamed)
 
 
 def _check_server(server: AuthorizationServer, issuer: Issuer, client: Client, asked: Asked) -> None:
@@ -274,7 +289,9 @@ def _flat(members: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _with_query(server: AuthorizationServer, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
+def _with_query(server: AuthorizationServer, pairs: Iterable[tuple[str, str]], renamed: Pairs) -> str:
     """Append to the endpoint, which may have a query of its own (RFC 6749 section 3.1)."""
+    theirs = dict(renamed)
+    query = urlencode([(theirs.get(name, name), value) for name, value in pairs])
     url = endpoint(server, "authorization_endpoint", presents_certificate=False)
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
+    return f"{url}{'&' if '?' in url else '?'}{query}"

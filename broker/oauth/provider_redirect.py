@@ -49,7 +49,8 @@ def read_redirect(response: Response, issuer: Issuer, *, state: str, redirect_ur
     if response.status not in _REDIRECTS:
         json_object(response, wall_now=wall_now)
         _refuse("the authorization endpoint answered 200, where a redirect (302 with Location) is expected")
-    url = quote(response.headers.get("location", ""), safe=_URL_CHARACTERS)
+    # The transport gives a byte that is no UTF-8 as a surrogate.
+    url = quote(response.headers.get("location", ""), safe=_URL_CHARACTERS, errors="surrogateescape")
     if not url or len(url) > LONGEST:
         _refuse("the redirect of the authorization endpoint has no Location, or one that is too long")
     _check_place(url, issuer)
@@ -73,6 +74,9 @@ def read_redirect(response: Response, issuer: Issuer, *, state: str, redirect_ur
 
 
 def _check_place(url: str, issuer: Issuer) -> None:
+    if "#" in url:
+        # A browser takes a fragment along through every redirect that has none, and so back to us.
+        _refuse("the Location of the redirect has a fragment")
     try:
         place = parse_url(url.partition("?")[0])
     except NotAnEndpointUrlError:

@@ -35,7 +35,8 @@ def endpoint_url(issuer: Issuer, name: str, text: str) -> str:
     """Give the URL of *text*, a path below *issuer* or the whole. Raises LocalError ``endpoint_invalid``."""
     url = f"{issuer.issuer.rstrip('/')}{text}" if text.startswith("/") else text
     try:
-        parsed = parse_url(url.replace(CLIENT_ID, "client"))
+        # A tilde may be in a path and is in no host: a client's id does not say whom an access token is sent to.
+        parsed = parse_url(url.replace(CLIENT_ID, "~") if name == "logout_endpoint" else url)
     except NotAnEndpointUrlError:
         raise LocalError(
             "endpoint_invalid",

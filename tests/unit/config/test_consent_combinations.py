@@ -67,6 +67,7 @@ def test_without_redirect_uris_nobody_could_come_back(tmp_path: Path) -> None:
         "keepalive_seconds = 60",
         "consent_lifetime_seconds = 60",
         'on_grant_lost = "stop"',
+        'on_subject_change = "consent"',
         "userinfo = false",
     ],
 )

@@ -158,7 +158,7 @@ TABLE = [
         "issuer.raidiam.issuer",
         "never dialed",
     ),
-    ("[issuer.raidiam]", "[issuer.raidiam]\ndialect = 1", "issuer.raidiam.dialect", "there is no such key"),
+    ("[issuer.raidiam]", "[issuer.raidiam]\ndialect = 1", "issuer.raidiam.dialect", "must be a name or a table"),
     (
         "[issuer.raidiam]",
         '[issuer.raidiam]\nassertion_audience = "https://x/"',

@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from broker.config import schema
+from broker.config.dialect_section import Base
 from broker.config.load import load_settings
 from broker.config.schema import (
     DEFAULT_LIFETIME_SECONDS,
@@ -39,7 +40,7 @@ from broker.oauth.client import (
 )
 from broker.oauth.jose import SIGNING_ALGS
 from broker.policy.rules import Action, GrantsOf
-from broker.tokens.spec import DEFAULT_LIFETIME, Grants, OnGrantLost, Refresh, TokenSpec
+from broker.tokens.spec import DEFAULT_LIFETIME, Grants, OnGrantLost, OnSubjectChange, Refresh, TokenSpec
 from tests.unit.config.files import EXAMPLE, REFERENCE, FakeAccounts
 
 HEADINGS = {**SINGLE_SECTIONS, **{f"{kind}.NAME": cls for kind, cls in NAMED_SECTIONS.items()}}
@@ -106,6 +107,7 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (GrantType, "token.NAME", "grant_type"),
         (Profile, "issuer.NAME", "profile"),
         (Discovery, "issuer.NAME", "discovery"),
+        (Base, "issuer.NAME", "dialect"),
         (AssertionAudience, "issuer.NAME", "assertion_audience"),
         (ClientAuthMethod, "client.NAME", "client_auth_method"),
         (ClientSecretEncoding, "client.NAME", "client_secret_encoding"),
@@ -119,6 +121,7 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (Grants, "token.NAME", "grants"),
         (Prompt, "token.NAME", "prompt"),
         (OnGrantLost, "token.NAME", "on_grant_lost"),
+        (OnSubjectChange, "token.NAME", "on_subject_change"),
         (Refresh, "token.NAME", "refresh"),
         (GrantsOf, "workload.NAME", "grants"),
         (Action, "workload.NAME", "may"),
@@ -190,7 +193,7 @@ def test_the_example_is_good_on_any_machine(tmp_path: Path) -> None:
     settings = load_settings(path, credentials_directory=None, accounts=FakeAccounts())
 
     assert settings.warnings == ()
-    assert [token.name for token in settings.tokens] == ["software", "payments", "reports", "accounts"]
+    assert [token.name for token in settings.tokens] == ["software", "payments", "reports", "accounts", "profile"]
 
 
 @pytest.mark.parametrize(("heading", "cls"), HEADINGS.items())

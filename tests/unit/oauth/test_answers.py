@@ -7,7 +7,8 @@ import re
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.answers import SERVER_ERRORS, invalid, json_object, registered
+from broker.oauth.answers import SERVER_ERRORS, invalid, json_object, registered, understood
+from broker.oauth.dialect import IRIDIUM, STANDARD, Dialect
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import NOW, an_answer
@@ -180,3 +181,124 @@ def test_a_failed_check_of_a_readable_answer_is_answered() -> None:
 
     assert (error.code, error.outcome, error.status) == (Reason.WIDER_SCOPE, Outcome.ANSWERED, 200)
     assert (error.hint, error.server_error, error.retry_after) == ("do", None, None)
+
+
+# --- what a dialect makes of an error answer ---
+
+CANARY = "invalid refresh token: s3cr3t-canary"
+TEXTS = Dialect(
+    error_members=("error", "message", "code"),
+    error_codes=(("invalid refresh token", "invalid_grant"), ("invalid", "invalid_request"), ("NOT", "invalid_token")),
+)
+
+
+def judged(answer: Response, dialect: Dialect = TEXTS) -> RemoteError:
+    with pytest.raises(RemoteError) as caught:
+        json_object(understood(answer, dialect), wall_now=NOW)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"error": CANARY, "error_description": ""}, "invalid_grant"),
+        ({"code": "401", "message": "NOT AUTHORIZED"}, "invalid_token"),
+        ({"error": None, "message": CANARY}, "invalid_grant"),
+        ({"error": "", "message": CANARY}, "invalid_grant"),
+        ({"error": {"a": 1}, "message": CANARY}, "invalid_grant"),
+        ({"error": "who knows", "message": CANARY}, "invalid_grant"),
+        ({"error": "invalid_client"}, "invalid_request"),  # what the dialect says comes before what is registered
+        ({"error": "slow_down"}, "slow_down"),
+        ({"error": "s3cr3t-canary"}, "unrecognized"),
+        ({"code": "400 BAD_REQUEST", "message": None}, "unrecognized"),
+    ],
+)
+def test_a_dialect_says_what_free_text_means(body: object, error: str) -> None:
+    """IRI-09: how it begins, in the first member that says something known."""
+    found = judged(an_answer(body, status=400))
+
+    assert found.server_error == error
+    assert (found.code, found.outcome) == (Reason.SERVER_REFUSED, Outcome.REFUSED)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
+def test_nothing_that_a_server_wrote_comes_out(content_type: str | None) -> None:
+    """IRI-10: the refresh token stands in the error; what comes out is a registered code and nothing beside it."""
+    body = {"error": CANARY, "error_description": CANARY, "other": CANARY}
+    answer = an_answer(body, status=400, content_type=content_type, headers={"retry-after": "30"})
+
+    made = understood(answer, TEXTS)
+
+    assert made.body == b'{"error": "invalid_grant"}'
+    assert made.headers == {"content-type": "application/json", "retry-after": "30"}
+    assert "canary" not in f"{made}{judged(answer)!r}{judged(answer).hint}"
+
+
+def test_texts_of_the_standard_member_are_compared_too() -> None:
+    """A dialect may have nothing else than texts of its own."""
+    dialect = Dialect(error_codes=(("bad refresh", "invalid_grant"),))
+
+    assert judged(an_answer({"error": "bad refresh token"}, status=400), dialect).server_error == "invalid_grant"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        html(401),
+        an_answer(b"", status=401),
+        an_answer([CANARY], status=400),
+        an_answer({"other": CANARY}, status=400),
+        an_answer({"error": 1, "message": [CANARY]}, status=400),
+        an_answer({"error": CANARY}, status=200),
+        an_answer({"error": CANARY}, status=302),
+    ],
+)
+def test_what_says_nothing_or_is_no_error_stays_as_it_is(answer: Response) -> None:
+    """Success is read by those whose it is; a page is judged as one."""
+    assert understood(answer, TEXTS) is answer
+
+
+def test_without_a_dialect_nothing_is_changed() -> None:
+    """The standard's answers are understood already."""
+    answer = an_answer({"error": "who knows"}, status=400)
+
+    assert understood(answer, STANDARD) is answer
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, Outcome.REFUSED), (500, Outcome.UNKNOWN), (503, Outcome.UNKNOWN)]
+)
+def test_the_status_judges_as_before(status: int, outcome: Outcome) -> None:
+    """A server that failed may have processed it, whatever it says."""
+    assert judged(an_answer({"message": CANARY}, status=status)).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, {"error": "invalid authorization code", "error_description": ""}, "invalid_grant"),
+        (400, {"error": CANARY, "error_description": ""}, "invalid_grant"),
+        (400, {"error": "invalid request", "error_description": ""}, "invalid_request"),
+        (400, {"error": "application secret not found", "error_description": ""}, "invalid_client"),
+        (401, {"error": "invalid_client"}, "invalid_client"),
+        (401, {"code": "401", "message": "NOT AUTHORIZED"}, "invalid_token"),
+        (
+            401,
+            {"code": "401 UNAUTHORIZED", "message": "Only confidential clients are allowed to refresh tokens."},
+            "unauthorized_client",
+        ),
+        (400, {"code": "400 BAD_REQUEST", "message": None}, "unrecognized"),
+    ],
+)
+def test_the_errors_of_iridium_are_understood(status: int, body: object, error: str) -> None:
+    """IRI-09, as its source writes them."""
+    assert judged(an_answer(body, status=status), IRIDIUM).server_error == error
+
+
+def test_an_empty_200_is_told_apart_from_a_page() -> None:
+    """IRI-06: it is what a failed PKCE check looks like; a code may be spent for it."""
+    with pytest.raises(RemoteError) as caught:
+        json_object(an_answer(b"", content_type=None), wall_now=NOW)
+
+    assert (caught.value.code, caught.value.outcome) == (Reason.MALFORMED, Outcome.UNKNOWN)
+    assert "pkce_transform" in str(caught.value.hint)

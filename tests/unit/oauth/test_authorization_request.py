@@ -14,6 +14,7 @@ from broker.oauth.authorization_request import (
     ByValue,
     Pushed,
     PushedRequest,
+    Redirected,
     Transaction,
     authorization_url,
     plan_authorization,
@@ -21,6 +22,7 @@ from broker.oauth.authorization_request import (
     read_pushed_response,
 )
 from broker.oauth.client import Client, ClientAuthMethod, Issuer, Parameters, Profile, RequestObjectUse, ResponseMode
+from broker.oauth.dialect import AuthorizationBy, Dialect, PkceTransform, Placement
 from broker.oauth.messages import AssertionSpec, Draft
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.pkce import code_challenge
@@ -56,7 +58,7 @@ ASKED = Asked(
 
 def plan(
     *, server: AuthorizationServer = SERVER, issuer: Issuer = OIDC, asked: Asked = ASKED, client: Client | None = None
-) -> Pushed | ByValue:
+) -> Pushed | Redirected | ByValue:
     return plan_authorization(server, issuer, client or a_client(), asked, TRANSACTION)
 
 
@@ -348,3 +350,54 @@ def test_every_name_that_a_request_can_have_is_reserved(asked: Asked):
     names = {*draft.request_object.claims, *(name for name, _ in draft.form)}
     assert names - {"tenant"} <= RESERVED_REQUEST_PARAMETERS
     assert names >= {"iss", "response_mode", "nonce", "resource", "claims", "max_age", "login_hint"}
+
+
+# --- dialects ---
+
+REDIRECTING = Dialect(authorization=AuthorizationBy.REDIRECT, provider_hosts=("github.com",))
+OAUTH2 = an_issuer(profile=Profile.OAUTH2, dialect=REDIRECTING)
+
+
+@pytest.mark.parametrize("server", [SERVER, BY_BROWSER], ids=["with PAR", "without"])
+def test_a_dialect_has_us_call_the_authorization_endpoint(server: AuthorizationServer):
+    """With what a browser would carry, and no proof of who we are; PAR is for the standard's way."""
+    made = plan(server=server, issuer=OAUTH2)
+
+    carried = by_value(issuer=replace(OAUTH2, dialect=Dialect())).parameters
+    assert isinstance(made, Redirected)
+    assert made.draft == Draft(url=f"{ISSUER_URL}/auth", form=carried)
+    assert dict(carried)["state"] == "s-1"
+    assert "v" * 43 not in str(carried)
+
+
+def test_the_parameters_of_that_call_stand_where_the_dialect_has_them():
+    """Some servers read the URL alone."""
+    made = plan(issuer=replace(OAUTH2, dialect=replace(REDIRECTING, authorization_placement=Placement.QUERY)))
+
+    assert isinstance(made, Redirected)
+    assert made.draft.in_query
+
+
+def test_a_challenge_is_made_as_the_dialect_has_it():
+    """Also where it is pushed; its method has the same name."""
+    dialect = Dialect(pkce_transform=PkceTransform.S256_HEX)
+    form = dict(pushed(issuer=replace(OIDC, dialect=dialect)).form or ())
+
+    assert form["code_challenge"] == code_challenge(TRANSACTION.code_verifier, PkceTransform.S256_HEX)
+    assert form["code_challenge_method"] == "S256"
+
+
+def test_the_browser_carries_renamed_parameters_too():
+    """A dialect renames at every endpoint, whoever calls it."""
+    renamed = (("state", "etat"), ("scope", "scopes"), ("client_id", "app"), ("request", "jar"), ("request_uri", "par"))
+    by_reference = PushedRequest(request_uri="urn:x:1", expires_in=60.0)
+    signing = by_value(client=a_client(request_object=RequestObjectUse.ALWAYS))
+
+    plain = authorization_url(BY_BROWSER, a_client(), by_value(), None, renamed=renamed)
+    signed = authorization_url(BY_BROWSER, a_client(), signing, RequestObject("jwt"), renamed=renamed)
+    referring = pushed_url(SERVER, a_client(), by_reference, ASKED, renamed=renamed)
+
+    assert {"etat", "scopes", "app", "nonce"} < dict(parse_qsl(urlsplit(plain).query)).keys()
+    assert not {"state", "scope", "client_id"} & dict(parse_qsl(urlsplit(plain).query)).keys()
+    assert dict(parse_qsl(urlsplit(signed).query)).keys() == {"app", "response_type", "scopes", "jar"}
+    assert dict(parse_qsl(urlsplit(referring).query)) == {"app": "app-1", "par": "urn:x:1"}

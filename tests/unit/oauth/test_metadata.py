@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.client import Discovery, Issuer
+from broker.oauth.dialect import RAIDIAM, Dialect
 from broker.oauth.metadata import (
     AuthorizationServer,
     EndpointName,
@@ -325,6 +326,38 @@ def test_a_host_that_is_nearly_listed_is_refused(listed: str) -> None:
     document = a_document(token_endpoint="https://mtls.example:9443/token")
 
     assert refused(document, an_issuer(endpoint_hosts=frozenset({listed}))).code == Reason.ENDPOINT_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("issuer", "url"),
+    [
+        ("https://as.example", "https://matls-as.example/token"),
+        ("https://as.example", "https://MATLS-as.example:8443/token"),
+        ("https://as.example", "https://mtls.as.example/token"),
+        ("https://as.example:9443", "https://matls-as.example/token"),
+        ("https://as.example", "https://as.example/token"),
+    ],
+)
+def test_an_endpoint_may_be_on_the_issuers_host_with_a_prefix_of_its_dialect(issuer: str, url: str) -> None:
+    """As if that host were listed: on any port."""
+    dialect = Dialect(endpoint_host_prefixes=("matls-", "mtls."))
+    document = a_document(issuer=issuer, token_endpoint=url)
+
+    server = read_metadata(an_answer(document), an_issuer(issuer=issuer, dialect=dialect))
+
+    assert server.token_endpoint == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["matls-other.example", "matls-matls-as.example", "matls-as.example.evil.example", "xmatls-as.example", "matls-"],
+)
+def test_a_prefix_gives_no_host_but_the_issuers(host: str) -> None:
+    """It is put before that one, once."""
+    document = a_document(token_endpoint=f"https://{host}/token")
+
+    assert refused(document, an_issuer(dialect=RAIDIAM)).code == Reason.ENDPOINT_REFUSED
+    assert refused(a_document(token_endpoint="https://matls-as.example/token")).code == Reason.ENDPOINT_REFUSED
 
 
 def test_a_listed_metadata_address_is_refused_all_the_same() -> None:

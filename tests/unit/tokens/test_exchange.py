@@ -6,9 +6,11 @@ import pytest
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.client import ClientSecretEncoding
+from broker.oauth.dialect import IRIDIUM, STANDARD, Dialect
 from broker.oauth.messages import (
     AssertionSpec,
     BasicSpec,
+    BearerSpec,
     CredentialSpec,
     Draft,
     PostSpec,
@@ -321,3 +323,72 @@ async def test_a_resource_is_asked_with_a_bearer_token_where_nothing_is_bound():
     await ours.fetch(GET, AccessToken("at"), ours.prepare())
 
     assert (session.requests[0].credential, session.requests[0].proof) == (AccessToken("at"), None)
+
+
+# --- dialects ---
+
+
+async def test_an_access_token_stands_for_the_client_where_the_draft_says_so():
+    """It is a header; nothing is signed, and the request shows it no more than the draft."""
+    session, signer = FakeSession(), FakeSigner()
+    ours = exchange(session, signer)
+    draft = Draft(url="https://as.example/t", form=(), credential=BearerSpec(access_token=AccessToken("canary")))
+
+    await ours.send(draft, ours.prepare())
+
+    assert session.requests[0].credential == AccessToken("canary")
+    assert "canary" not in repr(session.requests)
+    assert signer.signed == []
+
+
+async def test_method_and_placement_are_the_drafts_and_names_the_servers():
+    """What a draft says is passed on; renaming holds for each request of the server."""
+    session = FakeSession()
+    renamed = (("code_verifier", "code_verfier"),)
+    ours = replace(exchange(session, None), dialect=Dialect(renamed_parameters=renamed))
+
+    await ours.send(Draft(method="DELETE", url="https://as.example/out", form=None), ours.prepare())
+    await ours.send(Draft(url="https://as.example/t", form=(("a", "b"),), in_query=True), ours.prepare())
+
+    logout, query = session.requests
+    assert (logout.method, logout.form, logout.in_query) == ("DELETE", None, False)
+    assert (query.method, query.form, query.in_query) == ("POST", (("a", "b"),), True)
+    assert logout.renamed == query.renamed == renamed
+
+
+async def test_without_a_dialect_a_request_is_the_standards():
+    """Each departure has to be said."""
+    session = FakeSession()
+    ours = exchange(session, None)
+
+    await ours.send(Draft(url="https://as.example/t", form=()), ours.prepare())
+
+    assert ours.dialect is STANDARD
+    assert session.requests[0] == Request(
+        method="POST", url="https://as.example/t", headers={"accept": "application/json"}, form=()
+    )
+
+
+@pytest.mark.parametrize("proving", [False, True])
+async def test_what_the_server_says_in_its_own_way_comes_out_as_the_standard_has_it(proving: bool):
+    """IRI-09, IRI-10: at every endpoint, and nothing of its text comes out."""
+    told = json_response({"error": "invalid refresh token: canary", "error_description": ""}, status=400)
+    session = FakeSession(script=[told, told])
+    proofs = proofs_of(FakeProofKey()) if proving else None
+    ours = replace(exchange(session, None), dialect=IRIDIUM, proofs=proofs)
+
+    sent = await ours.send(Draft(url="https://as.example/t", form=()), ours.prepare())
+    fetched = await ours.fetch(Request(method="GET", url="https://as.example/me"), AccessToken("at"), ours.prepare())
+
+    assert sent.response.body == fetched.body == b'{"error": "invalid_grant"}'
+
+
+async def test_a_challenge_for_a_nonce_is_met_before_it_is_understood():
+    """The dialect's reading of an error does not keep a request from being sent again with a proof."""
+    session = FakeSession(script=[challenge("n-1")])
+    ours = replace(exchange(session, None), dialect=IRIDIUM, proofs=proofs_of(FakeProofKey()))
+
+    sent = await ours.send(Draft(url="https://as.example/t", form=(), proves=True), ours.prepare())
+
+    assert sent.response.status == 200
+    assert len(session.requests) == 2

@@ -521,3 +521,150 @@ def test_a_token_of_a_compromised_certificate_is_gone_from_everywhere():
     assert take(doubtful, Disowned()) == (replace(doubtful, token=None), (Keep(),))
     assert take(running(), Disowned()) == (running(token=None), ())
     assert take(Over(grant=GRANT, token=TOKEN), Disowned()) == (Over(grant=GRANT), (Keep(),))
+
+
+# --- servers that refresh with an access token alone, and such that give a token of somebody else ---
+
+BEARER = Terms(replay=Replay.NEVER, needs_access_token=True)
+CHANGED = Failure(code="subject_changed", pace=Pace.ORDINARY)
+ANOTHERS = replace(GRANT, phase=Phase.QUARANTINED, reason=EndReason.SUBJECT_CHANGED.value)
+
+
+@pytest.mark.parametrize("doubt", Doubt)
+def test_without_an_access_token_nothing_more_can_be_refreshed_where_that_takes_one(doubt: Doubt):
+    """Only a person brings another one; whatever hung over the grant is of no account any more."""
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW, doubt=doubt)
+
+    before = take(state, Unblocked(), BEARER, now=TOKEN.expires_at - 0.001)
+    over, effects = take(state, Tick(), BEARER, now=TOKEN.expires_at)
+
+    assert before == (state, ())
+    assert isinstance(over, Over)
+    assert (over.token, over.grant.phase, over.grant.reason) == (None, Phase.ENDED, "access_token_ended")
+    assert over.grant.refresh_token == GRANT.refresh_token  # R2.8
+    assert effects == (Expired(), Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
+
+
+def test_ahead_of_its_end_such_a_grant_is_refreshed_as_any():
+    """That is its only chance, and every one is taken."""
+    assert take(Resting(grant=GRANT, token=TOKEN, due_at=NOW), Tick(), BEARER)[1] == (Begin(attempt=7),)
+    rest = rested(take(running(), failed(Trouble.UNKNOWN), BEARER))
+    assert rest.due_at < TOKEN.expires_at
+
+
+def test_an_attempt_under_way_at_the_end_is_waited_for():
+    """It may bring the next one; if it does not, that was the end."""
+    state, effects = take(running(), Tick(), BEARER, now=TOKEN.expires_at)
+    assert isinstance(state, Refreshing)
+    assert effects == (Expired(),)
+
+    rest = rested(take(state, failed(Trouble.NOT_SENT), BEARER, now=TOKEN.expires_at))
+    over, effects = take(rest, Tick(), BEARER, now=TOKEN.expires_at)
+
+    assert isinstance(over, Over)
+    assert effects == (Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
+
+
+def test_a_dropped_access_token_is_the_end_of_such_a_grant():
+    """A compromised certificate takes the one thing that it could be refreshed with."""
+    dropped = rested(take(Resting(grant=GRANT, token=TOKEN, due_at=NOW + 500), Disowned(), BEARER))
+
+    over, _ = take(dropped, Tick(), BEARER)
+
+    assert isinstance(over, Over)
+    assert over.grant.reason == EndReason.ACCESS_TOKEN_ENDED
+
+
+def test_after_a_restart_without_an_access_token_such_a_grant_has_ended():
+    """Its record may be older than the token; with one it goes on."""
+    lost = restored(GRANT, None, BEARER, now=NOW, chance=CHANCE)
+    kept = restored(GRANT, TOKEN, BEARER, now=NOW, chance=CHANCE)
+
+    assert take(lost, Tick(), BEARER)[1] == (Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
+    assert take(kept, Wanted(), BEARER)[1] == (Begin(attempt=7),)
+
+
+def test_to_try_such_a_grant_again_ends_it_again():
+    """An operator may ask; there is nothing to ask with."""
+    over = Over(grant=replace(GRANT, phase=Phase.ENDED, reason="access_token_ended"), token=None)
+
+    state, _ = take(over, Retried(), BEARER)
+    again, effects = take(state, Tick(), BEARER)
+
+    assert isinstance(again, Over)
+    assert effects == (Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
+
+
+def test_without_a_refresh_token_that_is_the_reason():
+    """Both are true; the one that no access token would have changed is told."""
+    state = Resting(grant=replace(GRANT, refresh_token=None), token=TOKEN, due_at=math.inf)
+
+    over, _ = take(state, Tick(), BEARER, now=TOKEN.expires_at)
+
+    assert over.grant.reason == EndReason.NO_REFRESH_TOKEN
+
+
+@pytest.mark.parametrize("terms", [STRICT, BEARER])
+def test_a_token_of_somebody_else_is_dropped_and_the_persons_own_is_served_to_its_end(terms: Terms):
+    """The next one would be that other's, too: nothing is asked any more, whoever wants or forces it."""
+    state, effects = take(running(Doubt.UNKNOWN), failed(Trouble.SUBJECT_CHANGED, CHANGED), terms)
+
+    rest = rested((state, effects))
+    assert effects == (Keep(), Quarantined(reason="subject_changed"))
+    assert (rest.token, rest.due_at, rest.doubt) == (TOKEN, math.inf, Doubt.NONE)
+    assert (rest.grant.phase, rest.grant.reason) == (Phase.QUARANTINED, "subject_changed")
+    assert wake_at(rest) == TOKEN.expires_at
+    for event in (Tick(), Wanted(), Forced(), Unblocked(), Rebound(), Reprieved(wait=1.0)):
+        after, effects = take(rest, event, terms)
+        later, more = take(after, Tick(), terms, now=TOKEN.expires_at - 1)
+        assert Begin not in {type(effect) for effect in (*effects, *more)}, event
+        assert later.token is TOKEN, event
+        over, effects = take(later, Tick(), terms, now=TOKEN.expires_at)
+        assert effects == (Expired(), Keep(), Ended(reason=EndReason.SUBJECT_CHANGED)), event
+        assert isinstance(over, Over)
+
+
+@pytest.mark.parametrize("terms", [STRICT, BEARER, Terms(replay=Replay.NEVER, keepalive=60.0)])
+def test_nothing_is_asked_after_a_restart_either(terms: Terms):
+    """The record says why."""
+    state = restored(ANOTHERS, TOKEN, terms, now=NOW, chance=CHANCE)
+
+    for now in (NOW, NOW + 500, TOKEN.expires_at - 1):
+        for event in (Tick(), Wanted(), Forced(), Unblocked()):
+            state, effects = take(state, event, terms, now=now)
+            assert effects == ()
+            assert state.token is TOKEN
+    over, effects = take(state, Tick(), terms, now=TOKEN.expires_at)
+
+    assert effects == (Expired(), Keep(), Ended(reason=EndReason.SUBJECT_CHANGED))
+    assert over.grant.reason == EndReason.SUBJECT_CHANGED
+
+
+def test_where_no_token_of_the_person_is_left_a_changed_subject_is_the_end():
+    """Also after a restart that found none."""
+    over, effects = take(running(token=None), failed(Trouble.SUBJECT_CHANGED, CHANGED))
+    restarted = restored(ANOTHERS, None, STRICT, now=NOW, chance=CHANCE)
+
+    assert isinstance(over, Over)
+    assert effects == (Keep(), Ended(reason=EndReason.SUBJECT_CHANGED))
+    assert take(restarted, Tick())[1] == (Keep(), Ended(reason=EndReason.SUBJECT_CHANGED))
+
+
+def test_a_person_ends_a_changed_subject():
+    """By consenting anew, or an operator by having it tried again."""
+    resting = Resting(grant=ANOTHERS, token=TOKEN, due_at=math.inf)
+    over = Over(grant=replace(ANOTHERS, phase=Phase.ENDED), token=None)
+
+    consented = rested(take(resting, Consented(grant=GRANT, token=TOKEN)))
+    retried = rested(take(over, Retried()))
+
+    assert consented.due_at < TOKEN.expires_at
+    assert take(retried, Tick())[1] == (Begin(attempt=7),)
+
+
+@pytest.mark.parametrize("terms", [STRICT, GRACE, NEVER])
+def test_where_a_refresh_takes_no_access_token_its_end_ends_nothing(terms: Terms):
+    """The ordinary case stays as it is."""
+    state = Resting(grant=GRANT, token=TOKEN, due_at=NOW)
+
+    assert take(state, Tick(), terms, now=TOKEN.expires_at)[1] == (Expired(), Begin(attempt=7))

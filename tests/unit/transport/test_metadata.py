@@ -9,8 +9,9 @@ from broker.errors import RemoteError
 from broker.events import MetadataLoaded, MetadataRefused, SandboxIssuerInUse
 from broker.oauth.client import Discovery, Issuer
 from broker.oauth.messages import Response
+from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
-from broker.transport.metadata import DOUBTED_TTL, FAILED_TTL, JITTER, KEPT_TTL, METADATA_TTL, Metadata
+from broker.transport.metadata import DOUBTED_TTL, FAILED_TTL, JITTER, KEPT_TTL, METADATA_TTL, Described, Metadata
 from tests.fakes import Dice, Events, LoopClock
 from tests.jumping import advance
 from tests.unit.transport.scripted import ISSUER, ScriptedSession, answer, document, failure
@@ -335,3 +336,15 @@ async def test_a_failure_is_shared_by_the_tokens_that_ask_close_together():
 
     assert (await here.source.get()).issuer == ISSUER
     assert len(here.session.sent) == 2
+
+
+async def test_a_server_that_a_dialect_describes_is_never_asked():
+    """Whatever fails, and whatever session there is: what an operator wrote is what there is."""
+    server = AuthorizationServer(issuer="https://as.example", token_endpoint="https://as.example/t")
+    described, session = Described(server), ScriptedSession([])
+
+    described.doubt()
+    described.renew(session)
+
+    assert await described.get() is server
+    assert session.sent == []

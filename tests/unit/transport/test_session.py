@@ -4,6 +4,7 @@ import asyncio
 import select
 import socket
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -493,3 +494,115 @@ async def _failure(call: Awaitable[Response]) -> RemoteError:
     with pytest.raises(RemoteError) as caught:
         await call
     return caught.value
+
+
+# --- dialects ---
+
+
+def secret_refresh(url: str, **changes: Any) -> Request:
+    return Request(
+        method="POST",
+        url=url,
+        form=(("grant_type", "refresh_token"), ("scope", "a b"), ("scope", "ü&=#")),
+        secret_fields=(("refresh_token", RefreshToken("canary/+$")),),
+        credential=ClientSecret("canary-2"),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(("path", "joined"), [("/token", "/token?"), ("/token?tenant=%41", "/token?tenant=%41&")])
+async def test_a_form_in_the_url_is_there_and_nowhere_else(path: str, joined: str):
+    """A dialect has it so: encoded as in a body, after what the endpoint's URL has; no body, and nothing said of one."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(secret_refresh(server.url(path), in_query=True))
+
+        (heard,) = server.heard
+        form = (
+            "grant_type=refresh_token&scope=a+b&scope=%C3%BC%26%3D%23"
+            "&refresh_token=canary%2F%2B%24&client_secret=canary-2"
+        )
+        assert heard.head.startswith(f"POST {joined}{form} HTTP/1.1\r\n".encode())
+        assert heard.body == b""
+        assert "content-type" not in heard.headers()
+        assert heard.headers().get("content-length", "0") == "0"
+
+
+async def test_a_request_without_a_form_has_nothing_in_its_url():
+    """There is nothing to place."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(Request(method="GET", url=server.url("/me"), in_query=True))
+
+        assert server.heard[0].head.startswith(b"GET /me HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST"])
+async def test_a_logout_has_a_bearer_token_and_no_body(method: str):
+    """A form is not there, which is not the same as an empty one."""
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(Request(method=method, url=server.url("/out"), credential=AccessToken("$2a$10$x/.")))
+
+        (heard,) = server.heard
+        assert heard.head.startswith(f"{method} /out HTTP/1.1\r\n".encode())
+        assert heard.headers()["authorization"] == "Bearer $2a$10$x/."
+        assert "content-type" not in heard.headers()
+        assert heard.body == b""
+
+
+@pytest.mark.parametrize("in_query", [False, True])
+async def test_parameters_are_called_what_the_server_calls_them(in_query: bool):
+    """Secrets and the credential, too; what is not renamed, and every value, stays as it is."""
+    renamed = (("refresh_token", "refresh"), ("client_secret", "pass word"), ("scope", "scopes"), ("code", "kode"))
+    async with serving(answers_ok) as server, session() as connections:
+        await connections.send(secret_refresh(server.url(), in_query=in_query, renamed=renamed))
+
+        (heard,) = server.heard
+        form = heard.head.split()[1].partition(b"?")[2] if in_query else heard.body
+        assert form == (
+            b"grant_type=refresh_token&scopes=a+b&scopes=%C3%BC%26%3D%23&refresh=canary%2F%2B%24&pass+word=canary-2"
+        )
+
+
+async def _resets(connection: Connection) -> None:
+    await connection.hear()
+    connection.reset()
+
+
+async def _hangs(connection: Connection) -> None:
+    await connection.hear()
+    await asyncio.sleep(60.0)
+
+
+@pytest.mark.parametrize(
+    "handler", [_resets, _hangs, says(b"garbage\r\n\r\n"), says(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 99)]
+)
+async def test_secrets_in_a_url_are_in_no_error(handler: Callable[[Connection], Awaitable[None]]):
+    """Whatever goes wrong: errors of HTTP libraries like to name the URL."""
+    async with serving(handler) as server, session(deadline=0.3, max_body=10) as connections:
+        with pytest.raises(RemoteError) as raised:
+            await connections.send(secret_refresh(server.url(), in_query=True))
+
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "canary" not in f"{shown}{raised.value!r}{vars(raised.value)}"
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/token", "http://no-such-host.invalid/token", "https://127.0.0.1:1/t"]
+)
+async def test_secrets_in_a_url_are_in_no_error_of_a_connection(url: str):
+    """Nobody listens, or there is no such host."""
+    async with session() as connections:
+        with pytest.raises(RemoteError) as raised:
+            await connections.send(secret_refresh(url, in_query=True))
+
+    assert raised.value.outcome is Outcome.NOT_SENT
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_bytes_of_a_location_that_are_no_text_come_as_surrogates():
+    """Whoever reads one has to know: it is not made safe here."""
+    data = b"HTTP/1.1 302 Found\r\nLocation: https://x/?a=\xff\xc3\xbc{}\r\nContent-Length: 0\r\n\r\n"
+    async with serving(says(data)) as server, session() as connections:
+        answer = await connections.send(post(server.url()))
+
+        assert answer.headers["location"] == "https://x/?a=\udcffü{}"
