@@ -16,7 +16,7 @@ from broker.config.structure import Document
 from broker.config.translate import plain_issuer
 from broker.errors import LocalError
 from broker.oauth.answers import SERVER_ERRORS
-from broker.oauth.client import FAPI, RequestObjectUse, ResponseMode
+from broker.oauth.client import FAPI, Issuer, RequestObjectUse, ResponseMode
 from broker.oauth.dialect import AuthorizationBy, Dialect, Logout, Placement
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.static_metadata import ENDPOINT_NAMES, endpoint_url
@@ -47,13 +47,20 @@ def _check_table(name: str, issuer: IssuerSection, section: DialectSection, find
         findings.add(place("issuer", name, "dialect", key), message, hint)
     for endpoint, text in (section.endpoints or {}).items():
         at = place("issuer", name, "dialect", "endpoints", endpoint)
-        if endpoint not in ENDPOINT_NAMES:
+        if endpoint in ENDPOINT_NAMES:
+            _check_url(at, endpoint, text, plain_issuer(name, issuer), findings)
+        else:
             findings.add(at, "there is no such endpoint", suggestion(endpoint, ENDPOINT_NAMES))
-            continue
-        try:
-            endpoint_url(plain_issuer(name, issuer), endpoint, text)
-        except LocalError as error:
-            findings.add(at, error.message, error.hint)
+    if section.provider_callback is not None:
+        at = place("issuer", name, "dialect", "provider_callback")
+        _check_url(at, "provider_callback", section.provider_callback, plain_issuer(name, issuer), findings)
+
+
+def _check_url(at: str, name: str, text: str, issuer: Issuer, findings: Findings) -> None:
+    try:
+        endpoint_url(issuer, name, text)
+    except LocalError as error:
+        findings.add(at, error.message, error.hint)
 
 
 def _missing(dialect: Dialect) -> Iterator[Problem]:
@@ -87,7 +94,7 @@ def _ineffective(section: DialectSection) -> Iterator[Problem]:
     for condition, keys, why in (
         (
             dialect.authorization is AuthorizationBy.BROWSER,
-            ("authorization_placement", "provider_hosts"),
+            ("authorization_placement", "provider_hosts", "provider_callback"),
             'authorization is "browser"',
         ),
         (dialect.token_placement is Placement.FORM, ("leaks_secrets_in_url",), 'token_placement is "form"'),

@@ -62,6 +62,8 @@ class DialectSection:
     """Where the parameters of that call stand."""
     provider_hosts: tuple[EndpointHost, ...] | None = None
     """Hosts that the redirect may lead to."""
+    provider_callback: Visible | None = None
+    """Where people come back to from there: without it to our redirect URI; or to the server first, path or URL."""
     pkce_transform: PkceTransform | None = None
     """How a code challenge is made: as RFC 7636 has it, or of the hexadecimal digits of the hash."""
     token_placement: Placement | None = None

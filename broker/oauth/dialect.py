@@ -89,7 +89,9 @@ class Dialect:
     *endpoint_host_prefixes*: a host whose name is one of these and the issuer's host is trusted for endpoints.
 
     *authorization* and its *authorization_placement*; *provider_hosts* (``host`` or ``host:port``) are where a
-    redirect may lead. *pkce_transform* is what the server checks a verifier with.
+    redirect may lead. *provider_callback*, a path below the issuer or a URL, is where people come back to from there,
+    with a ``state`` of the server's own: None where that is our redirect URI, with ours. *pkce_transform* is what the
+    server checks a verifier with.
 
     *token_placement*, *state_on_token*, *client_id_with_basic* (beside an ``Authorization: Basic``) and
     *token_parameters* (further fields of code and refresh requests) are about the token endpoint;
@@ -107,6 +109,7 @@ class Dialect:
     authorization: AuthorizationBy = AuthorizationBy.BROWSER
     authorization_placement: Placement = Placement.FORM
     provider_hosts: tuple[str, ...] = ()
+    provider_callback: str | None = None
     pkce_transform: PkceTransform = PkceTransform.S256
     token_placement: Placement = Placement.FORM
     leaks_secrets_in_url: bool = False

@@ -4,11 +4,14 @@ An authorization endpoint that we call ourselves, and the redirect that it answe
 Some servers leave the login to other providers: the answer to a POST says where the browser is to go. It is read
 and not followed (rules.md R1). It comes from the server and leads elsewhere, so that nothing of it is believed but
 what was asked for: https, a host that the configuration names, our ``state``, our ``redirect_uri``.
+A server that people come back to before they come to us (``provider_callback``) has a state of its own with the
+provider; ours then comes back with its code.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -20,6 +23,7 @@ from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, p
 from broker.oauth.messages import Draft, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint
 from broker.oauth.reasons import Reason
+from broker.oauth.static_metadata import endpoint_url
 
 MAX_PARAMETERS = 50
 """A request to a provider has a handful."""
@@ -62,15 +66,24 @@ def read_redirect(response: Response, issuer: Issuer, *, state: str, redirect_ur
     given = dict(pairs)
     if len(given) != len(pairs):
         _refuse("a parameter of the redirect occurs twice", Check.REPEATED_PARAMETER)
-    if not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
+    _check_way_back(given, issuer, state, redirect_uri)
+    return url
+
+
+def _check_way_back(given: Mapping[str, str], issuer: Issuer, state: str, redirect_uri: str) -> None:
+    """See that people come back to us, or to the server with a state of its own, as the dialect says."""
+    callback = issuer.dialect.provider_callback
+    if callback is not None:
+        redirect_uri = endpoint_url(issuer, "provider_callback", callback)
+    elif not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
         _refuse("the redirect has not the state that was sent", Check.STATE)
     if not hmac.compare_digest(given.get("redirect_uri", "").encode(), redirect_uri.encode()):
         _refuse(
-            "the redirect does not lead back to the redirect_uri that was sent",
+            "the redirect does not lead back to where the dialect says: the redirect_uri that was sent, or its own",
             Check.REDIRECT_URI,
-            hint="redirect_uris has to hold the one that is registered at the server, to the letter",
+            hint="redirect_uris has to hold the one that is registered at the server, to the letter; a server to which"
+            " people come back first needs provider_callback",
         )
-    return url
 
 
 def _check_place(url: str, issuer: Issuer) -> None:

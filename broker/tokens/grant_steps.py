@@ -371,15 +371,21 @@ def _delay(failure: Failure, token: IssuedToken | None, now: float, chance: Chan
 
 
 def _after_unknown(terms: Terms, token: IssuedToken | None, failures: int, chance: Chance, now: float) -> float:
-    """Give the wait after a request whose answer is not known, *failures* of them before it (R2.5)."""
-    soon = schedule.backoff(failures + 1, chance.dice)
+    """
+    Give the wait after a request whose answer is not known, *failures* of them before it (R2.5).
+
+    Where an early replay does no harm, no wait takes more than a part of what is left of the token in hand.
+    """
+    left = None if token is None else token.expires_at - now
+    soon = schedule.retry_delay(
+        failures=failures + 1, pace=Pace.ORDINARY, retry_after=None, remaining=left, dice=chance.dice
+    )
     match terms.replay:
         case Replay.NEVER:
             return soon
         case Replay.GRACE:
             return CONFIRM_FROM + (CONFIRM_TO - CONFIRM_FROM) * chance.dice if failures == 0 else soon
         case Replay.STRICT:
-            left = 0.0 if token is None else token.expires_at - now - NEARLY_SPENT
-            return max(soon, left)
+            return max(schedule.backoff(failures + 1, chance.dice), (left or 0.0) - NEARLY_SPENT)
         case unknown:
             assert_never(unknown)

@@ -230,7 +230,6 @@ def browse(url: str, iridium: Iridium, person: str) -> str:
 @contextmanager
 def fake_iridium(directory: Path, *, lifetime: int = LIFETIME) -> Iterator[Iridium]:
     """Run one in a thread of its own, with its loop."""
-    started: asyncio.Queue[Iridium] = asyncio.Queue()
     ready, ended = threading.Event(), threading.Event()
     running: list[Iridium] = []
 
@@ -273,7 +272,7 @@ def place(directory: Path, setup: Setup, switches: Mapping[str, str], *, lifetim
         try:
             broker.up(ready=False)
             yield at
-            broker.secrets |= at.secrets
+            broker.secrets |= at.secrets | iridium.tokens.values()
             broker.sweep()
         finally:
             broker.stop()

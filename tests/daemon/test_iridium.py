@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.daemon.iridium_place import OK, Place, Setup, place
 
@@ -30,12 +31,14 @@ endpoints = { authorization_endpoint = "/oauth/authorize" }
 authorization = "browser"
 pkce_transform = "S256-hex"
 """
-TO_THE_LETTER = """
-renamed_parameters = { code_verifier = "code_verfier" }
+CALLBACK = 'provider_callback = "/oauth/external/callback"'
+TO_THE_LETTER = f"""
+{CALLBACK}
+renamed_parameters = {{ code_verifier = "code_verfier" }}
 state_on_token = false
 refresh_authentication = "client"
 subject_from = "id_token"
-endpoints = { logout_endpoint = "/application/{client_id}/tokens" }
+endpoints = {{ logout_endpoint = "/application/{{client_id}}/tokens" }}
 """
 
 
@@ -54,9 +57,7 @@ class Row:
 
 
 def switch(name: str, setting: str, *, setup: Setup | None = None, **expected: Any) -> Row:
-    return Row(
-        what=f"{name} {setting}", switches={**REFRESHABLE, name: setting}, setup=setup or Setup(), **expected
-    )
+    return Row(what=f"{name} {setting}", switches={**REFRESHABLE, name: setting}, setup=setup or Setup(), **expected)
 
 
 def both(name: str, setup: Setup | None = None) -> list[Row]:
@@ -81,9 +82,11 @@ ROWS = [
     # one by one
     *both("IRI-01"),
     *both("IRI-02"),
-    *both("IRI-03"),
+    switch("IRI-03", OBSERVED),
+    switch("IRI-03", DOCUMENTED, login="provider_redirect_invalid"),
+    switch("IRI-03", DOCUMENTED, setup=Setup(dialect=CALLBACK)),
     switch("IRI-04", OBSERVED),
-    switch("IRI-04", DOCUMENTED, login="invalid_request"),
+    switch("IRI-04", DOCUMENTED, login="unrecognized"),
     switch(
         "IRI-04",
         DOCUMENTED,
@@ -93,7 +96,7 @@ ROWS = [
     switch("IRI-05", OBSERVED, setup=Setup(dialect=LOCAL)),
     switch("IRI-05", DOCUMENTED, setup=Setup(dialect=LOCAL.replace("S256-hex", "S256"))),
     switch("IRI-06", OBSERVED, setup=Setup(dialect=LOCAL.replace("S256-hex", "S256")), login="malformed"),
-    switch("IRI-06", DOCUMENTED, setup=Setup(dialect=LOCAL.replace("S256-hex", "S256")), login="invalid_grant"),
+    switch("IRI-06", DOCUMENTED, setup=Setup(dialect=LOCAL.replace("S256-hex", "S256")), login="unrecognized"),
     switch(
         "IRI-07",
         OBSERVED,
@@ -128,7 +131,7 @@ ROWS = [
     *both("IRI-13c"),
     *both("IRI-13d"),
     switch("IRI-13e", DOCUMENTED),
-    switch("IRI-13e", OBSERVED, refresh="userinfo_sub"),
+    switch("IRI-13e", OBSERVED, refresh="subject_changed"),
     switch("IRI-13e", OBSERVED, setup=Setup(token='on_subject_change = "serve"')),
     switch("IRI-14", OBSERVED),
     switch("IRI-14", DOCUMENTED, logout="pending"),
@@ -138,7 +141,7 @@ ROWS = [
         setup=Setup(dialect='endpoints = { logout_endpoint = "/application/{client_id}/tokens" }'),
     ),
     switch("IRI-15", OBSERVED),
-    switch("IRI-15", DOCUMENTED, login="unexpected_status"),
+    switch("IRI-15", DOCUMENTED, login="unrecognized"),
     switch("IRI-15", DOCUMENTED, setup=Setup(dialect='subject_from = "id_token"')),
     # where parameters stand
     Row(
@@ -176,7 +179,7 @@ def walk(at: Place, row: Row, provider: str) -> Result:
         assert answer["subject"] == whose
     refreshed = "none" if row.refresh == "none" else at.refreshed(grant)
     again = at.who(provider, grant)
-    served = row.setup.token != "" and again != whose  # noqa: S105 - the application's, on_subject_change = "serve"
+    served = row.setup.token != "" and again != whose
     good = called == whose and (again == whose or served)
     return Result(came_to, OK if good else f"{called} {again}", refreshed, at.log_out(grant))
 
@@ -195,7 +198,11 @@ def run(row: Row, directory: Path) -> tuple[Row, dict[str, Result], str | None]:
             answer = at.ask("GET", "/v1/tokens/service?wait=3")
             failed = at.broker.log("token_refresh_failed")
             service = OK if answer.status == 200 else str(failed[-1]["server_error"] or failed[-1]["reason"])
-        if row.setup.dialect.find("leaks_secrets_in_url") < 0:
+        if row.login != OK:  # the code was sent once, if at all
+            assert at.iridium.journal.count("token") <= len(walks)
+        if row.refresh not in {OK, "none"} and row.login == OK:  # nobody insists
+            assert at.iridium.journal.count("refresh") == len(walks)
+        if "leaks_secrets_in_url" not in row.setup.dialect:
             in_urls = [
                 (entry.endpoint, name)
                 for entry in at.iridium.journal.entries()
@@ -224,3 +231,72 @@ def test_every_flow_with_both_providers_in_both_settings_of_every_switch(tmp_pat
                 wrong.append((row.what, provider, got, expected(row), service))
     print("* with lines of a dialect, client or token that differ from the usual")
     assert wrong == []
+
+
+def test_what_iridium_says_of_a_refresh_token_comes_out_nowhere(tmp_path: Path):
+    """IRI-10: its error repeats the token; to the broker it is ``invalid_grant``, said twice."""
+    setup = Setup(dialect='refresh_authentication = "client"')
+    with place(tmp_path, setup, {**REFRESHABLE, "IRI-13a": DOCUMENTED}) as at:
+        _, answer = at.log_in("github")
+        at.iridium.tokens.end_all()
+
+        ended = at.broker.wait_for("grant_ended", grant=answer["grant"])
+
+        assert ended["reason"] == "invalid_grant"
+        served = at.ask("GET", f"/v1/grants/{answer['grant']}/token")
+        assert (served.status, served.json()["reason"]) == (409, "invalid_grant")
+        assert at.iridium.journal.count("refresh") == 2
+
+
+def test_a_lost_answer_is_asked_for_again_while_the_access_token_is_good(tmp_path: Path):
+    """A refresh token that was used goes on working (IRI-13d), and the bearer is still good."""
+    with place(tmp_path, Setup(), REFRESHABLE, lifetime=12) as at:
+        at.iridium.trouble("refresh", "lost_answer", times=1)
+        _, answer = at.log_in("github")
+
+        at.broker.wait_for("token_refreshed", grant=answer["grant"])
+
+        assert at.who("github", answer["grant"]) == at.iridium.subject_of("ada", "github")
+        assert at.iridium.journal.count("refresh") == 2
+
+
+def test_after_an_outage_that_outlasts_the_access_token_a_person_is_needed(tmp_path: Path):
+    """IRI-13a: nothing could be refreshed any more, so nothing is asked; the person logs in again under the same id."""
+    with place(tmp_path, Setup(), REFRESHABLE) as at:
+        at.iridium.trouble("refresh", "status", times=100, status=503)
+        _, answer = at.log_in("github")
+        at.broker.wait_for("grant_ended", grant=answer["grant"], reason="access_token_ended")
+        asked = at.iridium.journal.count("refresh")
+
+        refused = at.ask("GET", f"/v1/grants/{answer['grant']}/token")
+        given_up = at.log_out(answer["grant"])
+
+        assert (refused.status, refused.json()["reason"]) == (409, "access_token_ended")
+        assert asked == at.iridium.journal.count("refresh")
+        assert given_up is False  # there is no token that a logout could be made with
+        assert at.iridium.journal.count("logout") == 0
+
+
+def test_a_restart_loses_no_login(tmp_path: Path):
+    """The access token survives in the store, and with it the way to the next one."""
+    with place(tmp_path, Setup(), REFRESHABLE, lifetime=12) as at:
+        _, answer = at.log_in("google", "bob")
+        at.broker.stop()
+        at.broker.up(ready=False)
+
+        at.broker.wait_for("token_refreshed", grant=answer["grant"])
+
+        assert at.who("google", answer["grant"]) == at.iridium.subject_of("bob", "google")
+
+
+def test_a_provider_that_is_not_listed_is_not_visited(tmp_path: Path):
+    """The redirect is refused before any browser sees it, and the hint has the line to add."""
+    setup = Setup(dialect='provider_hosts = ["github.com"]\n# browser')
+    with place(tmp_path, setup, REFRESHABLE) as at:
+        answer = at.begin("github")
+
+        assert answer.status == 502
+        hosts = [part for part in (at.iridium.addresses.github, at.iridium.addresses.google) if part]
+        assert "provider_hosts" in answer.json()["hint"]
+        assert urlsplit(hosts[0]).netloc in answer.json()["hint"]
+        assert at.iridium.journal.count("provider") == 0

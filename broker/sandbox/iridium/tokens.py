@@ -45,6 +45,7 @@ class Tokens:
         self._switches = switches
         self._access: dict[str, AccessToken] = {}
         self._refresh: dict[str, RefreshToken] = {}
+        self._values: set[str] = set()
 
     def issue(
         self, subject: str, client_id: str, *, now: float, refreshable: bool = True, keeping: RefreshToken | None = None
@@ -82,6 +83,10 @@ class Tokens:
         self._access.pop(issued.value, None)
         self._refresh.pop(issued.refresh_token or "", None)
 
+    def values(self) -> frozenset[str]:
+        """Give the values of all tokens that were ever issued: for a test that looks where they came out."""
+        return frozenset(self._values)
+
     def end_all(self) -> int:
         """End every token; give how many access tokens there were."""
         ended = len(self._access)
@@ -116,4 +121,6 @@ class Tokens:
         return json_answer(200, {name: value for name, value in members.items() if value}, outcome="issued")
 
     def _new_value(self) -> str:
-        return secrets.token_urlsafe(32) if self._switches.documented(Switch.TOKEN_BODY) else bcrypt_like()
+        value = secrets.token_urlsafe(32) if self._switches.documented(Switch.TOKEN_BODY) else bcrypt_like()
+        self._values.add(value)
+        return value

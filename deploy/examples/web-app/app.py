@@ -32,7 +32,11 @@ from urllib.parse import urlsplit
 
 HERE = Path(__file__).parent
 
-PAGES = {"/": ("index.html", "text/html"), "/app.js": ("app.js", "text/javascript"), "/app.css": ("app.css", "text/css")}
+PAGES = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/app.css": ("app.css", "text/css"),
+}
 
 TOKENS = ("github", "google")
 """
@@ -220,9 +224,7 @@ class Handler(BaseHTTPRequestHandler):
             secure = "; Secure" if self.server.origin.startswith("https:") else ""
             age = LOGIN_SECONDS * 6 if session else 0
             # Lax: the cookie has to come with the browser when it returns from the login.
-            self.send_header(
-                "Set-Cookie", f"session={session}; Max-Age={age}; Path=/; HttpOnly; SameSite=Lax{secure}"
-            )
+            self.send_header("Set-Cookie", f"session={session}; Max-Age={age}; Path=/; HttpOnly; SameSite=Lax{secure}")
         self.end_headers()
         self.wfile.write(body)
 

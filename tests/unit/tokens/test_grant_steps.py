@@ -245,6 +245,20 @@ def test_a_lost_answer_is_replayed_as_the_server_bears_it(terms: Terms, waits: f
     assert state.grant.phase is Phase.OPEN
 
 
+@pytest.mark.parametrize("terms", [NEVER, GRACE])
+def test_where_a_replay_does_no_harm_no_wait_outlasts_the_token_in_hand(terms: Terms):
+    """After many lost answers the ordinary wait is up to a minute; a grant may end with its access token."""
+    nearly = replace(TOKEN, expires_at=NOW + 12.0)
+    state = replace(running(Doubt.UNKNOWN), token=nearly, failure=Failure(code="x", pace=Pace.ORDINARY, in_a_row=9))
+
+    after, _ = step(
+        state, failed(Trouble.UNKNOWN), terms, now=NOW, chance=Chance(spread=0.5, dice=0.99), next_attempt=7
+    )
+
+    assert isinstance(after, Resting)
+    assert after.due_at <= NOW + 6.0
+
+
 @pytest.mark.parametrize("terms", [NEVER, GRACE, STRICT])
 def test_tries_never_run_out(terms: Terms):
     """Neither time nor counts of failures end a grant (R2.6): a two-hour outage is two hours of backoff."""

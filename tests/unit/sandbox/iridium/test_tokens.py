@@ -98,3 +98,12 @@ def test_all_are_listed_without_values_and_ended():
     assert listed == [{"subject": "s", "client_id": "c", "expires_at": 60}]
     assert issued.value not in repr(issued)
     assert (tokens.end_all(), tokens.end_all(), tokens.as_json()) == (1, 0, [])
+
+
+def test_a_test_learns_every_value_that_was_issued_also_of_tokens_that_are_over():
+    """It looks for them where they must not come out."""
+    tokens = shelf()
+    first, second = tokens.issue("s", "c", now=0), tokens.issue("s", "c", now=0, refreshable=False)
+    tokens.end_all()
+
+    assert tokens.values() == {first.value, first.refresh_token, second.value}
