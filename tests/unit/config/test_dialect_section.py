@@ -61,7 +61,10 @@ def test_raidiam_goes_with_the_default_profile(tmp_path: Path) -> None:
 
 
 EVERYTHING = """
-endpoints = { token_endpoint = "/t", logout_endpoint = "/out/{client_id}", userinfo_endpoint = "https://id.example/me" }
+endpoints.token_endpoint = "/t"
+endpoints.authorization_endpoint = "/a"
+endpoints.logout_endpoint = "/out/{client_id}"
+endpoints.userinfo_endpoint = "https://id.example/me"
 authorization = "redirect"
 authorization_placement = "query"
 provider_hosts = ["github.com", "login.example.com:8443"]
@@ -89,6 +92,7 @@ def test_each_key_is_a_field(tmp_path: Path) -> None:
     expected = Dialect(
         endpoints=(
             ("token_endpoint", "/t"),
+            ("authorization_endpoint", "/a"),
             ("logout_endpoint", "/out/{client_id}"),
             ("userinfo_endpoint", "https://id.example/me"),
         ),

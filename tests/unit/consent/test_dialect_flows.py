@@ -16,7 +16,7 @@ from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import AuthorizationFailed, GrantRevoked
 from broker.oauth.checks import CheckFailedError
 from broker.oauth.client import Issuer, Profile
-from broker.oauth.dialect import IRIDIUM, Dialect, Placement, SubjectFrom
+from broker.oauth.dialect import IRIDIUM, Placement, SubjectFrom
 from broker.oauth.messages import Request, Response
 from broker.oauth.metadata import AuthorizationServer
 from broker.oauth.reasons import Reason
@@ -31,6 +31,7 @@ from tests.unit.tokens.world import FakeMetadata, json_response
 
 SOCIAL = replace(SPEC, scope=(), parameters=(("provider", "github"),))
 ONE = replace(SOCIAL, consent=Consent(grants=Grants.ONE))
+SOCIAL_ISSUER = replace(ISSUER, profile=Profile.OAUTH2, dialect=IRIDIUM)
 CLIENT = replace(PUBLIC, redirect_uris=PEOPLE_CLIENT.redirect_uris)
 LOCATION = "https://github.com/login/oauth/authorize?client_id=theirs&scope=user:email read:user"
 
@@ -105,7 +106,7 @@ class SocialWorld(ConsentWorld):
     """Consents at such a server."""
 
     specs: Any = (SOCIAL,)
-    issuer: Issuer = replace(ISSUER, profile=Profile.OAUTH2, dialect=IRIDIUM)
+    issuer: Issuer = SOCIAL_ISSUER
     client: Any = CLIENT
     social: SocialServer = field(default_factory=SocialServer)
 
@@ -131,8 +132,7 @@ class SocialWorld(ConsentWorld):
 
 
 def with_dialect(**changes: Any) -> SocialWorld:
-    dialect: Dialect = replace(IRIDIUM, **changes)
-    return SocialWorld(issuer=replace(ISSUER, profile=Profile.OAUTH2, dialect=dialect))
+    return SocialWorld(issuer=replace(SOCIAL_ISSUER, dialect=replace(IRIDIUM, **changes)))
 
 
 # --- to the login ---

@@ -153,7 +153,7 @@ MEANINGS = dict(re.findall(r"^- \*\*`(\w+)`\*\*: (.+)$", section_of("What each f
 
 def rows(heading: str) -> list[list[str]]:
     """Give the cells of the table below a heading."""
-    lines = [line for line in section_of(heading).splitlines() if line.startswith("| `") or line.startswith("| ---")]
+    lines = [line for line in section_of(heading).splitlines() if line.startswith(("| `", "| ---"))]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
 
 
