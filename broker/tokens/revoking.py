@@ -225,7 +225,7 @@ class Revocations:
         return read_revocation_response(sent.response, registration.issuer, wall_now=self._acquirer.clock.wall())
 
     def _without_what_revokes_nothing(self, grant: Grant) -> Grant:
-        """Give the grant without its access token, unless the dialect revokes by that, or nobody can say."""
+        """Give the grant without its access token, unless the dialect is known to revoke by that."""
         try:
             keeps = self._registration_of(grant).issuer.dialect.logout is Logout.BEARER
         except LocalError:

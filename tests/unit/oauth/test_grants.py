@@ -251,10 +251,10 @@ def test_further_fields_go_with_code_and_refresh(made: Callable[..., Draft]) -> 
 
 
 def test_no_further_field_goes_with_client_credentials() -> None:
-    """A token has parameters of its own there."""
-    issuer = an_issuer(dialect=Dialect(token_parameters=(("tenant", "7"),)))
+    """A token has parameters of its own there, and Iridium takes its header alone (IRI-11)."""
+    issuer = an_issuer(dialect=Dialect(token_parameters=(("tenant", "7"),), client_id_with_basic=True))
 
-    assert "tenant" not in names(draft(issuer=issuer))
+    assert names(draft(BASIC, issuer)) == ["grant_type"]
 
 
 def test_the_form_is_in_the_url_where_the_dialect_has_it_there() -> None:
