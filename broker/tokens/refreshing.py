@@ -218,6 +218,12 @@ class _Run:
         await self._vault.keep(revised)
         return revised
 
+    async def _bury(self, grant: Grant) -> None:
+        """Write *grant* down if it was given up meanwhile: a server may take nothing but its access token (R2.12)."""
+        revised = self._revise(grant)
+        if revised is not None and revised.phase is Phase.REVOKING:
+            await self._vault.keep(revised)
+
     async def _finish(self, sent: Sent) -> Succeeded:
         registration, acquirer = self._order.registration, self._acquirer
         answer = read_token_response(
@@ -230,7 +236,6 @@ class _Run:
         )
         if answer.id_token is not None and registration.keys is not None:
             await self._check_person(answer.id_token, answer.access_token)
-        await self._check_subject(answer)
         token = acquirer.issued(self._attempt, sent, answer)
         grant = self._stored or self._order.grant.with_refresh_token(None)
         grant = replace(
@@ -241,7 +246,13 @@ class _Run:
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
             jkt=token.jkt,
         )
-        written = await self._keep(moved(grant, registration))
+        grant = moved(grant, registration)
+        try:
+            await self._check_subject(answer)
+        except BrokerError:
+            await self._bury(grant)
+            raise
+        written = await self._keep(grant)
         return Succeeded(attempt=self._order.number, grant=written, token=token)
 
     async def _check_person(self, id_token: IdToken, access_token: AccessToken) -> None:

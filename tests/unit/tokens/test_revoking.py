@@ -421,6 +421,26 @@ async def test_what_a_refresh_brings_for_a_grant_that_is_logged_out_is_logged_ou
     assert world.store.grant("g") is None
 
 
+@pytest.mark.parametrize("subject", ["alice", "the-application"])
+async def test_what_a_refresh_brings_is_logged_out_too_where_nobody_knows_whose_it_is(subject: str):
+    """R2.12: a look-up that fails, or that finds somebody else, leaves no access token behind either."""
+    world = BearerWorld()
+    world.consented("g", lifetime=20.0)
+    world.server.subject = subject
+    world.server.delay, world.server.answer_after = 1.0, 1.0
+    if subject == "alice":
+        world.server.look_up = lost
+    async with world.running() as grants:
+        while not world.server.bearers:
+            await asyncio.sleep(0.1)
+        await grants.revoke("g")
+        await asyncio.sleep(600.0)
+
+    assert world.server.serial == 2
+    assert world.server.ended == world.server.subjects.keys()
+    assert world.store.grant("g") is None
+
+
 async def test_a_grant_that_fails_a_check_keeps_no_access_token():
     """What was never in use is logged out by whoever found it wanting."""
     world = BearerWorld()
