@@ -25,12 +25,12 @@ from broker.oauth.secret import AccessToken, IdToken
 from broker.oauth.token_response import TokenResponse, read_token_response, refresh_token_of
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase, SealedAccess
+from broker.tokens.grant import Grant, Phase, usable_access_token, with_access
 from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
 from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
-from broker.tokens.spec import Consent, IssuedToken, OnSubjectChange, TokenSpec
+from broker.tokens.spec import Consent, OnSubjectChange, TokenSpec
 from broker.tokens.state import Failure
 from broker.tokens.userinfo import subject_by_userinfo
 from broker.tokens.vault import Vault
@@ -388,27 +388,3 @@ async def verified_id_token(
         if newer is None:
             raise
         return read_id_token(id_token, newer, expected, wall_now=wall())
-
-
-def usable_access_token(grant: Grant, *, wall: float) -> AccessToken | None:
-    """Give the access token of *grant* if it is good at Unix time *wall*."""
-    access = grant.access
-    return None if access is None or access.expires_at <= wall else access.access_token
-
-
-def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:
-    """Give *grant* with *token* as it is to survive a restart (R2.11)."""
-    return replace(
-        grant,
-        access=SealedAccess(
-            access_token=token.access_token,
-            token_type=token.token_type,
-            scope=token.scope,
-            obtained_at=wall - (boot - token.obtained_at),
-            expires_at=token.expires_at_by(boot=boot, wall=wall),
-            binding=token.binding,
-            certificate_thumbprint=token.certificate_thumbprint,
-            certificate_not_after=token.certificate_not_after,
-            jkt=token.jkt,
-        ),
-    )
