@@ -17,7 +17,7 @@ from broker.config.translate import plain_issuer
 from broker.errors import LocalError
 from broker.oauth.answers import SERVER_ERRORS
 from broker.oauth.client import FAPI, Issuer, RequestObjectUse, ResponseMode
-from broker.oauth.dialect import AuthorizationBy, Dialect, Logout, Placement
+from broker.oauth.dialect import STANDARD, AuthorizationBy, Dialect, Logout, Placement
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.static_metadata import ENDPOINT_NAMES, endpoint_url
 from broker.tokens.spec import Refresh
@@ -74,6 +74,9 @@ def _missing(dialect: Dialect) -> Iterator[Problem]:
             'is missing: with authorization = "redirect" any host could pose as the login',
             ('add it, for example provider_hosts = ["github.com"]'),
         )
+    if dialect.authorization is AuthorizationBy.REDIRECT and endpoints and "authorization_endpoint" not in endpoints:
+        hint = 'add it, or write authorization = "browser"'
+        yield "authorization", '"redirect" needs authorization_endpoint in endpoints', hint
     if dialect.logout is Logout.BEARER and "logout_endpoint" not in endpoints:
         yield "logout", '"bearer" needs logout_endpoint in endpoints', 'add it, or write logout = "revocation_endpoint"'
     if dialect.identifies and endpoints and "userinfo_endpoint" not in endpoints:
@@ -168,3 +171,9 @@ def _check_token(name: str, token: TokenSection, document: Document, findings: F
     if "openid" in token.scope and dialect.endpoints and "jwks_uri" not in dict(dialect.endpoints):
         message = "has openid, but the dialect has no jwks_uri: no ID token could be checked"
         findings.add(place("token", name, "scope"), message, "remove openid, or add jwks_uri to endpoints")
+    elif "openid" in token.scope and dialect.identifies and dialect.subject_member != STANDARD.subject_member:
+        # The grant would have the one, and be compared with the other after each refresh.
+        message = (
+            "has openid, so that an ID token names the person, and the dialect has another subject_member than sub"
+        )
+        findings.add(place("token", name, "scope"), message, 'remove openid, or write subject_from = "id_token"')

@@ -117,6 +117,7 @@ class Redeemer:
             state=pending.transaction.state,
             iss_required=pending.iss_required,
             signed=signed,
+            provider_hosts=registration.issuer.dialect.answering_hosts,
         )
         code = read_authorization_response(pairs, expected)
         if pending.asked.is_openid:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from broker.oauth.answers import registered
 from broker.oauth.checks import Check, CheckFailedError, response_invalid
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, parse_url
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AuthorizationCode
 
@@ -31,12 +32,15 @@ class Expected:
 
     *issuer* as configured; *iss_required* where the server or the profile promises the parameter; *signed*
     where the parameters were taken from a JARM response, whose own ``iss`` stands for it (JARM section 4.1).
+    *provider_hosts*: where a server leaves the login to others, what comes back is theirs, and ``iss`` may be any https
+    URL on one of these.
     """
 
     issuer: str
     state: str = field(repr=False)
     iss_required: bool
     signed: bool = False
+    provider_hosts: tuple[str, ...] = ()
 
 
 def read_authorization_response(pairs: Sequence[tuple[str, str]], expected: Expected) -> AuthorizationCode:
@@ -76,8 +80,18 @@ def _check_iss(members: dict[str, str], expected: Expected) -> None:
         if expected.iss_required and not expected.signed:
             raise response_invalid(Check.ISS)
         return
-    if not hmac.compare_digest(iss.encode(), expected.issuer.encode()):
+    is_issuer = hmac.compare_digest(iss.encode(), expected.issuer.encode())
+    if not is_issuer and not _is_at(iss, expected.provider_hosts):
         raise response_invalid(Check.ISS)
+
+
+def _is_at(iss: str, hosts: tuple[str, ...]) -> bool:
+    """Say whether *iss* is an https URL on one of *hosts*, ``host`` or ``host:port``."""
+    try:
+        place = parse_url(iss)
+    except NotAnEndpointUrlError:
+        return False
+    return place.scheme == "https" and (place.host in hosts or f"{place.host}:{place.port}" in hosts)
 
 
 def _refused(error: str) -> CheckFailedError:

@@ -136,6 +136,11 @@ class Dialect:
         )
 
     @property
+    def answering_hosts(self) -> tuple[str, ...]:
+        """The hosts that may answer a browser in the server's place; whatever a base lists, none if it answers."""
+        return self.provider_hosts if self.authorization is AuthorizationBy.REDIRECT else ()
+
+    @property
     def identifies(self) -> bool:
         """Whether the person is looked up with each new access token."""
         return self.subject_from is SubjectFrom.USERINFO

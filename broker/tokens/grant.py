@@ -18,6 +18,7 @@ from broker.errors import LocalError
 from broker.oauth.secret import AccessToken, RefreshToken
 from broker.oauth.strict_json import NotStrictJsonError, loads
 from broker.tokens.record import count, flag, number, optional_number, optional_text, text, texts
+from broker.tokens.spec import IssuedToken
 
 FORMAT = 1
 """The version of the serial form; another one is refused, so that a downgrade spoils nothing."""
@@ -191,6 +192,30 @@ class Page:
 
     grants: tuple[GrantStatus, ...]
     cursor: str | None
+
+
+def usable_access_token(grant: Grant, *, wall: float) -> AccessToken | None:
+    """Give the access token of *grant* if it is good at Unix time *wall*."""
+    access = grant.access
+    return None if access is None or access.expires_at <= wall else access.access_token
+
+
+def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:
+    """Give *grant* with *token* as it is to survive a restart (R2.11)."""
+    return replace(
+        grant,
+        access=SealedAccess(
+            access_token=token.access_token,
+            token_type=token.token_type,
+            scope=token.scope,
+            obtained_at=wall - (boot - token.obtained_at),
+            expires_at=token.expires_at_by(boot=boot, wall=wall),
+            binding=token.binding,
+            certificate_thumbprint=token.certificate_thumbprint,
+            certificate_not_after=token.certificate_not_after,
+            jkt=token.jkt,
+        ),
+    )
 
 
 def _plain(grant: Grant) -> dict[str, Any]:

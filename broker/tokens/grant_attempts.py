@@ -50,6 +50,10 @@ Tried = Callable[[GrantKeeper, Choice, table.Succeeded | table.Failed | None], N
 """Hears with what an attempt was made, and how it ended; None: it was overtaken."""
 
 
+_NO_VERDICTS = frozenset({EndReason.NO_REFRESH_TOKEN, EndReason.ACCESS_TOKEN_ENDED, EndReason.SUBJECT_CHANGED})
+"""Ends that the server's refusals had no part in: they are as true when its word does not count."""
+
+
 class GrantAttempts:
     """Makes attempts for *keepers*; holds what speaks against each client."""
 
@@ -241,7 +245,7 @@ class GrantAttempts:
             if keeper is None:
                 continue
             was_over = isinstance(keeper.state, table.Over)
-            if was_over and keeper.grant.reason == EndReason.NO_REFRESH_TOKEN:
+            if was_over and keeper.grant.reason in _NO_VERDICTS:
                 continue
             self._settle(keeper, table.Reprieved(wait=self._turn_of(client, grant_id)))
             if was_over:

@@ -20,13 +20,13 @@ from broker.events import Emit, GrantRevived, GrantUnreadable
 from broker.tokens import grant_state as table
 from broker.tokens.acquire import Registration
 from broker.tokens.alarms import Alarms
-from broker.tokens.grant import Grant, Phase
+from broker.tokens.grant import Grant, Phase, with_access
 from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
 from broker.tokens.grant_serving import GrantServing
 from broker.tokens.ports import Clock, Fingerprint, Randomness, Session
-from broker.tokens.refreshing import Refresher, with_access
+from broker.tokens.refreshing import Refresher
 from broker.tokens.revoking import Outcome, Revocations
 from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.trials import Trials

@@ -24,12 +24,12 @@ from broker.oauth.secret import AccessToken, IdToken
 from broker.oauth.token_response import TokenResponse, read_token_response, refresh_token_of
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase, SealedAccess
+from broker.tokens.grant import Grant, Phase, usable_access_token, with_access
 from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
 from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
-from broker.tokens.spec import Consent, IssuedToken, OnSubjectChange, TokenSpec
+from broker.tokens.spec import Consent, OnSubjectChange, TokenSpec
 from broker.tokens.state import Failure
 from broker.tokens.userinfo import subject_by_userinfo
 from broker.tokens.vault import Vault
@@ -218,6 +218,12 @@ class _Run:
         await self._vault.keep(revised)
         return revised
 
+    async def _bury(self, grant: Grant) -> None:
+        """Write *grant* down if it was given up meanwhile: a server may take nothing but its access token (R2.12)."""
+        revised = self._revise(grant)
+        if revised is not None and revised.phase is Phase.REVOKING:
+            await self._vault.keep(revised)
+
     async def _finish(self, sent: Sent) -> Succeeded:
         registration, acquirer = self._order.registration, self._acquirer
         answer = read_token_response(
@@ -230,7 +236,6 @@ class _Run:
         )
         if answer.id_token is not None and registration.keys is not None:
             await self._check_person(answer.id_token, answer.access_token)
-        await self._check_subject(answer)
         token = acquirer.issued(self._attempt, sent, answer)
         grant = self._stored or self._order.grant.with_refresh_token(None)
         grant = replace(
@@ -241,7 +246,13 @@ class _Run:
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
             jkt=token.jkt,
         )
-        written = await self._keep(moved(grant, registration))
+        grant = moved(grant, registration)
+        try:
+            await self._check_subject(answer)
+        except BrokerError:
+            await self._bury(grant)
+            raise
+        written = await self._keep(grant)
         return Succeeded(attempt=self._order.number, grant=written, token=token)
 
     async def _check_person(self, id_token: IdToken, access_token: AccessToken) -> None:
@@ -368,27 +379,3 @@ async def verified_id_token(
     Raises RemoteError: CheckFailedError, or ``keys_unavailable``.
     """
     return await with_keys(registration, lambda keys: read_id_token(id_token, keys, expected, wall_now=wall()))
-
-
-def usable_access_token(grant: Grant, *, wall: float) -> AccessToken | None:
-    """Give the access token of *grant* if it is good at Unix time *wall*."""
-    access = grant.access
-    return None if access is None or access.expires_at <= wall else access.access_token
-
-
-def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:
-    """Give *grant* with *token* as it is to survive a restart (R2.11)."""
-    return replace(
-        grant,
-        access=SealedAccess(
-            access_token=token.access_token,
-            token_type=token.token_type,
-            scope=token.scope,
-            obtained_at=wall - (boot - token.obtained_at),
-            expires_at=token.expires_at_by(boot=boot, wall=wall),
-            binding=token.binding,
-            certificate_thumbprint=token.certificate_thumbprint,
-            certificate_not_after=token.certificate_not_after,
-            jkt=token.jkt,
-        ),
-    )

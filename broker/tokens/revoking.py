@@ -20,10 +20,9 @@ from broker.oauth.messages import Draft
 from broker.oauth.revocation import read_revocation_response, revocation_draft
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase
+from broker.tokens.grant import Grant, Phase, usable_access_token
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
-from broker.tokens.refreshing import usable_access_token
 from broker.tokens.vault import Vault
 
 Outcome = Literal["revoked", "pending", "not_revocable", "given_up"]
@@ -225,7 +224,7 @@ class Revocations:
         return read_revocation_response(sent.response, registration.issuer, wall_now=self._acquirer.clock.wall())
 
     def _without_what_revokes_nothing(self, grant: Grant) -> Grant:
-        """Give the grant without its access token, unless the dialect revokes by that, or nobody can say."""
+        """Give the grant without its access token, unless the dialect is known to revoke by that."""
         try:
             keeps = self._registration_of(grant).issuer.dialect.logout is Logout.BEARER
         except LocalError:

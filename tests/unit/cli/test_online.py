@@ -47,6 +47,15 @@ def test_a_clock_that_is_wrong_is_named_with_its_direction(ahead: float, way: st
     assert way in findings[1].text
 
 
+def test_a_server_that_a_dialect_describes_is_not_said_to_be_accepted():
+    """Nobody was asked, so that nothing is known of it, its clock neither."""
+    (finding,) = of_issuer("a", Asked(server=SERVER, ahead=None, described=True))
+
+    assert (finding.place, finding.wrong) == ("issuer.a", False)
+    assert "dialect" in finding.text
+    assert "accepted" not in finding.text
+
+
 @pytest.mark.parametrize("ahead", [None, 0.0, 15.0, -15.0])
 def test_a_small_or_unknown_difference_is_not_mentioned(ahead: float | None):
     """Servers allow for some seconds."""

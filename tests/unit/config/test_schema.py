@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from broker.config import schema
-from broker.config.dialect_section import Base
+from broker.config.dialect_section import Base, DialectSection
 from broker.config.load import load_settings
 from broker.config.schema import (
     DEFAULT_LIFETIME_SECONDS,
@@ -151,7 +151,7 @@ def test_ranges_are_documented() -> None:
 
 def test_each_field_of_the_schema_says_what_it_means() -> None:
     """A sentence below each field, for whoever reads the code."""
-    for cls in [*HEADINGS.values(), SecretReference]:
+    for cls in [*HEADINGS.values(), SecretReference, DialectSection]:
         (tree,) = ast.parse(inspect.getsource(cls)).body
         assert isinstance(tree, ast.ClassDef)
         fields = [index for index, node in enumerate(tree.body) if isinstance(node, ast.AnnAssign)]

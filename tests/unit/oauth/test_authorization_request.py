@@ -103,7 +103,7 @@ def test_the_request_is_pushed_where_the_server_takes_it():
 
 def test_what_is_not_asked_for_is_not_sent():
     """No empty parameters, which some servers refuse."""
-    names = [name for name, _ in pushed(asked=Asked()).form]
+    names = [name for name, _ in pushed(asked=Asked()).form or ()]
 
     assert names == [
         "response_type",
@@ -122,8 +122,8 @@ def test_client_id_is_in_the_form_once_for_each_authentication(method: ClientAut
     for use in (RequestObjectUse.AUTO, RequestObjectUse.ALWAYS):
         draft = pushed(client=a_client(client_auth_method=method, request_object=use))
 
-        assert [value for name, value in draft.form if name == "client_id"] == ["app-1"]
-        assert "request_uri" not in dict(draft.form)
+        assert [value for name, value in draft.form or () if name == "client_id"] == ["app-1"]
+        assert "request_uri" not in dict(draft.form or ())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,10 @@ def test_several_resources_are_a_list_in_the_object_and_repeat_in_a_form():
 
     assert signed is not None
     assert signed.claims["resource"] == ["https://a.example", "https://b.example"]
-    assert [v for n, v in pushed(asked=asked).form if n == "resource"] == ["https://a.example", "https://b.example"]
+    assert [v for n, v in pushed(asked=asked).form or () if n == "resource"] == [
+        "https://a.example",
+        "https://b.example",
+    ]
 
 
 def test_the_typ_of_a_request_object_can_be_left_out():
@@ -218,7 +221,7 @@ def test_extra_parameters_set_nothing_of_ours():
 @pytest.mark.parametrize("mode", list(ResponseMode))
 def test_the_response_mode_is_sent_unless_it_is_the_default(mode: ResponseMode):
     """``query`` is what a code comes by anyway."""
-    sent = dict(pushed(client=a_client(response_mode=mode)).form).get("response_mode")
+    sent = dict(pushed(client=a_client(response_mode=mode)).form or ()).get("response_mode")
 
     assert sent == (None if mode is ResponseMode.QUERY else mode.value)
 
@@ -347,7 +350,7 @@ def test_every_name_that_a_request_can_have_is_reserved(asked: Asked):
     draft = pushed(client=client, asked=asked)
     assert draft.request_object is not None
 
-    names = {*draft.request_object.claims, *(name for name, _ in draft.form)}
+    names = {*draft.request_object.claims, *(name for name, _ in draft.form or ())}
     assert names - {"tenant"} <= RESERVED_REQUEST_PARAMETERS
     assert names >= {"iss", "response_mode", "nonce", "resource", "claims", "max_age", "login_hint"}
 

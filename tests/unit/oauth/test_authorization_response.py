@@ -111,3 +111,31 @@ def test_no_response_passes_but_one_with_the_right_state_and_issuer(pairs: list[
 
     assert dict(pairs)["state"] == "s-1"
     assert dict(pairs)["iss"] == ISSUER_URL
+
+
+@pytest.mark.parametrize(
+    ("iss", "accepted"),
+    [
+        ("https://accounts.google.com", True),
+        ("https://github.com/login/oauth", True),
+        ("https://GitHub.com:443", True),
+        ("https://port.example:8443", True),
+        (ISSUER_URL, True),
+        ("https://port.example", False),
+        ("http://github.com", False),
+        ("https://sub.github.com", False),
+        ("https://github.com@canary.example", False),
+        ("https://canary.example", False),
+        ("", False),
+    ],
+)
+def test_where_others_answer_for_the_server_iss_is_theirs(iss: str, accepted: bool):
+    """RFC 9207 speaks of who answers; which hosts those may be stands in the dialect."""
+    hosts = ("github.com", "accounts.google.com", "port.example:8443")
+    expected = replace(EXPECTED, iss_required=False, provider_hosts=hosts)
+
+    if accepted:
+        assert read_authorization_response(changed(iss=iss), expected) == AuthorizationCode("c-1")
+    else:
+        assert failed(*changed(iss=iss), expected=expected) is Check.ISS
+    assert (failed(*changed(iss=iss)) is Check.ISS) if iss != ISSUER_URL else True

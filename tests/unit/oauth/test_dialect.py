@@ -114,6 +114,13 @@ def test_what_a_dialect_does_can_be_asked() -> None:
     assert (IRIDIUM.identifies, IRIDIUM.refreshes_with_access_token) == (True, True)
 
 
+def test_only_a_server_that_redirects_has_others_answer_for_it() -> None:
+    """A base may list hosts that a table has no use for."""
+    assert STANDARD.answering_hosts == ()
+    assert IRIDIUM.answering_hosts == ("github.com", "accounts.google.com")
+    assert replace(IRIDIUM, authorization=AuthorizationBy.BROWSER).answering_hosts == ()
+
+
 def test_what_the_named_dialects_say_exists() -> None:
     """Endpoints that there are, errors that are registered."""
     for dialect in NAMED.values():
@@ -146,7 +153,7 @@ MEANINGS = dict(re.findall(r"^- \*\*`(\w+)`\*\*: (.+)$", section_of("What each f
 
 def rows(heading: str) -> list[list[str]]:
     """Give the cells of the table below a heading."""
-    lines = [line for line in section_of(heading).splitlines() if line.startswith("| `") or line.startswith("| ---")]
+    lines = [line for line in section_of(heading).splitlines() if line.startswith(("| `", "| ---"))]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
 
 

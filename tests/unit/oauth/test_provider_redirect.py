@@ -176,7 +176,7 @@ def test_a_200_is_no_redirect_whatever_is_in_it() -> None:
         f"https://evil.example%2f@github.com/login?{QUERY}",
         f"https://github.com\t.evil.example/login?{QUERY}",
         f"https://github.com\n/login?{QUERY}",
-        f"https://gıthub.com/login?{QUERY}",
+        f"https://g\u0131thub.com/login?{QUERY}",
         f"https://github.com/../evil?{QUERY}",
         f"https://github.com./login?{QUERY}",
         f"https://github.com:0/login?{QUERY}",

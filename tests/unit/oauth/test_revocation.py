@@ -40,6 +40,7 @@ def test_an_access_token_is_called_one():
     draft = revocation_draft(SERVER, an_issuer(), a_client(), AccessToken("at"))
 
     assert draft is not None
+    assert draft.form is not None
     assert draft.form[0] == ("token_type_hint", "access_token")
 
 

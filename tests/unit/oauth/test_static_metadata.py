@@ -38,7 +38,7 @@ def test_each_endpoint_that_there_is_can_be_described() -> None:
 
     assert server is not None
     assert {name: getattr(server, name) for name in ENDPOINT_NAMES} == urls
-    assert endpoints_of(server) == frozenset(urls.values())
+    assert endpoints_of(server, "app-1") == frozenset(urls.values())
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class BearerWorld(GrantWorld):
         return replace(made, **changes)
 
     def consented(self, *names: str, lifetime: float = 300.0, **changes: Any) -> None:
-        """Put a grant of alice for each of *names* into the store, with the access token ``at-0`` that was just given."""
+        """Put a grant of alice for each of *names* into the store, with the access token ``at-0``, just given."""
         wall = self.clock.wall()
         access = SealedAccess(
             access_token=AccessToken("at-0"),

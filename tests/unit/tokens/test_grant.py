@@ -7,7 +7,7 @@ import pytest
 
 from broker.errors import LocalError
 from broker.oauth.secret import AccessToken, RefreshToken
-from broker.tokens.grant import Grant, Phase, Rotation, SealedAccess
+from broker.tokens.grant import Grant, Phase, Rotation, SealedAccess, usable_access_token
 
 GRANT = Grant(
     id="g-1",
@@ -132,3 +132,10 @@ def test_a_server_that_keeps_the_refresh_token_is_known_by_it(answered: RefreshT
     assert kept.refresh_token == RefreshToken("rt-2")
     assert kept.previous_refresh_token is None
     assert kept.rotation is Rotation.KEEPS
+
+
+@pytest.mark.parametrize(("wall", "is_usable"), [(1_800_000_299.9, True), (1_800_000_300.0, False)])
+def test_an_access_token_is_usable_before_its_end(wall: float, is_usable: bool):
+    """Where a server takes it for a refresh or a logout, it has to be good."""
+    assert usable_access_token(GRANT, wall=wall) == (AccessToken("at-2") if is_usable else None)
+    assert usable_access_token(replace(GRANT, access=None), wall=wall) is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+from broker.errors import RemoteError
 from broker.events import (
     ClientSuspected,
     ClientTrusted,
@@ -12,7 +13,8 @@ from broker.oauth.client import RefreshRotation
 from broker.oauth.messages import Response
 from broker.tokens.grant import Phase
 from tests.jumping import loop_time
-from tests.unit.tokens.grant_world import GrantWorld, RotatingServer
+from tests.unit.tokens.bearer_world import BearerWorld
+from tests.unit.tokens.grant_world import GrantWorld, RotatingServer, not_sent
 from tests.unit.tokens.world import json_response
 
 
@@ -98,3 +100,28 @@ async def test_what_is_refused_of_suspect_records_speaks_against_no_client():
         (name, "lost_answer") for name in older
     }
     assert [statuses[name].state for name in ("good", "whole")] == ["fresh", "fresh"]
+
+
+async def test_a_suspect_client_brings_no_grant_back_that_nothing_could_be_asked_with():
+    """R2.7 takes verdicts back; that an access token has ended is none, and would only be said again."""
+    world = BearerWorld()
+    world.consented("ended", lifetime=20.0)
+    world.consented("b", "c", lifetime=40.0)
+    refused: set[str] = set()
+
+    def once(fields: dict[str, str]) -> Response | RemoteError:
+        again = fields["refresh_token"] in refused
+        refused.add(fields["refresh_token"])
+        return not_sent() if again else json_response({"error": "invalid_grant"}, status=400)
+
+    world.server.before = once
+    async with world.running() as grants:
+        await asyncio.sleep(21.0)
+        assert grants.grant("ended").reason == "access_token_ended"
+        await asyncio.sleep(18.0)
+        assert len(world.events.of(ClientSuspected)) == 1
+        await asyncio.sleep(600.0)
+
+        assert grants.grant("ended").phase is Phase.ENDED
+    assert [event.grant for event in world.events.of(GrantEnded)].count("ended") == 1
+    assert "ended" not in {event.grant for event in world.events.of(GrantRevived)}

@@ -11,12 +11,13 @@ from broker.errors import Outcome, RemoteError
 from broker.events import ClientSuspended, GrantRevoked, UnexpectedFailure
 from broker.oauth.messages import Request, Response
 from broker.oauth.reasons import Reason
-from broker.oauth.secret import RefreshToken
+from broker.oauth.secret import AccessToken, RefreshToken
 from broker.tokens.acquire import Acquirer
 from broker.tokens.grant import Phase
 from broker.tokens.passage import Passage
 from broker.tokens.revoking import GIVEN_UP_AFTER, LONGEST_WAIT, Revocations
 from broker.tokens.vault import Vault
+from tests.unit.tokens.bearer_world import BearerWorld
 from tests.unit.tokens.grant_world import ISSUER, GrantWorld, RotatingServer, lost, not_sent
 from tests.unit.tokens.world import json_response
 
@@ -295,3 +296,175 @@ async def test_a_server_that_is_gone_is_given_up_after_thirty_days():
 
     assert world.store.grant("g") is None
     assert [event.outcome for event in world.events.of(GrantRevoked)] == ["given_up"]
+
+
+# --- the logout of a dialect, which takes the access token ---
+
+
+def outcomes(world: GrantWorld) -> list[str]:
+    return [event.outcome for event in world.events.of(GrantRevoked)]
+
+
+async def test_a_grant_is_logged_out_with_its_access_token():
+    """IRI-14: at once, and the record goes."""
+    world = BearerWorld()
+    world.consented("g")
+    async with world.running() as grants:
+        assert await grants.revoke("g") == "revoked"
+
+        with pytest.raises(KeyError):
+            await grants.get("g", min_valid=None, wait=0.0)
+    (request,) = world.server.requests
+    assert (request.method, request.url, request.form) == (
+        "DELETE",
+        "https://as.example/applications/app-1/tokens",
+        None,
+    )
+    assert request.credential == AccessToken("at-0")
+    assert world.store.grant("g") is None
+    assert outcomes(world) == ["revoked"]
+
+
+async def test_a_grant_without_a_refresh_token_is_logged_out_too():
+    """Its access token is all that there is, and enough."""
+    world = BearerWorld()
+    world.consented("g", refresh_token=None)
+    async with world.running() as grants:
+        assert await grants.revoke("g") == "revoked"
+
+    assert world.server.logged_out == ["at-0"]
+
+
+@pytest.mark.parametrize("instead", [not_sent, lost, lambda: json_response({"error": "x"}, status=500)])
+async def test_a_logout_outlives_outages_and_crashes_while_its_token_is_good(
+    instead: Callable[[], Response | RemoteError],
+):
+    """The tombstone keeps the access token, which is what the server takes."""
+    world = BearerWorld()
+    world.consented("g")
+    world.server.log_out = instead
+    async with world.crashing() as grants:
+        assert await grants.revoke("g") == "pending"
+        await asyncio.sleep(60.0)
+    assert len(world.server.logged_out) > 2
+    left = world.store.grant("g")
+    assert left is not None
+    assert left.access is not None
+    assert (left.phase, left.access.access_token) == (Phase.REVOKING, AccessToken("at-0"))
+
+    world.server.log_out = lambda: None
+    async with world.running():
+        await asyncio.sleep(1.0)
+
+    assert world.server.ended == {"at-0"}
+    assert world.store.grant("g") is None
+    assert outcomes(world) == ["pending", "revoked"]
+
+
+async def test_a_logout_that_was_not_answered_in_time_is_forgotten_with_its_token():
+    """When that has ended there is nothing to log out with, and nothing left that could be used."""
+    world = BearerWorld()
+    world.consented("g")
+    world.server.log_out = not_sent
+    async with world.running() as grants:
+        assert await grants.revoke("g") == "pending"
+        await asyncio.sleep(300.0)
+        tries = len(world.server.logged_out)
+        await asyncio.sleep(2 * LONGEST_WAIT)
+
+    assert len(world.server.logged_out) == tries
+    assert world.store.grant("g") is None
+    assert outcomes(world) == ["pending", "not_revocable"]
+
+
+async def test_a_grant_whose_access_token_has_ended_is_forgotten():
+    """The server would refuse it; nothing is sent."""
+    world = BearerWorld()
+    world.consented("g", "h")
+    async with world.running() as grants:
+        world.server.before = lambda _: not_sent()
+        await asyncio.sleep(301.0)
+        assert await grants.revoke("g") == "not_revocable"
+
+    assert world.server.logged_out == []
+    assert world.store.grant("g") is None
+    assert outcomes(world) == ["not_revocable"]
+
+
+async def test_a_token_that_the_server_takes_no_more_logs_nobody_out():
+    """401: it is told so, and forgotten."""
+    world = BearerWorld()
+    world.consented("g")
+    world.server.ended.add("at-0")
+    async with world.running() as grants:
+        assert await grants.revoke("g") == "not_revocable"
+
+    assert world.server.logged_out == ["at-0"]
+    assert world.store.grant("g") is None
+
+
+@pytest.mark.parametrize("instant", [0.2, 0.5, 1.2, 1.9])
+async def test_what_a_refresh_brings_for_a_grant_that_is_logged_out_is_logged_out_too(instant: float):
+    """R2.12: the request, or the look-up after it, was under way. No access token is left that works."""
+    world = BearerWorld()
+    world.consented("g", lifetime=20.0)
+    world.server.delay, world.server.answer_after = 1.0, 1.0
+    async with world.running() as grants:
+        while not world.server.bearers:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(instant)
+        await grants.revoke("g")
+        await asyncio.sleep(600.0)
+
+    assert world.server.serial == 2
+    assert world.server.ended == world.server.subjects.keys()
+    assert world.store.grant("g") is None
+
+
+@pytest.mark.parametrize("subject", ["alice", "the-application"])
+async def test_what_a_refresh_brings_is_logged_out_too_where_nobody_knows_whose_it_is(subject: str):
+    """R2.12: a look-up that fails, or that finds somebody else, leaves no access token behind either."""
+    world = BearerWorld()
+    world.consented("g", lifetime=20.0)
+    world.server.subject = subject
+    world.server.delay, world.server.answer_after = 1.0, 1.0
+    if subject == "alice":
+        world.server.look_up = lost
+    async with world.running() as grants:
+        while not world.server.bearers:
+            await asyncio.sleep(0.1)
+        await grants.revoke("g")
+        await asyncio.sleep(600.0)
+
+    assert world.server.serial == 2
+    assert world.server.ended == world.server.subjects.keys()
+    assert world.store.grant("g") is None
+
+
+async def test_a_grant_that_fails_a_check_keeps_no_access_token():
+    """What was never in use is logged out by whoever found it wanting."""
+    world = BearerWorld()
+    world.consented("g")
+    async with world.running() as grants:
+        stored = world.store.grant("g")
+        assert stored is not None
+        bad = replace(stored, id="bad")
+        await grants.hold(bad)
+        await grants.discard(bad)
+
+        assert world.store.grant("bad") is None
+    assert world.server.logged_out == []
+
+
+async def test_the_access_token_of_a_grant_that_is_revoked_by_its_refresh_token_is_not_kept():
+    """It is of no use there, and a record holds no secret that it does not need."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        world.server.before = lambda _: not_sent()
+        await grants.revoke("g")
+        left = world.store.grant("g")
+
+    assert left is not None
+    assert (left.phase, left.access) == (Phase.REVOKING, None)

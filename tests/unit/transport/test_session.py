@@ -512,7 +512,7 @@ def secret_refresh(url: str, **changes: Any) -> Request:
 
 @pytest.mark.parametrize(("path", "joined"), [("/token", "/token?"), ("/token?tenant=%41", "/token?tenant=%41&")])
 async def test_a_form_in_the_url_is_there_and_nowhere_else(path: str, joined: str):
-    """A dialect has it so: encoded as in a body, after what the endpoint's URL has; no body, and nothing said of one."""
+    """A dialect has it so: encoded as in a body, after what the endpoint's URL has; and nothing is said of a body."""
     async with serving(answers_ok) as server, session() as connections:
         await connections.send(secret_refresh(server.url(path), in_query=True))
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from broker.hostenv.clock import SystemClock, SystemRandomness
+from broker.oauth.dialect import IRIDIUM, STANDARD
 from broker.oauth.secret import BasicCredentials, ClientSecret
 from broker.storage.memory import MemoryStore
+from broker.transport.metadata import Described, Metadata
 from broker.transport.proxy import Proxy
 from broker.wiring import build
 from broker.wiring.means import _Lines, means_of, proxy_of
@@ -160,3 +162,24 @@ async def test_there_is_a_line_for_each_certificate_that_an_api_is_shown(tmp_pat
         ("api", "other"), now.thumbprint
     )
     assert [(name, line.thumbprint) for name, line in means.earlier_lines] == [("api", before.thumbprint)]
+
+
+async def test_an_issuer_that_its_dialect_describes_is_never_asked_for_metadata(tmp_path: Path):
+    """Its clients have the endpoints at once, and understand what it says; another dialect is another server."""
+    text = CONFIG.replace("[key.k]", 'dialect = "iridium"\n[key.k]')
+    described, plain = settings_of(tmp_path, text), settings_of(tmp_path)
+    identities = loaded(tmp_path, described)
+    clock, randomness = SystemClock(), SystemRandomness()
+
+    first = means_of(described, identities, clock, randomness, Events(), proof_keys=some_proof_keys())
+    known = {issuer: first.servers[name] for name, issuer in described.issuers.items()}
+    kept = means_of(described, identities, clock, randomness, Events(), proof_keys=some_proof_keys(), known=known)
+    other = means_of(plain, identities, clock, randomness, Events(), proof_keys=some_proof_keys(), known=known)
+
+    source = first.registrations["c"].metadata
+    assert isinstance(source, Described)
+    assert (await source.get()).token_endpoint.endswith("/oauth/token")
+    assert first.registrations["c"].exchange.dialect == IRIDIUM
+    assert kept.servers["nobody"] is first.servers["nobody"]
+    assert isinstance(other.servers["nobody"].metadata, Metadata)
+    assert other.registrations["c"].exchange.dialect == STANDARD
