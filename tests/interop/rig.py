@@ -259,6 +259,11 @@ class Rig:
         """Let the API refuse all tokens of a client that it has taken so far."""
         self._do("revoke", client_id=client_id)
 
+    def refresh_tokens(self, client_id: str) -> list[str]:
+        """Give all refresh tokens that a client was given since the start."""
+        found: list[str] = self._do("refresh_tokens", client_id=client_id)["refresh_tokens"]
+        return found
+
     def throttle(self, times: int, retry_after: str) -> None:
         """Let the API of a directory answer 429 *times* times."""
         self._do("throttle", times=times, retry_after=retry_after)

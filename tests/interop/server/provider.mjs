@@ -31,6 +31,7 @@ const HOST = '127.0.0.1';
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 let { lifetime } = config; // seconds that an access token lives
 let tokenRequests = [];
+const refreshTokens = []; // all that were issued, and whose they are
 const calls = []; // what came to the other endpoints that clients authenticate at
 
 const tls = { cert: readFileSync(config.server.cert), key: readFileSync(config.server.key) };
@@ -138,6 +139,7 @@ function makeProvider(issuer, mtls) {
       },
     },
   });
+  provider.on('refresh_token.saved', ({ jti, clientId }) => refreshTokens.push({ value: jti, clientId }));
   provider.on('server_error', (_ctx, error) => console.error(error));
   provider.use(async (ctx, next) => {
     await next();
@@ -269,6 +271,9 @@ const commands = {
     return {};
   },
   lifetime: ({ seconds }) => { lifetime = seconds; return {}; },
+  refresh_tokens: ({ client_id: client }) => (
+    { refresh_tokens: refreshTokens.filter(({ clientId }) => clientId === client).map(({ value }) => value) }
+  ),
   throttle: ({ times, retry_after: retryAfter }) => { directory.throttle(times, retryAfter); return {}; },
 };
 
