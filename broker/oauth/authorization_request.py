@@ -241,7 +241,7 @@ def _pushed_draft(
     spec: RequestObjectSpec | None,
 ) -> Draft:
     """Draft the PAR request, with the client authentication of the token endpoint (RFC 9126 section 2)."""
-    url = endpoint(server, "pushed_authorization_request_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "pushed_authorization_request_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     # Even where the credential names the client, servers miss the parameter client_id (RFC 9126 section 2.1).
     named = (("client_id", client.client_id),)
@@ -265,5 +265,5 @@ def _flat(members: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _with_query(server: AuthorizationServer, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
     """Append to the endpoint, which may have a query of its own (RFC 6749 section 3.1)."""
-    url = endpoint(server, "authorization_endpoint", presents_certificate=False)
+    url = endpoint(server, "authorization_endpoint", None)
     return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"

@@ -49,7 +49,7 @@ def client_credentials_draft(
     """
     if any(name in RESERVED_PARAMETERS for name, _ in parameters):
         raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "token_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "client_credentials"),
@@ -78,7 +78,7 @@ def code_draft(
 
     *scope* is sent only to servers that the configuration says want it.
     """
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "token_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "authorization_code"),
@@ -106,7 +106,7 @@ def refresh_draft(
     resource: tuple[str, ...],
 ) -> Draft:
     """Draft a refresh (RFC 6749 section 6). Without *scope* on the wire the server goes on with what was granted."""
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "token_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "refresh_token"),

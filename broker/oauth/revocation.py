@@ -22,7 +22,7 @@ def revocation_draft(
     """Draft the revocation of *token*, or give None where the server has no such endpoint."""
     if server.revocation_endpoint is None and "revocation_endpoint" not in server.mtls_endpoint_aliases:
         return None
-    url = endpoint(server, "revocation_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "revocation_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     hint = "refresh_token" if isinstance(token, RefreshToken) else "access_token"
     return Draft(

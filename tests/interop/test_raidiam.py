@@ -408,6 +408,31 @@ def online(config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def test_a_client_can_do_without_the_alias_of_an_endpoint(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
+    """What is not named is called at the ordinary URL, where this server asks for no certificate; tokens are bound."""
+    written = ('certificate = "transport"', 'certificate = "transport"\nmtls_endpoint_aliases = ["token_endpoint"]')
+    with bed_at(*servers, ROWS[0], tmp_path / "home", written=written) as bed:
+        before = len(bed.rig.calls())
+        grant = bed.grant()
+        called = bed.call()
+        ended = send(bed.broker.socket, "DELETE", f"/v1/grants/{grant}")
+
+    assert (called.status, ended.json()["revoked"]) == (200, True)
+    assert [(call["path"], call["mtls"]) for call in bed.rig.calls()[before:]] == [
+        ("/request", False),
+        ("/token/revocation", False),
+    ]
+    assert {seen.mtls for seen in bed.asked("authorization_code")} == {True}
+
+
+def test_the_key_id_may_be_left_out(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
+    """Of assertions and of request objects, for a key set that has none: this server then finds the key by its kind."""
+    with bed_at(*servers, ROWS[0], tmp_path / "home", written=('kid = "signing-ps256"', 'kid = ""')) as bed:
+        bed.grant()
+
+        assert (bed.call().status, bed.call(api="directory-software").status) == (200, 200)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
     """
@@ -436,6 +461,13 @@ MISTAKES = (
     Mistake(
         name="another kid",
         written=('kid = "signing-ps256"', 'kid = "signing-2025"'),
+        consent="invalid_client",
+        software=("server_refused", "invalid_client"),
+        hint="the server does not accept the client authentication: compare client_id, signing key (kid, alg)",
+    ),
+    Mistake(
+        name="another audience",
+        written=("[issuer.raidiam]\n", '[issuer.raidiam]\nassertion_audience = "target"\n'),
         consent="invalid_client",
         software=("server_refused", "invalid_client"),
         hint="the server does not accept the client authentication: compare client_id, signing key (kid, alg)",
