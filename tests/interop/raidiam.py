@@ -6,8 +6,8 @@ here word for word, but for the lines that name the proxy and the CA (``at_the_b
 
 What it has of the original: the paths; ``mtls_endpoint_aliases`` on a second host, which alone asks for a certificate;
 FAPI 2.0; ``private_key_jwt`` and ``tls_client_auth``; request objects demanded by registration and not by metadata;
-access tokens that are JWTs, signed with PS256, good for five minutes and bound to the certificate, which makes that
-the server refuses to revoke them (``unsupported_token_type``); an API that compares token and certificate.
+access tokens that are JWTs, signed with PS256, good for five minutes, bound to the certificate, and good until then
+whatever is revoked; an API that compares token and certificate.
 Whether refresh tokens are replaced at each use is not known: a client here may keep its first, or not.
 """
 

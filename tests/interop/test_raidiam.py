@@ -200,8 +200,8 @@ def configuration(row: Row, rig: Rig, proxy: ConnectProxy) -> str:
 
 
 @contextmanager
-def bed_at(rig: Rig, proxy: ConnectProxy, row: Row, home: Path, written: tuple[str, str] = ("", "")) -> Iterator[Bed]:
-    """Have a broker up that is configured for *row*, but with the second of *written* for the first."""
+def bed_at(rig: Rig, proxy: ConnectProxy, row: Row, home: Path, *written: tuple[str, str]) -> Iterator[Bed]:
+    """Have a broker up that is configured for *row*, but with the second of each pair for the first."""
     home.mkdir(mode=0o700)
     for name, content in (
         ("transport.pem", rig.app.cert_file.read_bytes()),
@@ -213,8 +213,10 @@ def bed_at(rig: Rig, proxy: ConnectProxy, row: Row, home: Path, written: tuple[s
         (home / name).touch(mode=0o600)
         (home / name).write_bytes(content)
     text = configuration(row, rig, proxy)
-    assert not written[0] or text.count(written[0]) == 1
-    (home / "config.toml").write_text(text.replace(*written) if written[0] else text)
+    for known, other in written:
+        assert text.count(known) == 1
+        text = text.replace(known, other)
+    (home / "config.toml").write_text(text)
     broker = BrokerProcess(
         name="broker",
         directory=home,
@@ -411,7 +413,7 @@ def online(config: Path) -> subprocess.CompletedProcess[str]:
 def test_a_client_can_do_without_the_alias_of_an_endpoint(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
     """What is not named is called at the ordinary URL, where this server asks for no certificate; tokens are bound."""
     written = ('certificate = "transport"', 'certificate = "transport"\nmtls_endpoint_aliases = ["token_endpoint"]')
-    with bed_at(*servers, ROWS[0], tmp_path / "home", written=written) as bed:
+    with bed_at(*servers, ROWS[0], tmp_path / "home", written) as bed:
         before = len(bed.rig.calls())
         grant = bed.grant()
         called = bed.call()
@@ -427,10 +429,42 @@ def test_a_client_can_do_without_the_alias_of_an_endpoint(servers: tuple[Rig, Co
 
 def test_the_key_id_may_be_left_out(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
     """Of assertions and of request objects, for a key set that has none: this server then finds the key by its kind."""
-    with bed_at(*servers, ROWS[0], tmp_path / "home", written=('kid = "signing-ps256"', 'kid = ""')) as bed:
+    with bed_at(*servers, ROWS[0], tmp_path / "home", ('kid = "signing-ps256"', 'kid = ""')) as bed:
         bed.grant()
 
         assert (bed.call().status, bed.call(api="directory-software").status) == (200, 200)
+
+
+SECOND = """
+[client.second]
+issuer = "raidiam"
+client_id = "{client_id}"
+client_auth_method = "tls_client_auth"
+certificate = "transport"
+
+[token.second]
+client = "second"
+scope = ["directory:software"]
+
+[listener.app]
+"""
+"""Another application, in front of the section that it is written for."""
+
+
+def test_applications_share_the_certificate_of_their_organisation(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
+    """Named once, it is that of both; its successor, too."""
+    written = ("\n[listener.app]\n", SECOND.format(client_id=ROWS[3].client_id))
+    allowed = ('tokens = ["website", "software"]', 'tokens = ["website", "software", "second"]')
+    with bed_at(*servers, ROWS[0], tmp_path / "home", written, allowed) as bed:
+        newer = bed.rig.authority.issue("app")
+        both = ("software", "second")
+        before = [bed.token(name)["cnf"]["x5t#S256"] for name in both]
+        bed.put(newer)
+        wait_until(
+            lambda: {bed.token(name)["cnf"]["x5t#S256"] for name in both} == {newer.thumbprint}, "both have moved"
+        )
+
+    assert before == [bed.rig.app.thumbprint] * 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,7 +478,7 @@ class Mistake:
 
     name: str
     client_id: str = ROWS[0].client_id
-    written: tuple[str, str] = ("", "")
+    written: tuple[tuple[str, str], ...] = ()
     consent: str | None = None
     software: tuple[str, str | None] | None = None
     hint: str | None = None
@@ -460,24 +494,24 @@ MISTAKES = (
     ),
     Mistake(
         name="another kid",
-        written=('kid = "signing-ps256"', 'kid = "signing-2025"'),
+        written=(('kid = "signing-ps256"', 'kid = "signing-2025"'),),
         consent="invalid_client",
         software=("server_refused", "invalid_client"),
         hint="the server does not accept the client authentication: compare client_id, signing key (kid, alg)",
     ),
     Mistake(
         name="another audience",
-        written=("[issuer.raidiam]\n", '[issuer.raidiam]\nassertion_audience = "target"\n'),
+        written=(("[issuer.raidiam]\n", '[issuer.raidiam]\nassertion_audience = "target"\n'),),
         consent="invalid_client",
         software=("server_refused", "invalid_client"),
         hint="the server does not accept the client authentication: compare client_id, signing key (kid, alg)",
     ),
     Mistake(
         name="request objects are demanded",
-        written=('request_object = "always"', 'request_object = "never"'),
+        written=(('request_object = "always"', 'request_object = "never"'),),
         consent="invalid_request",
     ),
-    Mistake(name="another callback", written=(REDIRECT_URI, f"{REDIRECT_URI}/"), consent="invalid_request"),
+    Mistake(name="another callback", written=((REDIRECT_URI, f"{REDIRECT_URI}/"),), consent="invalid_request"),
     Mistake(
         name="tokens are not bound",
         client_id=NOT_BOUND,
@@ -493,7 +527,7 @@ def test_the_broker_says_what_portal_and_file_disagree_about(
 ):
     """The code is the server's, the hint the broker's; nothing is served."""
     row = Row(method="private_key_jwt", demanded=True, client_id=mistake.client_id)
-    with bed_at(*servers, row, tmp_path / "home", written=mistake.written) as bed:
+    with bed_at(*servers, row, tmp_path / "home", *mistake.written) as bed:
         begun = send(bed.broker.socket, "POST", "/v1/authorizations", {"token": "website"})
         software = bed.broker.token("software", "?wait=5")
         failed = bed.broker.log("token_refresh_failed")[:1]
@@ -510,7 +544,7 @@ def test_the_broker_says_what_portal_and_file_disagree_about(
 def test_the_name_of_a_role_is_no_scope(servers: tuple[Rig, ConnectProxy], tmp_path: Path):
     """The server passes over what it does not know and gives a token without scope; the directory says what lacks."""
     written = ('scope = ["directory:software"]', 'scope = ["PUBLISHER"]')
-    with bed_at(*servers, ROWS[0], tmp_path / "home", written=written) as bed:
+    with bed_at(*servers, ROWS[0], tmp_path / "home", written) as bed:
         answer = bed.call(api="directory-software")
 
     assert (answer.status, answer.json()["error"]) == (403, "insufficient_scope")
