@@ -181,10 +181,7 @@ class Vault:
     def _look_at_anchor(self, *, was_anchored: bool) -> None:
         if self._anchor is None:
             return
-        try:
-            mark, present = self._anchor.read()
-        except OSError:
-            mark, present = None, True
+        mark, present = self._anchor.read()
         empty = not len(self._ledger)  # there is nothing that an older copy could give back
         found = contradiction(mark, present=present, was_anchored=was_anchored, now=self._mark())
         self.rolled_back = found is not None and not empty
