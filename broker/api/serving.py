@@ -204,7 +204,8 @@ def _confirmation(token: IssuedToken) -> dict[str, str | None] | None:
         case "certificate":
             return {"x5t#S256": token.certificate_thumbprint}
         case "dpop":
-            return {"jkt": token.jkt}
+            certificate = token.certificate_thumbprint  # some servers bind to both
+            return {"jkt": token.jkt, **({} if certificate is None else {"x5t#S256": certificate})}
         case _:
             return None
 

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from broker.cli.exits import DONE, say
+from broker.cli.exits import DONE, WRONG_USAGE, say
 from broker.cli.key import ALGS
 from broker.cli.keygen import write_new
+
+DEFAULT_ALG = "PS256"
+"""What all directories take."""
 
 REQUEST_MODE = 0o644
 """There is nothing secret in a request."""
@@ -24,7 +27,7 @@ signing     asks for digitalSignature and nonRepudiation: for [key.NAME] cert_fi
 
 Nothing is ever replaced: neither a key nor a request.
 
-exit codes: 0 made   1 nothing was made, or the new key only
+exit codes: 0 made   1 nothing was made, or the new key only   2 wrong usage
 
 examples:
   token-broker csr --new-key transport.key --use transport --out transport.csr \\
@@ -50,7 +53,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--alg",
         choices=ALGS,
-        default="PS256",
         metavar="ALG",
         help="of a new key: PS256 (RSA, default), ES256, EdDSA",
     )
@@ -73,7 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
     from broker.keys.private_keys import parse_pem  # noqa: PLC0415 - only when chosen
 
     if arguments.new_key is not None:
-        key = new_key(arguments.alg)
+        key = new_key(arguments.alg or DEFAULT_ALG)
+    elif arguments.alg is not None:
+        say("--alg is for --new-key: a key that is there is of one kind already")
+        return WRONG_USAGE
     else:
         key = parse_pem(read_private(arguments.key), arguments.key, arguments.passphrase_file)
     # The request first: a mistake in the subject shall not leave a key that is in the way of the next try.

@@ -81,10 +81,15 @@ def run(arguments: argparse.Namespace) -> int:
         print("nothing is new")
     for item, reason, problem in problems:
         say(f"{item}: {problem} [{reason}]")
-    missing = len(set(arguments.compromised)) - len(dropped)
-    if missing > 0:
-        say("nothing older was in use of what is compromised: put new files in its place first")
-    return FAILED if problems or missing > 0 else DONE
+    missing = [name for name in dict.fromkeys(arguments.compromised) if not _is_among(dropped, name)]
+    for name in missing:
+        say(f"{name}: nothing older was in use of what is compromised: put new files in its place first")
+    return FAILED if problems or missing else DONE
+
+
+def _is_among(items: Sequence[str], name: str) -> bool:
+    """Say whether *name*, with its kind or without where the daemon found it clear, is one of *items*."""
+    return any(name in (item, item.partition(".")[2]) for item in items)
 
 
 def _strings(values: Sequence[object] | Mapping[str, object]) -> list[str]:

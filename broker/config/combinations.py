@@ -8,6 +8,7 @@ missing: its own problem is in the list already.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from broker.config.client_combinations import check_client
@@ -16,7 +17,7 @@ from broker.config.dpop_combinations import check_dpop
 from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
-from broker.config.schema import GrantType, IssuerSection
+from broker.config.schema import GrantType, IssuerSection, UpstreamSection
 from broker.config.structure import Document
 from broker.config.upstream_combinations import check_upstreams
 from broker.errors import LocalError
@@ -42,6 +43,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     """Report what does not go together; relative paths begin at *base*."""
     _check_audit(document, findings)
     _check_store(document, base, findings)
+    _check_proxies(document, findings)
     for name, issuer in document.issuers.items():
         _check_issuer(name, issuer, findings)
     for name, client in document.clients.items():
@@ -84,8 +86,22 @@ def _check_store(document: Document, base: Path, findings: Findings) -> None:
             findings.add("store.anchor", message, "name a file on another volume")
 
 
+def _check_proxies(document: Document, findings: Findings) -> None:
+    behind: dict[str, Mapping[str, IssuerSection | UpstreamSection]] = {
+        "issuer": document.issuers,
+        "upstream": document.upstreams,
+    }
+    for kind, sections in behind.items():
+        for name, section in sections.items():
+            if section.proxy_credentials is not None and section.proxy is None:
+                message = "is for a proxy, and there is none"
+                findings.add(place(kind, name, "proxy_credentials"), message, "add proxy, or remove it")
+
+
 def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None:
-    _check_proxy(name, section, findings)
+    if section.proxy is not None and section.issuer.lower().startswith("http:"):
+        message = "would see every request: the issuer is http"
+        findings.add(place("issuer", name, "proxy"), message, "remove it, or write an issuer with https")
     at = place("issuer", name, "issuer")
     try:
         check_issuer(section.issuer, allow_insecure_loopback=section.allow_insecure_loopback)
@@ -97,15 +113,6 @@ def _check_issuer(name: str, section: IssuerSection, findings: Findings) -> None
         findings.add(
             place("issuer", name, "allow_insecure_loopback"), message, "remove it: it is for tests on one machine"
         )
-
-
-def _check_proxy(name: str, section: IssuerSection, findings: Findings) -> None:
-    if section.proxy_credentials is not None and section.proxy is None:
-        message = "is for a proxy, and there is none"
-        findings.add(place("issuer", name, "proxy_credentials"), message, "add proxy, or remove it")
-    if section.proxy is not None and section.issuer.lower().startswith("http:"):
-        message = "would see every request: the issuer is http"
-        findings.add(place("issuer", name, "proxy"), message, "remove it, or write an issuer with https")
 
 
 def _check_parameters(document: Document, findings: Findings) -> None:

@@ -117,7 +117,6 @@ class UpstreamSettings:
     proxy_credentials_file: Path | None
     reply_seconds: float
     idle_seconds: float
-    max_connections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -269,7 +269,6 @@ def upstream_settings(name: str, section: UpstreamSection, here: Surroundings) -
         proxy_credentials_file=here.secret_file(section.proxy_credentials, "upstream", name, "proxy_credentials"),
         reply_seconds=float(section.reply_timeout_seconds),
         idle_seconds=float(section.idle_timeout_seconds),
-        max_connections=section.max_connections,
     )
 
 

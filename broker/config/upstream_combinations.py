@@ -15,9 +15,6 @@ def check_upstreams(document: Document, findings: Findings) -> None:
         if not upstream.allow:
             message = "is empty: nothing could be called"
             findings.add(place("upstream", name, "allow"), message, 'for example ["GET /accounts", "GET /accounts/*"]')
-        if upstream.proxy_credentials is not None and upstream.proxy is None:
-            message = "is for a proxy, and there is none"
-            findings.add(place("upstream", name, "proxy_credentials"), message, "add proxy, or remove it")
     _check_bases(document, findings)
     _check_workloads(document, findings)
 

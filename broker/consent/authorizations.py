@@ -135,11 +135,10 @@ class Authorizations:
         renews = self._renews(consent, ask)
         asked = narrowed(spec, consent, ask)
         redirect_uri = redirect_uri_of(registration.client, ask.redirect_uri)
-        transaction = await self._transaction(asked, redirect_uri, registration)
         authorization_id, binding = self._random(), Binding(self._random())
-        with self._shelf.place(ask.owner):
-            with self._using(registration):
-                requested = await self._request(authorization_id, registration, asked, transaction)
+        with self._using(registration), self._shelf.place(ask.owner):
+            transaction = await self._transaction(asked, redirect_uri, registration)
+            requested = await self._request(authorization_id, registration, asked, transaction)
             now = self._clock.wall()
             pending = Pending(
                 id=authorization_id,
@@ -311,8 +310,7 @@ class Authorizations:
     async def _redeemed(self, pending: Pending, callback: Callback) -> Redeemed:
         spec = self._specs.get(pending.token)
         # Not with a certificate or key that nobody has tried yet: a person would have to consent again.
-        registration = None if spec is None else self._grants.settled(spec.client)
-        if spec is None or registration is None or not _is_of(pending, registration):
+        if spec is None or not _is_of(pending, registration := self._grants.settled(spec.client)):
             raise LocalError("client_changed", "the configuration of the token has changed since it was begun")
         if not registration.exchange.holds(pending.transaction.dpop_jkt):
             raise LocalError(Reason.DPOP_KEY_UNKNOWN, "the DPoP key that the code is bound to is gone")

@@ -25,7 +25,7 @@ from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import ResponseMode
 from broker.oauth.grants import code_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, demanded_claims
-from broker.oauth.jwks import KeyNotFoundError
+from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.oauth.revocation import revocation_draft
@@ -44,9 +44,9 @@ from broker.tokens.grant import Grant, Phase
 from broker.tokens.handover import moved
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
-from broker.tokens.ports import KeySource
 from broker.tokens.refreshing import verified_id_token
 from broker.tokens.spec import Consent, Grants, IssuedToken, TokenSpec
+from broker.tokens.verifying import keys_of, with_keys
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class Redeemer:
         )
         code = read_authorization_response(pairs, expected)
         if pending.asked.is_openid:
-            await _keys_of(registration).get()
+            await keys_of(registration).get()
         return code
 
     async def redeem(
@@ -163,22 +163,20 @@ class Redeemer:
     # --- the response ---
 
     async def _unwrapped(self, response: str, registration: Registration) -> tuple[tuple[str, str], ...]:
-        """Check a JARM response with the issuer's keys, fetched anew once where one is missing (JWKS-03)."""
-        source, clock = _keys_of(registration), self._acquirer.clock
-        keys = await source.get()
-        client, issuer = registration.client, registration.issuer.issuer
-        alg = client.authorization_signed_response_alg
-        try:
+        """Check a JARM response with the issuer's keys."""
+        client, clock = registration.client, self._acquirer.clock
+
+        def unwrapped(keys: JwkSet) -> tuple[tuple[str, str], ...]:
             return jarm.unwrap(
-                response, keys, issuer=issuer, client_id=client.client_id, alg=alg, wall_now=clock.wall()
+                response,
+                keys,
+                issuer=registration.issuer.issuer,
+                client_id=client.client_id,
+                alg=client.authorization_signed_response_alg,
+                wall_now=clock.wall(),
             )
-        except KeyNotFoundError:
-            newer = await source.get_newer(keys)
-            if newer is None:
-                raise
-            return jarm.unwrap(
-                response, newer, issuer=issuer, client_id=client.client_id, alg=alg, wall_now=clock.wall()
-            )
+
+        return await with_keys(registration, unwrapped)
 
     # --- the exchange ---
 
@@ -358,12 +356,6 @@ class Redeemer:
             return self._grants.grant(grant_id)
         except KeyError:
             raise NoSuchGrantError from None
-
-
-def _keys_of(registration: Registration) -> KeySource:
-    if registration.keys is None:
-        raise CheckFailedError(Reason.KEYS_UNAVAILABLE, Check.KEY, message="the issuer has no keys to check with")
-    return registration.keys
 
 
 def renewed(old: Grant, new: Grant) -> Grant:

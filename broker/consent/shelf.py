@@ -107,9 +107,7 @@ class Shelf:
     def restored(self) -> Iterator[tuple[str, Entry | None, bool]]:
         """Take up what the store has: the name, the entry (None: it is unreadable), and whether it is doubtful."""
         wall = self._clock.wall()
-        for name, record in self._store.records().items():
-            if not name.startswith(KIND):
-                continue
+        for name, record in self._store.records(KIND).items():
             try:
                 pending = Pending.from_bytes(record.value)
             except LocalError:

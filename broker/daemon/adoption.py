@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from broker.config.settings import Settings
 from broker.events import (
@@ -20,12 +22,11 @@ from broker.events import (
     SigningKeyPublished,
 )
 from broker.keys.identity import TransportCertificate
+from broker.keys.signer import SigningKey
+from broker.tokens.grant_index import AT_ONCE
 from broker.wiring import Identities, Means, Parts
 from broker.wiring.key_overlap import Overlap, arranged
 from broker.wiring.watched import CERTIFICATE, KEY
-
-AT_ONCE = 500
-"""Tokens to look at before others have their turn: a fraction of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +112,18 @@ class Adoption:
                 emit(certificate_loaded(certificate))
         for name, key in after.keys.items():
             former = before.keys.get(name)
-            if former is None or former.thumbprint != key.thumbprint:
-                emit(SigningKeyLoaded(key=name, alg=key.alg, kid=key.kid, not_after=key.not_after))
+            if former is None or _told(former) != _told(key):
+                emit(signing_key_loaded(key))
+        self.announce_waiting(before.published)
+
+    def announce_waiting(self, published: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({})) -> None:
+        """Report the keys that are to sign later, but for those that were *published* before."""
         now = self.parts.clock.boot()
         for name, waits in self._overlap.waiting.items():
-            if waits.key.public_jwk() not in before.published.get(name, ()):
-                key = waits.key
-                emit(SigningKeyPublished(key=name, alg=key.alg, kid=key.kid, signs_in=max(0.0, waits.at - now)))
+            key = waits.key
+            if key.public_jwk() not in published.get(name, ()):
+                signs_in = max(0.0, waits.at - now)
+                self.parts.emit(SigningKeyPublished(key=name, alg=key.alg, kid=key.kid, signs_in=signs_in))
 
     async def sweep(self) -> None:
         """Close the means that nothing needs any more, and retire the certificates that nothing is bound to."""
@@ -207,6 +213,16 @@ def certificate_loaded(certificate: TransportCertificate) -> CertificateLoaded:
         thumbprint=certificate.thumbprint,
         not_after=certificate.not_after,
     )
+
+
+def signing_key_loaded(key: SigningKey) -> SigningKeyLoaded:
+    """Make the event of a key that signs."""
+    return SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after)
+
+
+def _told(key: SigningKey) -> tuple[str, str | None, float | None]:
+    """Give what was said of a key when it was loaded: with a new certificate its end moves, and the key stays."""
+    return key.thumbprint, key.kid, key.not_after
 
 
 def _numbered(

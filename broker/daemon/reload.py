@@ -15,14 +15,13 @@ from typing import NoReturn
 
 from broker.config.problems import ConfigurationError
 from broker.config.settings import Settings
-from broker.daemon.adoption import Adoption, Prepared, certificate_loaded
+from broker.daemon.adoption import Adoption, Prepared, certificate_loaded, signing_key_loaded
 from broker.errors import LocalError, frames_of
 from broker.events import (
     ConfigurationDoubted,
     ConfigurationLoaded,
     ConfigurationRefused,
     Emit,
-    SigningKeyLoaded,
     UnexpectedFailure,
 )
 from broker.wiring import Identities, load_identities
@@ -92,6 +91,7 @@ class Reloader:
         self._adoption.adopt(_with_fixed(settings, parts.settings), prepared, restart=waiting)
         parts.serving.refused = False
         announce(parts.emit, settings, parts.identities, generation=self.generation, restart=waiting)
+        self._adoption.announce_waiting()
 
     def _prepare(self, path: Path) -> tuple[Settings, Prepared]:
         """Load everything and build the means; in a thread. Raises _RefusedError."""
@@ -149,7 +149,7 @@ def announce(
     for certificate in identities.certificates.values():
         emit(certificate_loaded(certificate))
     for key in identities.keys.values():
-        emit(SigningKeyLoaded(key=key.name, alg=key.alg, kid=key.kid, not_after=key.not_after))
+        emit(signing_key_loaded(key))
 
 
 def _with_fixed(after: Settings, before: Settings) -> Settings:

@@ -61,6 +61,11 @@ class TransportCertificate:
     subject: str
     _pair: _Pair = field(repr=False, compare=False)
 
+    @property
+    def key_thumbprint(self) -> str:
+        """The thumbprint of the key (RFC 7638), to know it again where there is no certificate of it."""
+        return wrap(self._pair.key).thumbprint()
+
     def public_jwk(self) -> dict[str, Any]:
         """
         Give the certificate as a JWK with its chain, to register (RFC 7517 section 4.7, RFC 8705 section 2.2.2).

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from broker.errors import LocalError
+from broker.keys.jwk import public_members, wrap
 from broker.keys.private_keys import PrivateKey
-from broker.keys.signer import SigningKey
 
 RSA_BITS = 2048
 """What directories ask for; the least that FAPI allows, and twice as fast to sign with as 3072."""
@@ -54,7 +54,8 @@ def key_pem(key: PrivateKey) -> bytes:
 
 def public_jwk(key: PrivateKey, alg: str) -> dict[str, Any]:
     """Give its public half as a JWK, as the broker publishes it: with ``kid``, ``alg`` and ``use``."""
-    return SigningKey(name="new", alg=alg, kid=None, not_after=None, key=key).public_jwk()
+    wrapped = wrap(key)
+    return {**public_members(wrapped), "use": "sig", "alg": alg, "kid": wrapped.thumbprint()}
 
 
 def certificate_request(key: PrivateKey, *, subject: str, names: Iterable[str], use: str) -> bytes:
@@ -73,7 +74,11 @@ def certificate_request(key: PrivateKey, *, subject: str, names: Iterable[str], 
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    return builder.sign(key, digest).public_bytes(Encoding.PEM)
+    try:
+        return builder.sign(key, digest).public_bytes(Encoding.PEM)
+    except ValueError:  # only now are the letters of the subject looked at
+        hint = "C, serialNumber and jurisdictionCountryName hold letters, digits and little else of ASCII"
+        raise LocalError("subject_unreadable", "the subject holds what it cannot hold", hint=hint) from None
 
 
 def _subject(text: str) -> x509.Name:

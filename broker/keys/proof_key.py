@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker.errors import LocalError
 from broker.keys.compact import CompactSigner
+from broker.keys.making import key_pem, new_key
 from broker.keys.private_keys import PrivateKey, parse_pem
 from broker.keys.signer import read_key
 from broker.oauth.dpop import MADE_ALG, PROOF_ALGS, PROOF_TYP
@@ -73,11 +73,8 @@ def load_proof_key(*, name: str, file: Path, alg: str, passphrase_file: Path | N
 
 def make_proof_key(name: str) -> tuple[ProofKey, bytes]:
     """Make a key for the client *name*, and give it also as it is written down: in the clear, for the store to seal."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    return (
-        ProofKey(name=name, alg=MADE_ALG, key=key),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    )
+    key = new_key(MADE_ALG)
+    return ProofKey(name=name, alg=MADE_ALG, key=key), key_pem(key)
 
 
 def stored_proof_key(name: str, written: bytes) -> ProofKey:

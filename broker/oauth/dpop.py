@@ -12,6 +12,7 @@ import math
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from broker.oauth.answers import oauth_error
@@ -85,8 +86,14 @@ def htu_of(url: str) -> str:
 
 def is_under(htu: str, base_url: str) -> bool:
     """Say whether *htu*, as ``htu_of`` gives it, is *base_url* or lies under its path."""
-    base = htu_of(base_url).removesuffix("/")
+    base = _base_of(base_url)
     return htu == base or htu.startswith(f"{base}/")
+
+
+@lru_cache(maxsize=256)
+def _base_of(base_url: str) -> str:
+    """Read a base URL once: they are few, come from the configuration, and are compared with at every proof."""
+    return htu_of(base_url).removesuffix("/")
 
 
 def is_canonical(url: str) -> bool:

@@ -42,7 +42,8 @@ class TokenResponse:
     *token_type* in its registered spelling; *expires_in* in seconds from the start of the request, None if
     the server did not say; *scope* as granted, None if the server did not say, which means as asked.
     *certificate_thumbprint* (``x5t#S256``) is that of the certificate that the token is bound to, as far as
-    *binding* knows, and *jkt* that of the DPoP key: None where the token is bound to nothing of the kind.
+    *binding* knows, and *jkt* that of the DPoP key: None where the token is bound to nothing of the kind, and both
+    where it is bound to both.
     *authorization_details* are as they came, for ``granted_details``.
     *id_token* is unverified, and *refresh_expires_in*, in seconds, is what
     some servers say of the refresh token or the consent behind it.
@@ -108,7 +109,7 @@ def read_token_response(
     token_type = _token_type(members, client.sender_constraint)
     expires_in = _expires_in(members)
     scope = _scope(members, asked_scope)
-    binding = check_binding(
+    bound = check_binding(
         access_token,
         sender_constraint=client.sender_constraint,
         certificate_thumbprint=certificate_thumbprint,
@@ -119,9 +120,9 @@ def read_token_response(
         token_type=token_type,
         expires_in=expires_in,
         scope=scope,
-        binding=binding,
-        certificate_thumbprint=None if binding == "none" or client.proves else certificate_thumbprint,
-        jkt=jkt if client.proves else None,
+        binding=bound.binding,
+        certificate_thumbprint=bound.certificate_thumbprint,
+        jkt=bound.jkt,
         id_token=_id_token(members),
         refresh_expires_in=_refresh_expires_in(members),
         authorization_details=members.get("authorization_details"),

@@ -49,7 +49,7 @@ class Step(StrEnum):
     SWITCH = "switch"
     """It issues all certificates from now on, the server's are replaced. Announced, if it was not yet."""
     WITHDRAW = "withdraw"
-    """The earlier ones leave the file that clients trust."""
+    """The earlier ones leave the file that clients trust; one that is announced stays."""
     DISTRUST = "distrust"
     """Client certificates that the earlier ones issued are believed no more."""
 
@@ -107,7 +107,8 @@ class Authorities:
             case Step.SWITCH:
                 self._switch(now)
             case Step.WITHDRAW:
-                self._trusted = [self.current.certificate]
+                coming = [] if self.announced is None else [self.announced.certificate]
+                self._trusted = [self.current.certificate, *coming]
             case Step.DISTRUST:
                 self._believed = [self.current.certificate]
         write_public(self.directory / CA, _pem(self._trusted))
@@ -127,23 +128,26 @@ class Authorities:
         Issue a client certificate and write it to ``NAME.pem`` and ``NAME.key``, replacing both.
 
         *common_name* is *name* unless given. With a *request* (PKCS#10, PEM) the key is the one that it proves
-        to be held, its subject is not looked at, and there is no ``NAME.key``. Raises CertificateRefusedError.
+        to be held, its subject is not looked at, and a ``NAME.key`` that is another one is removed.
+        Raises CertificateRefusedError.
         """
         if not _NAME.fullmatch(name):
             raise CertificateRefusedError("name: must be lower-case letters, digits and hyphens, and none of our files")
         stem, subject, today = self.directory / name, common_name or name, moment(now)
         lives = {} if lifetime is None else {"lifetime": lifetime}
-        cert_file = stem.with_name(f"{name}.pem")
+        cert_file, key_file = stem.with_name(f"{name}.pem"), stem.with_name(f"{name}.key")
         if request is None:
             made = issue_client(self.current, now=today, common_name=subject, **lives)
             write_credential(stem, made)
-            return Issued(certificate=made.certificate, cert_file=cert_file, key_file=stem.with_name(f"{name}.key"))
+            return Issued(certificate=made.certificate, cert_file=cert_file, key_file=key_file)
         try:
             asked = x509.load_pem_x509_csr(request)
             certificate = certify_client(self.current, asked, now=today, common_name=subject, **lives)
         except ValueError:
             raise CertificateRefusedError("csr: not a certificate request that is signed by its own key") from None
         issued = Issued(certificate=certificate, cert_file=cert_file, key_file=None)
+        if key_file.exists() and not _is_key_of(key_file, certificate):
+            key_file.unlink()
         write_public(cert_file, issued.pem())
         return issued
 
@@ -162,6 +166,14 @@ class Authorities:
 
     def _certify_server(self, now: float) -> None:
         certify_server(self.directory / SERVER, self.current, now=now)
+
+
+def _is_key_of(key_file: Path, certificate: x509.Certificate) -> bool:
+    try:
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except (ValueError, TypeError):
+        return False
+    return key.public_key() == certificate.public_key()
 
 
 def _pem(certificates: list[x509.Certificate]) -> bytes:

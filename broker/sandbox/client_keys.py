@@ -69,9 +69,17 @@ class ClientKeys:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
             outcome = "failed"
         else:
-            self.clients[client.client_id] = replace(client, keys=keys)
+            # What was registered meanwhile is newer than what was asked for before.
+            now = self.clients[client.client_id]
+            if _source(now) == _source(client):
+                self.clients[client.client_id] = replace(now, keys=keys)
         entry = Entry(time=self.wall(), endpoint="client_jwks", method="GET", outcome=outcome, client=client.client_id)
         self.journal.record(entry)
+
+
+def _source(client: RegisteredClient) -> tuple[object, ...]:
+    """Give its keys, and where they come from."""
+    return client.keys, client.jwks_uri, client.jwks_socket
 
 
 def read_key(jwk: Any) -> JsonWebKey:

@@ -116,9 +116,15 @@ async def wrong_length(scene: Scene, fault: Fault, status: int, body: bytes) -> 
     """Say another length: where it is less, what is left over lies in front of the next answer."""
     length = max(0, len(body) + fault.parameters["difference"])
     response = await begin(scene, status, length)
+    if length >= len(body):
+        await response.write(body)
+        return response
+    transport = transport_of(scene)
+    wire = transport.get_extra_info("socket")
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # at once: later it would lie behind the next request
     await response.write(body[:length])
-    if length < len(body):
-        transport_of(scene).write(body[length:])
+    transport.write(body[length:])
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
     return response
 
 

@@ -50,7 +50,7 @@ class Contradiction(StrEnum):
 
 
 class Anchor:
-    """The file *path*, which is replaced as a whole each time. All methods raise OSError."""
+    """The file *path*, which is replaced as a whole each time."""
 
     def __init__(self, path: Path, sealer: Sealer) -> None:
         self._path = path
@@ -61,12 +61,18 @@ class Anchor:
         return Anchor(self._path, sealer)
 
     def read(self) -> tuple[Mark | None, bool]:
-        """Give the mark and whether there is a file; a file without a mark of ours is damaged, or of another key."""
+        """
+        Give the mark and whether there is a file.
+
+        A file without a mark of ours is damaged, of another key, or cannot be read: all of that says the same.
+        """
         try:
             with self._path.open("rb") as file:
                 content = file.read(MAX_BYTES)
         except FileNotFoundError:
             return None, False
+        except OSError:
+            return None, True
         match = _FORM.fullmatch(content)
         if match is None:
             return None, True
@@ -77,7 +83,7 @@ class Anchor:
         return (mark if genuine else None), True
 
     def write(self, mark: Mark) -> None:
-        """Replace the mark, durably."""
+        """Replace the mark, durably. Raises OSError."""
         lines = ("token-broker anchor v1", f"store {mark.store.hex()}", f"counter {mark.counter}")
         content = "\n".join((*lines, f"head {mark.head.hex()}", f"mac {self._mac(mark).hex()}", ""))
         new = self._path.with_name(f"{self._path.name}.new")

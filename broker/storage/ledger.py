@@ -79,9 +79,9 @@ class Ledger:
         """The records by name."""
         return self._entries
 
-    def values(self) -> Iterator[tuple[str, bytes, bool]]:
-        """Open each record: name, value, suspect."""
-        for name, entry in list(self._entries.items()):
+    def values(self, kind: str = "") -> Iterator[tuple[str, bytes, bool]]:
+        """Open each record whose name begins with *kind*: name, value, suspect."""
+        for name, entry in [(name, entry) for name, entry in self._entries.items() if name.startswith(kind)]:
             value = self._sealer.unseal(entry.sealed, store=self.store, name=name, generation=entry.generation)
             if value is not None:  # it was when it came in
                 yield name, value, entry.suspect

@@ -27,9 +27,9 @@ class MemoryStore:
         """There is nothing to go back to."""
         return False
 
-    def records(self) -> Mapping[str, StoredRecord]:
-        """Give everything that was written and not deleted."""
-        return dict(self._records)
+    def records(self, kind: str = "") -> Mapping[str, StoredRecord]:
+        """Give what was written and not deleted, as far as its name begins with *kind*."""
+        return {name: record for name, record in self._records.items() if name.startswith(kind)}
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Do all *changes*."""

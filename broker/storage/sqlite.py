@@ -83,9 +83,9 @@ class SqliteStore:
         """Say whether the anchor knows of a newer store."""
         return self._vault.rolled_back
 
-    def records(self) -> Mapping[str, StoredRecord]:
-        """Give everything that is stored, by name, as it was last acknowledged."""
-        return {record.name: record for record in self._vault.records()}
+    def records(self, kind: str = "") -> Mapping[str, StoredRecord]:
+        """Give what is stored under names that begin with *kind*, as it was last acknowledged."""
+        return {record.name: record for record in self._vault.records(kind)}
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Do all *changes*, durably, or none; see ``Store``."""

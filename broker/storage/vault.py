@@ -79,9 +79,9 @@ class Vault:
         """Say whether there is a file that can be written to."""
         return self._database is not None
 
-    def records(self) -> Iterator[StoredRecord]:
-        """Open every record."""
-        return (StoredRecord(name=name, value=value, suspect=odd) for name, value, odd in self._ledger.values())
+    def records(self, kind: str = "") -> Iterator[StoredRecord]:
+        """Open every record whose name begins with *kind*."""
+        return (StoredRecord(name=name, value=value, suspect=odd) for name, value, odd in self._ledger.values(kind))
 
     def commit(self, changes: Sequence[Change]) -> None:
         """
@@ -181,10 +181,7 @@ class Vault:
     def _look_at_anchor(self, *, was_anchored: bool) -> None:
         if self._anchor is None:
             return
-        try:
-            mark, present = self._anchor.read()
-        except OSError:
-            mark, present = None, True
+        mark, present = self._anchor.read()
         empty = not len(self._ledger)  # there is nothing that an older copy could give back
         found = contradiction(mark, present=present, was_anchored=was_anchored, now=self._mark())
         self.rolled_back = found is not None and not empty

@@ -26,10 +26,7 @@ from broker.oauth.messages import (
 )
 from broker.oauth.secret import AccessToken, ClientAssertion, ClientSecret, DpopProof, RequestObject
 from broker.tokens.ports import Clock, Randomness, Session, Signer
-from broker.tokens.proofs import Proofs
-
-JTI_BYTES = 16
-"""128 random bits: no two assertions of any broker share a ``jti``."""
+from broker.tokens.proofs import JTI_BYTES, Proofs
 
 REQUEST_OBJECT_LIFETIME = 300
 """Seconds: a request object by value waits in a browser, and FAPI allows up to an hour (JAR-01)."""

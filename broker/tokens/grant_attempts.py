@@ -134,7 +134,7 @@ class GrantAttempts:
             grant=keeper.grant,
             spec=keeper.spec,
             registration=choice.registration,
-            counts=choice.counts,
+            on_trial=choice.on_trial,
             replay=keeper.terms(keeper.grant).replay,
             previous=begin.previous,
             confirms=begin.confirms,

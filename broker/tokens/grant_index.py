@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from broker.tokens.grant_keeper import GrantKeeper
 
 AT_ONCE = 500
-"""Grants to look at, for a list, before others have their turn: a fraction of a millisecond."""
+"""Grants, or tokens, to look at before others have their turn: a fraction of a millisecond."""
 
 
 class GrantIndex(Mapping[str, GrantKeeper]):
@@ -41,6 +41,14 @@ class GrantIndex(Mapping[str, GrantKeeper]):
     def of(self, token: str) -> Mapping[str, GrantKeeper]:
         """Give those of *token*, by id and in the order in which they came."""
         return self._by_token.get(token, {})
+
+    def of_client(self, client: str) -> tuple[GrantKeeper, ...]:
+        """Give those of *client*, to which all grants of one token belong: one of each token is looked at."""
+        found: list[GrantKeeper] = []
+        for keepers in self._by_token.values():
+            if keepers and next(iter(keepers.values())).spec.client == client:
+                found += keepers.values()
+        return tuple(found)
 
     def came_of(self, authorization_id: str) -> str | None:
         """Give the id of the grant that is in use because of an authorization; looks through all of them."""

@@ -25,7 +25,7 @@ from broker.tokens.grant_attempts import GrantAttempts
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper, unsealed
 from broker.tokens.grant_serving import GrantServing
-from broker.tokens.ports import Clock, Fingerprint, Randomness
+from broker.tokens.ports import Clock, Fingerprint, Randomness, Session
 from broker.tokens.refreshing import Refresher, with_access
 from broker.tokens.revoking import Outcome, Revocations
 from broker.tokens.spec import IssuedToken, TokenSpec
@@ -68,7 +68,7 @@ class Grants(GrantServing):
         self._strangers: dict[str, GrantKeeper | Grant] = {}
         self._alarms = Alarms(self._clock)
         self._warnings = Warnings(clock=self._clock, emit=emit)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Session] = {}
         self._unblocked: set[str] = set()
         self._revocations = Revocations(
             vault=self._vault,
@@ -239,18 +239,21 @@ class Grants(GrantServing):
                 self._trials.forget(keeper)
                 keeper.announce()
             else:
-                self._renew(keeper)
+                self._adapt(keeper)
         for grant_id, stranger in tuple(self._strangers.items()):
             grant = stranger.grant if isinstance(stranger, GrantKeeper) else stranger
             if not self._is_of(grant):
                 continue
             del self._strangers[grant_id]
             if isinstance(stranger, GrantKeeper):
+                self._adapt(stranger)
                 self._keepers.add(grant_id, stranger)
-                self._renew(stranger)
             else:
                 self._take_up(grant)
+        # Before anything begins under the new configuration: it would begin with the older means, which may be closed.
         self._trials.replace(self._registrations, banned)
+        for keeper in tuple(self._keepers.values()):
+            self._renew(keeper)
         return under_way
 
     def settled(self, client: str) -> Registration:
@@ -258,8 +261,9 @@ class Grants(GrantServing):
         return self._trials.settled(client)
 
     def needs(self, registration: Registration) -> bool:
-        """Say whether any grant may still be refreshed with *registration*."""
-        return self._trials.needs(registration)
+        """Say whether any grant is refreshed with *registration*, or may still be."""
+        session = registration.exchange.session
+        return self._trials.needs(registration) or any(one is session for one in self._running.values())
 
     async def release(self) -> None:
         """Give up the older means that no grant needs any more, for ``needs``."""
@@ -291,16 +295,19 @@ class Grants(GrantServing):
         task = self._group.create_task(
             self._attempts.make(keeper, begin, choice), name=f"refresh {keeper.spec.name} {keeper.grant.id}"
         )
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = choice.registration.exchange.session
+        task.add_done_callback(self._running.pop)
+
+    def _adapt(self, keeper: GrantKeeper) -> None:
+        """Put a keeper under the configuration in force; nothing begins."""
+        keeper.spec = self._specs[keeper.grant.token]
+        keeper.issuer = self._registrations[keeper.spec.client].issuer
 
     def _renew(self, keeper: GrantKeeper) -> None:
         """Go on with a keeper under the configuration in force."""
-        keeper.spec = self._specs[keeper.grant.token]
-        registration, token = self._registrations[keeper.spec.client], keeper.state.token
-        keeper.issuer = registration.issuer
         self.handle(keeper, table.Unblocked())
-        if token is not None and not registration.exchange.holds(token.jkt):
+        token = keeper.state.token
+        if token is not None and not self._registrations[keeper.spec.client].exchange.holds(token.jkt):
             self.handle(keeper, table.Forced())
         keeper.announce()
         self.set_alarm(keeper)

@@ -39,18 +39,12 @@ class Choice:
     """
     With which *registration* to ask; *on_trial* when nobody knows whether the server takes it.
 
-    *is_older*: there is a newer one; *confirms*: it is asked because the newer one was refused.
+    *confirms*: it is an older one, which is asked because the newer one was refused.
     """
 
     registration: Registration
     on_trial: bool = False
-    is_older: bool = False
     confirms: bool = False
-
-    @property
-    def counts(self) -> bool:
-        """Say whether the end of a request speaks for or against the client as it is now."""
-        return not (self.on_trial or self.is_older)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,12 +116,12 @@ class Handovers:
             else:
                 self._lines[name] = _Line(settled=older[0], trial=new, earlier=_distinct(older[1:]))
 
-    def choose(self, client: str, grant: Grant, *, in_doubt: bool, is_refused: bool) -> Choice:
+    def choose(self, client: str, grant: Grant, *, in_doubt: Callable[[], bool], is_refused: bool) -> Choice:
         """
         Say with what *grant* is refreshed now; it may become the one that tries what is new.
 
-        *in_doubt*: something hangs over it, so that it is no witness; *is_refused*: it was refused, and this is to
-        confirm it, with what it last succeeded with.
+        *in_doubt*: whether something hangs over it, so that it is no witness; asked only where that matters, for it
+        may take long. *is_refused*: it was refused, and this is to confirm it, with what it last succeeded with.
         """
         line = self._lines[client]
         self._settle_if_spent(line)
@@ -135,11 +129,11 @@ class Handovers:
         if is_refused and not _was(grant, newest):
             for older in (line.settled, *line.earlier):
                 if _was(grant, older) and self._is_usable(older):
-                    return Choice(registration=older, is_older=True, confirms=True)
-        if line.trial is not None and not in_doubt and self._may_try(line, grant.id):
+                    return Choice(registration=older, confirms=True)
+        if line.trial is not None and self._may_try(line, grant.id) and not in_doubt():
             line.grant = grant.id
             return Choice(registration=line.trial, on_trial=True)
-        return Choice(registration=line.settled, is_older=line.trial is not None)
+        return Choice(registration=line.settled)
 
     def _may_try(self, line: _Line, grant_id: str) -> bool:
         return line.grant in {None, grant_id} and self._clock.boot() >= line.due_at
@@ -178,6 +172,11 @@ class Handovers:
         """Give what the server is known to take, as far as anything is. Raises KeyError."""
         self._settle_if_spent(self._lines[client])
         return self._lines[client].settled
+
+    def is_newest(self, client: str, registration: Registration) -> bool:
+        """Say whether the server is known to take *registration*, and there is nothing newer."""
+        line = self._lines.get(client)
+        return line is not None and line.trial is None and line.settled is registration
 
     def needs(self, registration: Registration) -> bool:
         """Say whether anything may still be asked with *registration*, or with its connections and key."""

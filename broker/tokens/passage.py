@@ -70,6 +70,18 @@ class Passage:
             for key, breaker in self._breakers.items()
         }
 
+    def trust(self, registration: Registration) -> None:
+        """
+        Take in that a client is answered with its newest certificate: what spoke against others is over.
+
+        Else it would be suspended for ever because of one that nobody presents any more.
+        """
+        client = registration.client.name
+        was_open = any(name == client and isinstance(one, breakers.Open) for (name, _), one in self._breakers.items())
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key[0] != client}
+        if was_open:
+            self._resume(client)
+
     def hasten(self, who: Hashable) -> None:
         """Let the request of *who* come before others, now or when it asks for its turn: a caller waits for it."""
         self._in_haste.add(who)
@@ -174,9 +186,12 @@ class Passage:
                 )
             )
         if was_open and not is_open:
-            self._emit(ClientResumed(client=client))
-            for unblock in self._unblock:
-                unblock(client)
+            self._resume(client)
+
+    def _resume(self, client: str) -> None:
+        self._emit(ClientResumed(client=client))
+        for unblock in self._unblock:
+            unblock(client)
 
 
 def _presented(registration: Registration) -> _Presented:

@@ -19,7 +19,7 @@ from broker.tokens.nonces import Nonces
 from broker.tokens.ports import Clock, ProofKey, Randomness
 
 JTI_BYTES = 16
-"""128 random bits: no two proofs of any broker share a ``jti``."""
+"""128 random bits: no two proofs or assertions of any broker share a ``jti``."""
 
 Headers = Iterable[tuple[str, str]]
 """Of an answer; names in any case."""

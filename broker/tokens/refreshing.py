@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities
-from broker.oauth.checks import Check, CheckFailedError
+from broker.oauth.checks import CheckFailedError
 from broker.oauth.client import ClientAuthMethod
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
-from broker.oauth.jwks import KeyNotFoundError
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AccessToken, IdToken
@@ -33,6 +32,7 @@ from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import IssuedToken, TokenSpec
 from broker.tokens.state import Failure
 from broker.tokens.vault import Vault
+from broker.tokens.verifying import with_keys
 
 ATTEMPT_DEADLINE = 60.0
 """Seconds for what comes before the turn; the request has a deadline of its own, and writing down has none."""
@@ -47,8 +47,8 @@ class Order:
     An attempt to be made.
 
     *grant* is as the table left it, in the phase ``open``; *previous*: with the previous refresh token; *confirms*:
-    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *counts*: how it ends speaks for or against the
-    client (``Passage.guarded``).
+    the server said ``invalid_grant`` once; *rank* as in ``Passage``. *on_trial*: with a certificate or key that nobody
+    knows the server to take.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Order:
     previous: bool = False
     confirms: bool = False
     rank: float = 0.0
-    counts: bool = True
+    on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +189,8 @@ class _Run:
                 raise
 
     async def _pass(self, draft: Draft) -> Sent:
-        """Send under the client's breaker, unless it is not about what the client shows to everybody else."""
-        if not self._order.counts:
+        """Send under the breaker of the client, which hears nothing of trials: they speak against no client."""
+        if self._order.on_trial:
             return await self._send(draft)
         return await self._passage.guarded(self._order.registration, lambda: self._send(draft))
 
@@ -334,20 +334,11 @@ async def verified_id_token(
     id_token: IdToken, registration: Registration, expected: IdTokenExpected, *, wall: Callable[[], float]
 ) -> IdTokenClaims:
     """
-    Check an ID token with the issuer's keys, fetched anew once where one is missing (JWKS-03).
+    Check an ID token with the issuer's keys.
 
     Raises RemoteError: CheckFailedError, or ``keys_unavailable``.
     """
-    if registration.keys is None:
-        raise CheckFailedError(Reason.KEYS_UNAVAILABLE, Check.KEY, message="the issuer has no keys to check with")
-    keys = await registration.keys.get()
-    try:
-        return read_id_token(id_token, keys, expected, wall_now=wall())
-    except KeyNotFoundError:
-        newer = await registration.keys.get_newer(keys)
-        if newer is None:
-            raise
-        return read_id_token(id_token, newer, expected, wall_now=wall())
+    return await with_keys(registration, lambda keys: read_id_token(id_token, keys, expected, wall_now=wall()))
 
 
 def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:

@@ -85,9 +85,9 @@ class Store(Protocol):
     def rolled_back(self) -> bool:
         """Say whether the anchor knows of a newer store: rotating grants then wait for ``accept``."""
 
-    def records(self) -> Mapping[str, StoredRecord]:
+    def records(self, kind: str = "") -> Mapping[str, StoredRecord]:
         """
-        Give everything that is stored, by name, as it was last acknowledged.
+        Give what is stored under names that begin with *kind*, by name, as it was last acknowledged.
 
         Opens each record, some 20 microseconds for one: for the start, not for each request.
         """

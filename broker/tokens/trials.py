@@ -65,8 +65,11 @@ class Trials:
         """Say with what the attempt is made that begins now."""
         state, client = keeper.state, keeper.spec.client
         is_refused = _is_to_be_confirmed(state)
-        # A grant in doubt is a poor witness, but may be the only one; no verdict comes of its trial then.
-        in_doubt = is_refused or (_is_in_doubt(state) and any(map(_is_witness, self._of(client))))
+
+        def in_doubt() -> bool:
+            # A grant in doubt is a poor witness, but may be the only one; no verdict comes of its trial then.
+            return is_refused or (_is_in_doubt(state) and any(map(_is_witness, self._of(client))))
+
         choice = self._handovers.choose(client, keeper.grant, in_doubt=in_doubt, is_refused=is_refused)
         if choice.on_trial:
             self._emit(ClientTrialBegun(client=client, token=keeper.spec.name, grant=keeper.grant.id))
@@ -74,15 +77,20 @@ class Trials:
 
     def ended(self, keeper: GrantKeeper, choice: Choice, event: table.Succeeded | table.Failed | None) -> None:
         """Take in how an attempt ended; None: it was overtaken."""
-        client = keeper.spec.client
+        if choice.on_trial:
+            self._tried(keeper, choice, event)
+        if isinstance(event, table.Succeeded) and self._handovers.is_newest(keeper.spec.client, choice.registration):
+            self._passage.trust(choice.registration)
+        # When it is known what the client shows from now on: whoever tried that is bound to it already.
         if isinstance(event, table.Succeeded) and (not choice.confirms or keeper.is_bound_to(self._banned)):
             self.welcome(keeper)
-        if not choice.on_trial:
-            return
+
+    def _tried(self, keeper: GrantKeeper, choice: Choice, event: table.Succeeded | table.Failed | None) -> None:
+        """Take in how a trial ended, and see that what comes of it is done by others, too."""
+        client = keeper.spec.client
         match event:
             case table.Succeeded() if self._handovers.passed(client, choice.registration):
                 self._emit(ClientTrialPassed(client=client, token=keeper.spec.name, grant=keeper.grant.id))
-                self._passage.reconsider()  # what spoke against the client was about the certificate of before
                 self._follow(client)
             case table.Failed(failure=failure):
                 pause = self._handovers.failed(client, choice.registration)
@@ -179,7 +187,7 @@ class Trials:
         return any(_is_alive(keeper) for keeper in self._of(client))
 
     def _of(self, client: str) -> tuple[GrantKeeper, ...]:
-        return tuple(keeper for keeper in self._keepers.values() if keeper.spec.client == client)
+        return self._keepers.of_client(client)
 
 
 def _is_alive(keeper: GrantKeeper) -> bool:

@@ -52,9 +52,7 @@ class Vault:
         """
         grants: dict[str, Grant] = {}
         unreadable: list[str] = []
-        for name, record in self._store.records().items():
-            if not name.startswith(KIND):
-                continue
+        for name, record in self._store.records(KIND).items():
             try:
                 grant = Grant.from_bytes(record.value)
             except LocalError:

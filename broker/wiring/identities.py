@@ -19,6 +19,7 @@ from broker.keys.files import read_private
 from broker.keys.identity import TransportCertificate, load_transport_certificate
 from broker.keys.proof_key import ProofKey, load_proof_key
 from broker.keys.proxy_credentials import load_proxy_credentials
+from broker.keys.purposes import shared_keys
 from broker.keys.sealing import SealingKey, load_sealing_key
 from broker.keys.signer import SigningKey, load_signing_key
 from broker.keys.tls import client_context
@@ -68,15 +69,22 @@ def load_identities(
     Load every certificate, key and client secret, and try the CA files; takes tens of milliseconds each.
 
     Raises LocalError for the first that is wrong. With *on_error* every error goes there instead, and what
-    is wrong is missing from the result.
+    cannot be loaded is missing from the result.
     """
     contents = contents_of(settings)  # before they are loaded: what changes meanwhile is seen as a change later
     _each(settings.issuers, lambda issuer: client_context(issuer.ca_file), on_error)
     _each(settings.upstreams, lambda upstream: client_context(upstream.ca_file), on_error)
+    certificates = _each(settings.certificates, partial(load_certificate, wall_now=wall_now), on_error)
+    keys = _each(signing_keys(settings), partial(load_key, wall_now=wall_now), on_error)
+    proving = _each(proof_keys(settings), load_proof, on_error)
+    for shared in shared_keys(certificates, keys, proving):
+        if on_error is None:
+            raise shared.error
+        on_error(shared.error)
     return Identities(
-        certificates=_each(settings.certificates, partial(load_certificate, wall_now=wall_now), on_error),
-        keys=_each(signing_keys(settings), partial(load_key, wall_now=wall_now), on_error),
-        proof_keys=_each(proof_keys(settings), load_proof, on_error),
+        certificates=certificates,
+        keys=keys,
+        proof_keys=proving,
         secrets=_each(secret_files(settings), load_client_secret, on_error),
         proxies=_each(proxy_files(settings), load_proxy_credentials, on_error),
         upstream_proxies=_each(upstream_proxy_files(settings), load_proxy_credentials, on_error),

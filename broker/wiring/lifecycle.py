@@ -101,11 +101,6 @@ class Lifecycle:
         yield from self.registry.in_hand()
         yield from self.grants.in_hand()
 
-    def bound_thumbprints(self) -> frozenset[str]:
-        """Give the thumbprints of the certificates that tokens in hand are bound to; looks at every one of them."""
-        bound = (token.certificate_thumbprint for _, token in self.in_hand())
-        return frozenset(thumbprint for thumbprint in bound if thumbprint is not None)
-
     def available(self) -> Iterator[tuple[str, bool]]:
         """Say of each token whether it can be served, but for those of many people: each grant has its own state."""
         for name in self.tokens.names():

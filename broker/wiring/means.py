@@ -184,7 +184,7 @@ class _Lines:
             thumbprint=None if identity is None else identity.thumbprint,
             not_after=None if identity is None else identity.not_after,
             clock=self._clock,
-            limit=wanted.max_connections,
+            limit=wanted.upstream.connections,
             patience=Patience(reply=wanted.reply_seconds, piece=wanted.idle_seconds),
             proxy=proxy,
         )

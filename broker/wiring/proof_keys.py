@@ -68,7 +68,7 @@ class ProofKeys:
         self._randomness = randomness
         self._emit = emit
         self._holders: dict[str, _Holder] = {}
-        self._stored: Mapping[str, bytes] | None = None
+        self._stored: dict[str, bytes] | None = None
         self._in_use: dict[str, str] = {}
         self._news: list[Event] = []
         self._wanted = asyncio.Event()
@@ -94,7 +94,7 @@ class ProofKeys:
             known=MappingProxyType(holder.known),
             server_nonces=holder.server_nonces,
             resource_nonces=holder.resource_nonces,
-            secure=partial(self._secure, client.name, place),
+            secure=partial(self._secure, client.name, place, key),
             dropped=holder.dropped,
             clock=self._clock,
             randomness=self._randomness,
@@ -154,8 +154,7 @@ class ProofKeys:
         """Begin with what the store has of a client, which may be bound to a key that the file does not name."""
         holder = _Holder(server_nonces=Nonces(self._clock), resource_nonces=Nonces(self._clock))
         if self._stored is None:
-            records = self._store.records()
-            self._stored = {name: one.value for name, one in records.items() if name.startswith(KIND)}
+            self._stored = {name: one.value for name, one in self._store.records(KIND).items()}
         written = self._stored.get(KIND + place)
         if written is not None:
             try:
@@ -165,6 +164,7 @@ class ProofKeys:
                 self._news.append(DpopKeyUnreadable(client=client.name, record=KIND + place))
             else:
                 holder.known[holder.made.jkt] = holder.made
+                del self._stored[KIND + place]  # a private key in the clear
         return holder
 
     def _made(self, holder: _Holder, place: str, client: Client) -> ProofKey:
@@ -174,10 +174,10 @@ class ProofKeys:
             holder.unsaved = None if holder.lost else Put(name=KIND + place, value=written)
         return holder.made
 
-    async def _secure(self, client: str, place: str) -> None:
-        """Make the key durable that was made, as far as anything is. Raises LocalError."""
+    async def _secure(self, client: str, place: str, key: ProofKey) -> None:
+        """Make *key* durable if it was made, as far as anything is. Raises LocalError."""
         holder = self._holders[place]
-        if holder.lost:
+        if holder.lost and key is holder.made:
             message = f"the DPoP key of client {client} in the store cannot be understood"
             raise LocalError(Reason.DPOP_KEY_UNREADABLE, message, hint="run the version of the broker that wrote it")
         await self._save(holder)

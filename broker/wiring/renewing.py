@@ -7,7 +7,7 @@ file that cannot be used holds all of them back, because every connection is mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -15,7 +15,11 @@ from typing import TypeVar
 from broker.config.settings import Settings
 from broker.errors import LocalError
 from broker.keys.client_secrets import load_client_secret
+from broker.keys.identity import TransportCertificate
+from broker.keys.proof_key import ProofKey
 from broker.keys.proxy_credentials import load_proxy_credentials
+from broker.keys.purposes import shared_keys
+from broker.keys.signer import SigningKey
 from broker.keys.tls import client_context
 from broker.wiring.identities import (
     Identities,
@@ -72,6 +76,7 @@ def renewed(settings: Settings, before: Identities, *, wall_now: float) -> Renew
     )
     keys = look.each(KEY, signing_keys(settings), before.keys, partial(load_key, wall_now=wall_now))
     proving = look.each(KEY, proof_keys(settings), before.proof_keys, load_proof)
+    certificates, keys, proving = _with_one_purpose(look, before, certificates, keys, proving)
     secrets = look.each(SECRET, secret_files(settings), before.secrets, load_client_secret)
     proxies = look.each(PROXY, proxy_files(settings), before.proxies, load_proxy_credentials)
     ways = upstream_proxy_files(settings)
@@ -96,6 +101,36 @@ def renewed(settings: Settings, before: Identities, *, wall_now: float) -> Renew
     return Renewal(identities=identities, items=tuple(look.items), refused=look.refused, contents=contents)
 
 
+def _with_one_purpose(
+    look: _Look,
+    before: Identities,
+    certificates: dict[str, TransportCertificate],
+    keys: dict[str, SigningKey],
+    proving: dict[str, ProofKey],
+) -> tuple[dict[str, TransportCertificate], dict[str, SigningKey], dict[str, ProofKey]]:
+    """Refuse what is new and would give a key a second purpose, and what would with the older one in its place."""
+    while True:
+        wrong = {
+            section: shared.error
+            for shared in shared_keys(certificates, keys, proving)
+            for section in shared.sections
+            if section in look.items
+        }
+        if not wrong:
+            return certificates, keys, proving
+        look.refuse(wrong)
+        certificates = _as_before(CERTIFICATE, certificates, before.certificates, wrong)
+        keys = _as_before(KEY, keys, before.keys, wrong)
+        proving = _as_before(KEY, proving, before.proof_keys, wrong)
+
+
+def _as_before(
+    kind: str, loaded: Mapping[str, Loaded], before: Mapping[str, Loaded], wrong: Collection[str]
+) -> dict[str, Loaded]:
+    """Give what is *loaded*, but of the sections that are *wrong* what there was *before*."""
+    return {name: before[name] if f"{kind}.{name}" in wrong else one for name, one in loaded.items()}
+
+
 class _Look:
     """Compares digests, and remembers what is new and what is refused."""
 
@@ -104,6 +139,11 @@ class _Look:
         self._now = now
         self.items: list[str] = []
         self.refused: dict[str, LocalError] = {}
+
+    def refuse(self, wrong: Mapping[str, LocalError]) -> None:
+        """Take back that sections are good."""
+        self.items = [item for item in self.items if item not in wrong]
+        self.refused |= wrong
 
     def each(
         self,

@@ -90,8 +90,8 @@ class InlineStore:
     def rolled_back(self) -> bool:
         return self.vault.rolled_back
 
-    def records(self) -> Mapping[str, StoredRecord]:
-        return {record.name: record for record in self.vault.records()}
+    def records(self, kind: str = "") -> Mapping[str, StoredRecord]:
+        return {record.name: record for record in self.vault.records(kind)}
 
     async def write(self, changes: Sequence[Change]) -> None:
         if changes:

@@ -80,6 +80,15 @@ async def test_a_token_that_is_bound_by_dpop_says_to_which_key():
     assert (answer["token_type"], answer["cnf"]) == ("DPoP", {"jkt": "a-key"})
 
 
+async def test_a_token_that_is_bound_to_a_key_and_a_certificate_says_both():
+    """A workload that knew of the key alone would call with another certificate, and be refused."""
+    bound = serving(binding="dpop", token_type="DPoP", jkt="a-key", certificate_thumbprint="a-thumbprint")
+
+    answer = json.loads((await get_token(world(FakeTokens({"directory": bound})), call())).body)
+
+    assert answer["cnf"] == {"jkt": "a-key", "x5t#S256": "a-thumbprint"}
+
+
 async def test_a_stale_token_says_so():
     """It is good, and past the time when it should have been refreshed."""
     answer = await get_token(world(FakeTokens({"directory": serving(stale=True)})), call())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli import main
+from tests.unit.daemon.rotating import WITH_DPOP_KEY
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.keys.certificates import key_pem, p256, written
 
@@ -74,6 +75,17 @@ def test_the_audit_key_and_ca_files_are_looked_at_too(tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert "absent.key" in said
     assert "absent.pem" in said
+
+
+def test_a_dpop_key_that_signs_something_else_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """By another name, and from another file."""
+    same = key_pem(p256())
+    for name in ("k.pem", "d.pem"):
+        written(tmp_path / name, same)
+
+    assert main(["check", "--config", configured(tmp_path, WITH_DPOP_KEY)]) == 2
+
+    assert "[key_shared]" in capsys.readouterr().err
 
 
 def test_the_directories_of_sockets_and_state_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -52,6 +52,25 @@ def test_a_mistake_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "subject_unreadable" in capsys.readouterr().err
 
 
+def test_a_subject_that_cannot_be_written_is_an_error_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A country is two letters of ASCII; whoever types another one is told of it like of other mistakes."""
+    code = main(["csr", "--new-key", str(tmp_path / "t.key"), "--alg", "ES256", "--use", "signing", "--subject", "C=é"])
+
+    assert (code, list(tmp_path.iterdir())) == (1, [])
+    assert "subject_unreadable" in capsys.readouterr().err
+
+
+def test_an_algorithm_is_not_named_for_a_key_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Whoever did would believe that the request is for another kind of key than it is."""
+    key = written(tmp_path / "t.key", key_pem(p256()))
+
+    code = main(["csr", "--key", str(key), "--alg", "PS256", *SUBJECT])
+
+    assert code == 2
+    captured = capsys.readouterr()
+    assert (captured.out, "--alg" in captured.err) == ("", True)
+
+
 @pytest.mark.parametrize("taken", ["t.key", "t.csr"])
 def test_nothing_is_replaced(tmp_path: Path, taken: str, capsys: pytest.CaptureFixture[str]):
     """Neither a key nor a request."""

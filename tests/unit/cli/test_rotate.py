@@ -33,6 +33,15 @@ def asked(tmp_path: Path, answer: Any, *arguments: str) -> tuple[int, list[Any]]
             0,
             "key.k: new, and in use\nkey.k: nothing older is used any more\n",
         ),
+        (
+            NOTHING | {"dropped": ["key.k"]},
+            ("--compromised", "k", "--compromised", "key.k"),
+            0,
+            "key.k: nothing older is used any more\n",
+        ),
+        (NOTHING | {"dropped": ["key.k"]}, ("--compromised", "k", "--compromised", "certificate.t"), 1, None),
+        (NOTHING | {"dropped": ["key.k"]}, ("--compromised", "key.k", "--compromised", "certificate.k"), 1, None),
+        (NOTHING | {"dropped": ["certificate.t"]}, ("--compromised", "t", "--compromised", "key.t"), 1, None),
         (NOTHING, ("--compromised", "k"), 1, "nothing is new\n"),
         (NOTHING | {"dropped": ["key.k"]}, ("--compromised", "k", "--compromised", "t"), 1, None),
     ],
@@ -52,6 +61,21 @@ def test_what_came_of_it_is_said(
     assert done == code
     assert out in {None, captured.out}
     assert bodies == [{"compromised": list(arguments[1::2])} if arguments else {}]
+
+
+def test_each_section_of_which_nothing_older_was_in_use_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """By the names that were typed."""
+    names = ["k", "t", "certificate.x", "t"]
+
+    asked(tmp_path, NOTHING | {"dropped": ["key.k"]}, *(word for name in names for word in ("--compromised", name)))
+
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": nothing older was in use")[0] for line in said] == [
+        "t",
+        "certificate.x",
+    ]
 
 
 def test_a_problem_is_told_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

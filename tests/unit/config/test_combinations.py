@@ -38,6 +38,8 @@ def test_a_good_file_has_nothing_that_contradicts() -> None:
     assert found(changed()) == []
 
 
+UPSTREAM = '[upstream.api]\nbase_url = "https://api.example"\ntoken = "directory"\nallow = ["GET /a"]\n'
+
 TABLE: list[tuple[Edits, str]] = [
     # tokens
     (
@@ -62,6 +64,10 @@ TABLE: list[tuple[Edits, str]] = [
     (
         ((ISSUER, f'{ISSUER}\nproxy_credentials = {{ file = "proxy.secret" }}'),),
         "issuer.raidiam.proxy_credentials: is for a proxy, and there is none; add proxy, or remove it",
+    ),
+    (
+        (("[audit]", f'{UPSTREAM}proxy_credentials = {{ file = "proxy.secret" }}\n\n[audit]'),),
+        "upstream.api.proxy_credentials: is for a proxy, and there is none; add proxy, or remove it",
     ),
     (
         ((ISSUER, 'issuer = "http://localhost:1"\nallow_insecure_loopback = true\nproxy = "http://localhost:2"'),),

@@ -32,7 +32,6 @@ def test_a_workload_that_calls_an_api_needs_no_token() -> None:
     ("edit", "upstream", "problem"),
     [
         (CALLER, UPSTREAM.replace('"GET /a"', ""), "upstream.api.allow: is empty"),
-        (CALLER, f'{UPSTREAM}proxy_credentials = {{ file = "x" }}\n', "upstream.api.proxy_credentials: is for a proxy"),
         (('tokens = ["directory"]', ""), UPSTREAM, "workload.app.tokens: is missing"),
         (('tokens = ["directory"]', 'upstreams = ["api"]'), UPSTREAM, "workload.app.upstreams: has no effect without"),
         (

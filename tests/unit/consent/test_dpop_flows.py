@@ -45,6 +45,23 @@ async def test_every_request_of_a_consent_is_bound_to_the_same_key():
     assert redeemed.grant.jkt == "key-1"
 
 
+async def test_the_means_of_a_consent_are_needed_while_its_key_is_written_down():
+    """That may take a while, and a reload may come; the request is then made with what it began with."""
+    needed: list[bool] = []
+    world = world_of(FakeProofKey())
+
+    async def slow() -> None:
+        needed.append(world.authorizations.needs(world.grants.settled("app")))
+
+    assert world.proofs is not None
+    world.proofs = replace(world.proofs, secure=slow)
+    async with world.running():
+        await world.begin()
+        after = world.authorizations.needs(world.grants.settled("app"))
+
+    assert (needed, after) == ([True], False)
+
+
 async def test_a_code_goes_again_where_the_server_wants_a_nonce():
     """It was not processed (rules.md R1); the second time it is."""
     key = FakeProofKey()

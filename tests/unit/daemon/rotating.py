@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 from broker.config.settings import Settings
 from broker.wiring import Parts, build, load_identities
 from tests.unit.daemon.test_process import CONFIG
@@ -28,11 +30,18 @@ WITH_DPOP_KEY = CONFIG.replace('sender_constraint = "none"', 'sender_constraint 
 class Place:
     """A directory with files, the parts that use them, and what these say."""
 
-    def __init__(self, directory: Path, text: str = WITH_CERTIFICATE, *, days: float = 1.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        text: str = WITH_CERTIFICATE,
+        *,
+        days: float = 1.0,
+        key: EllipticCurvePrivateKey | None = None,
+    ) -> None:
         self.directory = directory
         self.log = io.StringIO()
         self.certificate(days=days)
-        self.key()
+        self.key(key)
         self.proof_key()
         self.settings: Settings = settings_of(directory, text)
         self.parts: Parts = build(self.settings, load_identities(self.settings, wall_now=WALL), log_stream=self.log)
@@ -44,9 +53,9 @@ class Place:
         if not half:
             written(self.directory / "x.key", pair.key_pem())
 
-    def key(self) -> None:
+    def key(self, key: EllipticCurvePrivateKey | None = None) -> None:
         """Put another signing key into the place of the one that is there."""
-        written(self.directory / "k.pem", key_pem(p256()))
+        written(self.directory / "k.pem", key_pem(key or p256()))
 
     def proof_key(self) -> None:
         """Put another DPoP key into the place of the one that is there."""

@@ -11,7 +11,7 @@ from broker.daemon.rotation import Rotation
 from broker.errors import LocalError
 from broker.wiring import load_identities
 from tests.unit.daemon.rotating import WITH_CERTIFICATE, WITH_DPOP_KEY, Place
-from tests.unit.keys.certificates import WALL, key_pem, p256, written
+from tests.unit.keys.certificates import DAY, NOW, WALL, issue, key_pem, p256, written
 
 pytestmark = pytest.mark.real_time
 
@@ -84,6 +84,26 @@ async def test_a_new_key_waits_and_then_signs(tmp_path: Path):
     assert [event["kid"] for event in place.events("signing_key_loaded")] == [new.kid]
 
 
+CERTIFIED = WITH_CERTIFICATE.replace('file = "k.pem"', 'file = "k.pem"\ncert_file = "k.crt"')
+
+
+async def test_a_new_certificate_of_the_same_signing_key_is_told(tmp_path: Path):
+    """Its end is another one: what the log, the audit and the metrics say of it has to move on."""
+    key = p256()
+    written(tmp_path / "k.crt", issue(key=key, signs=True, end=NOW + DAY).cert_pem())
+    place = Place(tmp_path, CERTIFIED, key=key)
+    adoption = Adoption(place.parts)
+    written(tmp_path / "k.crt", issue(key=key, signs=True, end=NOW + 9 * DAY).cert_pem())
+
+    await Rotation(adoption).rotate()
+    loaded = place.events("signing_key_loaded")
+    await adoption.close()
+    place.parts.telemetry.close()
+
+    assert [event["not_after"] for event in loaded] == [place.parts.identities.keys["k"].not_after]
+    assert loaded[0]["not_after"] == (NOW + 9 * DAY).timestamp()
+
+
 async def test_a_key_that_waits_is_closed_at_the_end(tmp_path: Path):
     """As all others are."""
     place = Place(tmp_path, DELAYED)
@@ -152,15 +172,16 @@ dpop_key = "e"
 
 
 async def test_a_compromised_key_that_another_section_has_still_is_used_there(tmp_path: Path):
-    """Whoever left it there means it, or has to say so of that one, too."""
-    shared = key_pem(p256())
-    written(tmp_path / "e.pem", shared)
+    """It was moved there: whoever did means it, or has to say so of that one, too."""
+    written(tmp_path / "e.pem", key_pem(p256()))
     place = Place(tmp_path, SHARED)
     adoption = Adoption(place.parts)
     rotation = Rotation(adoption)
     first = place.parts.identities.proof_keys["d"]
-    written(tmp_path / "d.pem", shared)
+    place.proof_key()
     await rotation.rotate()
+    moved = (tmp_path / "d.pem").read_bytes()
+    written(tmp_path / "e.pem", moved)
     place.proof_key()
 
     await rotation.rotate(["key.d"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,9 @@ from broker.daemon.reload import Reloader
 from broker.errors import LocalError
 from broker.keys.sealing import load_sealing_key
 from broker.telemetry.audit_verify import verify
-from broker.wiring import Parts, build
+from broker.wiring import Parts, build, load_identities
 from tests.unit.daemon.test_process import CONFIG, events, identities
+from tests.unit.keys.certificates import WALL, key_pem, p256, written
 
 pytestmark = pytest.mark.real_time
 
@@ -96,6 +98,24 @@ async def test_tokens_of_people_wait_for_a_start_with_a_store(tmp_path: Path):
 
     assert '"reason":"restart_required"' in log.getvalue()
     assert [spec.grant_type for spec in parts.settings.tokens] == ["client_credentials"]
+
+
+async def test_a_signing_key_that_came_with_a_reload_and_waits_is_told(tmp_path: Path):
+    """Whoever registers keys by hand sees which one to register, and by when."""
+    log = io.StringIO()
+    text = CONFIG.replace('alg = "ES256"', 'alg = "ES256"\nswitch_delay_seconds = 60')
+    written(tmp_path / "k.pem", key_pem(p256()))
+    settings = settings_of(tmp_path, text)
+    parts = build(settings, load_identities(settings, wall_now=WALL), log_stream=log)
+    written(tmp_path / "k.pem", key_pem(p256()))
+
+    await reloaded(parts, lambda _: settings, log, "signing_key_published")
+
+    (told,) = (
+        line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "signing_key_published"
+    )
+    assert told["kid"] == parts.serving.public["c"].keys[1]["kid"] != parts.identities.keys["k"].kid
+    assert 0 < told["signs_in"] <= 60
 
 
 async def test_a_moved_listener_recognizes_nobody_until_a_restart(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.binding import check_binding
+from broker.oauth.binding import Bound, check_binding
 from broker.oauth.client import SenderConstraint
 from broker.oauth.reasons import Reason
 from tests.unit.oauth.builders import OURS, THEIRS, a_jwt, base64url
@@ -24,20 +24,18 @@ BOUND_TO_A_KEY = a_jwt({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uigu
 @pytest.mark.parametrize(
     ("token", "constraint", "ours", "binding"),
     [
-        (BOUND, CERTIFICATE, OURS, "certificate"),
-        (OPAQUE, CERTIFICATE, OURS, "unverified"),
-        (a_jwt({"cnf": {"x5t#S256": OURS, "jkt": "x"}}), CERTIFICATE, OURS, "certificate"),
-        (OPAQUE, NONE, OURS, "none"),
-        (OPAQUE, NONE, None, "none"),
-        (UNBOUND, NONE, OURS, "none"),
-        (UNBOUND, NONE, None, "none"),
-        (BOUND_TO_A_KEY, NONE, None, "none"),
-        (a_jwt({"cnf": "x5t#S256"}), NONE, None, "none"),
-        (BOUND, NONE, OURS, "certificate"),
+        (BOUND, CERTIFICATE, OURS, Bound(binding="certificate", certificate_thumbprint=OURS)),
+        (OPAQUE, CERTIFICATE, OURS, Bound(binding="unverified", certificate_thumbprint=OURS)),
+        (OPAQUE, NONE, OURS, Bound(binding="none")),
+        (OPAQUE, NONE, None, Bound(binding="none")),
+        (UNBOUND, NONE, OURS, Bound(binding="none")),
+        (UNBOUND, NONE, None, Bound(binding="none")),
+        (a_jwt({"cnf": "x5t#S256"}), NONE, None, Bound(binding="none")),
+        (BOUND, NONE, OURS, Bound(binding="certificate", certificate_thumbprint=OURS)),
     ],
 )
 def test_a_usable_token_is_accepted_with_its_binding(
-    token: str, constraint: SenderConstraint, ours: str | None, binding: str
+    token: str, constraint: SenderConstraint, ours: str | None, binding: Bound
 ) -> None:
     """A token that turns out to be bound to our certificate is called bound, asked for or not."""
     assert check_binding(token, sender_constraint=constraint, certificate_thumbprint=ours) == binding
@@ -53,7 +51,10 @@ def test_a_usable_token_is_accepted_with_its_binding(
         (a_jwt({"cnf": {"x5t#S256": None}}), NONE, None, Reason.WRONG_BINDING),
         (UNBOUND, CERTIFICATE, OURS, Reason.DOWNGRADED),
         (UNBOUND, CERTIFICATE, None, Reason.DOWNGRADED),
-        (BOUND_TO_A_KEY, CERTIFICATE, OURS, Reason.DOWNGRADED),
+        (BOUND_TO_A_KEY, CERTIFICATE, OURS, Reason.WRONG_BINDING),
+        (BOUND_TO_A_KEY, NONE, None, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"x5t#S256": OURS, "jkt": "x"}}), CERTIFICATE, OURS, Reason.WRONG_BINDING),
+        (a_jwt({"cnf": {"jkt": None}}), NONE, OURS, Reason.WRONG_BINDING),
         (OPAQUE, CERTIFICATE, None, Reason.DOWNGRADED),
     ],
 )
@@ -81,19 +82,21 @@ def test_a_thumbprint_has_to_be_equal_to_the_letter(thumbprint: Any) -> None:
 
 DPOP = SenderConstraint.DPOP
 OUR_KEY = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+BOUND_TO_BOTH = a_jwt({"cnf": {"jkt": OUR_KEY, "x5t#S256": OURS}})
 
 
 @pytest.mark.parametrize(
     ("token", "certificate", "binding"),
     [
-        (BOUND_TO_A_KEY, None, "dpop"),
-        (BOUND_TO_A_KEY, OURS, "dpop"),
-        (a_jwt({"cnf": {"jkt": OUR_KEY, "x5t#S256": OURS}}), OURS, "dpop"),
-        (OPAQUE, None, "unverified"),
+        (BOUND_TO_A_KEY, None, Bound(binding="dpop", jkt=OUR_KEY)),
+        (BOUND_TO_A_KEY, OURS, Bound(binding="dpop", jkt=OUR_KEY)),
+        (BOUND_TO_BOTH, OURS, Bound(binding="dpop", jkt=OUR_KEY, certificate_thumbprint=OURS)),
+        (OPAQUE, None, Bound(binding="unverified", jkt=OUR_KEY)),
+        (OPAQUE, OURS, Bound(binding="unverified", jkt=OUR_KEY)),
     ],
 )
-def test_a_token_that_is_bound_to_our_key_is_accepted(token: str, certificate: str | None, binding: str) -> None:
-    """Also one that is bound to our certificate as well, which we present."""
+def test_a_token_that_is_bound_to_our_key_is_accepted(token: str, certificate: str | None, binding: Bound) -> None:
+    """Also one that is bound to our certificate as well, of which both are known from then on."""
     found = check_binding(token, sender_constraint=DPOP, certificate_thumbprint=certificate, jkt=OUR_KEY)
 
     assert found == binding

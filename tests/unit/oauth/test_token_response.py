@@ -94,6 +94,22 @@ def test_a_token_that_is_bound_by_dpop_says_so_by_its_type(token_type: str) -> N
         assert (answer.token_type, answer.jkt, answer.certificate_thumbprint) == ("DPoP", "our-key", None)
 
 
+def test_a_token_that_is_bound_to_a_key_and_a_certificate_is_remembered_with_both() -> None:
+    """It is of no use on a connection with another certificate, however right the proof is."""
+    both = a_jwt({"cnf": {"jkt": "our-key", "x5t#S256": OURS}})
+
+    answer = read_token_response(
+        an_answer(a_body(access_token=both, token_type="DPoP")),
+        client=a_client(sender_constraint=SenderConstraint.DPOP),
+        asked_scope=(),
+        certificate_thumbprint=OURS,
+        wall_now=NOW,
+        jkt="our-key",
+    )
+
+    assert (answer.binding, answer.jkt, answer.certificate_thumbprint) == ("dpop", "our-key", OURS)
+
+
 def test_a_bearer_token_where_dpop_was_asked_for_is_a_downgrade() -> None:
     """It would work for whoever finds it (rules.md R7)."""
     error = refused(a_body(access_token="opaque"), client=a_client(sender_constraint=SenderConstraint.DPOP))

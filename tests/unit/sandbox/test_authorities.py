@@ -78,6 +78,18 @@ def test_a_switch_announces_what_was_not_announced(authorities: Authorities):
     assert authorities.announced is None
 
 
+def test_an_announced_authority_stays_announced_when_the_earlier_ones_are_withdrawn(authorities: Authorities):
+    """Else a switch to it would be to one that nobody was told of."""
+    ca = authorities.directory / "ca.pem"
+    for step in (Step.SWITCH, Step.ANNOUNCE, Step.WITHDRAW):
+        authorities.take(step, now=NOW)
+
+    assert authorities.announced is not None
+    assert subjects(ca) == [authorities.current.certificate.subject, authorities.announced.certificate.subject]
+    authorities.take(Step.SWITCH, now=NOW)
+    assert authorities.current.certificate.subject in subjects(ca)
+
+
 def test_a_renewal_keeps_the_authority(authorities: Authorities):
     """The server's certificates are new, the bad ones too, and nobody else's."""
     server = authorities.directory / "server"
@@ -142,6 +154,23 @@ def test_a_request_is_certified(authorities: Authorities, key: Any):
     assert issued.key_file is None
     assert not (authorities.directory / "asked.key").exists()
     assert issued.cert_file.read_bytes() == issued.pem()
+
+
+def test_a_certificate_for_a_request_leaves_no_key_of_another_one(authorities: Authorities):
+    """It would be taken for the key of the certificate beside it; the one that is, somebody put there."""
+    key_file = authorities.directory / "asked.key"
+    own = ec.generate_private_key(ec.SECP256R1())
+    authorities.issue_client("asked", now=NOW)
+
+    authorities.issue_client("asked", now=NOW, request=pem(request(own)))
+    left = key_file.exists()
+    key_file.write_bytes(
+        own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    authorities.issue_client("asked", now=NOW, request=pem(request(own)))
+
+    assert not left
+    assert key_file.exists()
 
 
 def test_a_request_that_is_none_is_refused(authorities: Authorities):

@@ -33,7 +33,7 @@ def new_key(alg: SigningAlg = SigningAlg.ES256) -> JsonWebKey:
     return read_private(alg, generate_private_key_pem(alg))
 
 
-OLD, NEW = new_key(), new_key(SigningAlg.EDDSA)
+OLD, NEW, OTHER = new_key(), new_key(SigningAlg.EDDSA), new_key()
 CLIENT = RegisteredClient(client_id="app", keys=(OLD,), scope=("a",), resources=("https://api",))
 
 
@@ -116,6 +116,45 @@ async def test_what_cannot_be_read_changes_nothing(body: Any, status: int):
 
     assert kids(keys) == {OLD.kid}
     assert journal.count("client_jwks.failed") == 1
+
+
+async def changed_during_a_fetch(**changes: Any) -> tuple[RegisteredClient, RegisteredClient]:
+    """Change a client while its keys are fetched; give it as it was changed, and as it is after the fetch."""
+    held, asked = asyncio.Event(), asyncio.Event()
+
+    async def answer(_request: web.Request) -> web.Response:
+        asked.set()
+        await held.wait()
+        return web.json_response({"keys": [NEW.public_jwk()]})
+
+    application = web.Application()
+    application.router.add_get("/jwks", answer)
+    async with TestServer(application) as server:
+        keys, _ = keys_of(replace(CLIENT, jwks_uri=str(server.make_url("/jwks"))))
+        fetching = asyncio.create_task(keys.freshen(sign(NEW, "JWT", {"iss": "app"})))
+        await asked.wait()
+        changed = keys.clients["app"] = replace(keys.clients["app"], **changes)
+        held.set()
+        await fetching
+    return changed, keys.clients["app"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"keys": (OTHER,)}, {"jwks_uri": "http://127.0.0.1:9/"}, {"jwks_socket": "/elsewhere"}]
+)
+async def test_what_was_registered_meanwhile_is_not_overwritten(changes: dict[str, Any]):
+    """An answer that was asked for before a command is older than the command."""
+    changed, after = await changed_during_a_fetch(**changes)
+
+    assert after == changed
+
+
+async def test_another_change_of_a_client_survives_a_fetch():
+    """The keys are all that a fetch brings."""
+    changed, after = await changed_during_a_fetch(public=True)
+
+    assert after == replace(changed, keys=after.keys)
+    assert [key.kid for key in after.keys] == [NEW.kid]
 
 
 async def test_nobody_there_changes_nothing():

@@ -43,6 +43,15 @@ def test_an_altered_anchor_and_one_of_another_key_say_nothing(tmp_path: Path):
     assert Anchor(path, OTHER_KEY).under(KEY).read() == (MARK, True)
 
 
+def test_an_anchor_that_cannot_be_read_says_nothing(tmp_path: Path):
+    """It is there, and whoever asks has to be told of it, and not of the system's error."""
+    (tmp_path / "anchor").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+
+    assert Anchor(tmp_path / "anchor", KEY).read() == (None, True)
+    assert Anchor(tmp_path / "file" / "anchor", KEY).read() == (None, True)
+
+
 def test_an_anchor_that_cannot_be_written_stays_as_it_was(tmp_path: Path):
     """And leaves nothing beside it."""
     (tmp_path / "anchor").mkdir()

@@ -53,6 +53,15 @@ async def test_a_new_store_is_empty_and_writable(opener: Opener):
         assert not store.rolled_back
 
 
+async def test_records_of_one_kind_are_those_whose_names_begin_so(opener: Opener):
+    """The others are not opened for it: there may be ten thousand."""
+    async with opener() as store:
+        await store.write([put("grant/a", "1"), put("grant/b", "1"), put("pending/c", "1")])
+
+        assert sorted(store.records("grant/")) == ["grant/a", "grant/b"]
+        assert list(store.records("dpop/")) == []
+
+
 async def test_what_is_written_is_there(opener: Opener):
     """Replaced and deleted, too."""
     async with opener() as store:

@@ -82,6 +82,17 @@ def test_an_unreadable_file_is_not_whole(where: Place, content: bytes):
     assert (report.records, report.whole, report.findings) == (0, False, ())
 
 
+def test_an_anchor_that_cannot_be_read_contradicts_a_store_that_is_whole(where: Place):
+    """The store is not called unavailable for it: its records are as good as they were."""
+    assert where.anchor
+    where.anchor.unlink()
+    where.anchor.mkdir()
+
+    report = looked_at(where)
+
+    assert (report.whole, report.records, report.contradiction) == (True, 2, Contradiction.UNREADABLE)
+
+
 def test_an_older_copy_is_seen_by_its_anchor(where: Place, tmp_path: Path):
     """And not without one."""
     shutil.copytree(where.directory, tmp_path / "old")

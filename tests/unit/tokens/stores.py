@@ -32,10 +32,11 @@ class FakeStore:
     def durability(self) -> Durability:
         return "durable" if self.error is None else "degraded"
 
-    def records(self) -> Mapping[str, StoredRecord]:
+    def records(self, kind: str = "") -> Mapping[str, StoredRecord]:
         return {
             name: StoredRecord(name=name, value=value, suspect=name in self.suspect)
             for name, value in sorted(self.values.items())
+            if name.startswith(kind)
         }
 
     async def write(self, changes: Sequence[Change]) -> None:

@@ -12,8 +12,8 @@ from tests.fakes import Dice, HandClock
 from tests.unit.tokens.grant_world import ISSUER, SPEC
 
 
-def keeper_of(token: str) -> GrantKeeper:
-    spec = replace(SPEC, name=token)
+def keeper_of(token: str, client: str = "app") -> GrantKeeper:
+    spec = replace(SPEC, name=token, client=client)
     return GrantKeeper(spec, ISSUER, clock=HandClock(), randomness=Dice(), emit=lambda _: None)
 
 
@@ -27,6 +27,19 @@ def test_grants_are_found_by_id_and_by_token():
     assert (index["a"], list(index), len(index)) == (first, ["a", "b", "c"], 3)
     assert index.of("person") == {"a": first, "b": second}
     assert index.of("nobody") == {}
+
+
+def test_grants_are_found_by_the_client_of_their_token():
+    """It may have several tokens, and some of them no grant any more."""
+    index, first, second = GrantIndex(), keeper_of("person"), keeper_of("account")
+    index.add("a", first)
+    index.add("b", keeper_of("other", "another"))
+    index.add("c", second)
+    index.add("d", keeper_of("gone"))
+    index.pop("d")
+
+    assert index.of_client("app") == (first, second)
+    assert index.of_client("nobody") == ()
 
 
 def test_a_grant_that_is_gone_is_gone_from_both():

@@ -173,3 +173,20 @@ async def test_a_suspended_client_is_resumed_once_it_is_answered_with_a_newer_ce
     assert await here.guarded(APP, answer) == "answer"
     assert [event.client for event in events.of(ClientSuspended)] == ["app"]
     assert [event.client for event in events.of(ClientResumed)] == ["app"]
+
+
+async def test_what_spoke_against_an_older_certificate_is_over_when_the_newest_is_known_to_be_taken():
+    """Nobody might present the older one again; other clients have nothing of it."""
+    here, events = passage()
+    told: list[str] = []
+    here.on_resumed(told.append)
+    await suspend(here, APP)
+    await suspend(here, OTHER)
+
+    here.trust(NEWER_APP)
+    here.trust(NEWER_APP)
+
+    assert await here.guarded(APP, answer) == "answer"
+    with pytest.raises(RemoteError):
+        await here.guarded(OTHER, answer)
+    assert told == [event.client for event in events.of(ClientResumed)] == ["app"]

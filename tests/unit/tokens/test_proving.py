@@ -21,16 +21,21 @@ SPEC = replace(spec(), name="accounts", client="app", dpop_resources=("https://a
 
 
 class Metadata(FakeMetadata):
-    """With endpoints of many kinds."""
+    """With endpoints of many kinds; they are read anew where *keys* changed."""
+
+    keys = "https://as.example/keys?all"
+    read: tuple[str, AuthorizationServer] | None = None
 
     async def get(self) -> AuthorizationServer:
-        more = {"userinfo_endpoint": "https://as.example/me", "jwks_uri": "https://as.example/keys?all"}
-        return read_metadata(json_response(METADATA | more), SERVER)
+        if self.read is None or self.read[0] != self.keys:
+            more = {"userinfo_endpoint": "https://as.example/me", "jwks_uri": self.keys}
+            self.read = self.keys, read_metadata(json_response(METADATA | more), SERVER)
+        return self.read[1]
 
 
-def proving(proofs: Proofs | None) -> Proving:
+def proving(proofs: Proofs | None, metadata: Metadata | None = None) -> Proving:
     exchange = Exchange(session=FakeSession(), signer=None, proofs=proofs, clock=HandClock(), randomness=Dice())
-    registration = Registration(client=DPOP_CLIENT, issuer=SERVER, metadata=Metadata(), exchange=exchange)
+    registration = Registration(client=DPOP_CLIENT, issuer=SERVER, metadata=metadata or Metadata(), exchange=exchange)
     return Proving([SPEC], {"app": registration})
 
 
@@ -82,6 +87,19 @@ async def test_no_proof_is_made_for_an_endpoint_of_the_authorization_server(url:
 async def test_an_endpoint_of_the_authorization_server_is_told_from_an_api(url: str, known: bool):
     """However it is written; the userinfo endpoint is an API that wants the token."""
     assert await proving(None).is_endpoint("accounts", url) is known
+
+
+async def test_endpoints_are_those_that_the_server_names_now():
+    """Its metadata is fetched anew from time to time."""
+    metadata = Metadata()
+    ours = proving(None, metadata)
+    urls = ("https://as.example/keys", "https://as.example/new-keys")
+
+    before = [await ours.is_endpoint("accounts", url) for url in urls]
+    metadata.keys = "https://as.example/new-keys"
+    after = [await ours.is_endpoint("accounts", url) for url in urls]
+
+    assert (before, after) == ([True, False], [False, True])
 
 
 async def test_a_nonce_is_taken_only_if_the_origin_gave_it_lately():

@@ -1,78 +1,26 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import (
+    ClientResumed,
     ClientSuspected,
     ClientSuspended,
     ClientTrialBegun,
     ClientTrialFailed,
     ClientTrialPassed,
     GrantEnded,
-    TokenRefreshFailed,
 )
 from broker.oauth.messages import Response
-from broker.oauth.reasons import Reason
-from broker.tokens.acquire import Registration
-from broker.tokens.exchange import Exchange
-from broker.tokens.grants import Grants
 from broker.tokens.serving import TokenUnavailableError
 from tests.fakes import WALL_AT_BOOT
-from tests.unit.tokens.dpop import DPOP_CLIENT, FakeProofKey, challenge, key_bound, proofs_of
-from tests.unit.tokens.grant_world import SPEC, GrantWorld, RotatingServer
-from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner, json_response
-
-
-@dataclass
-class Rotating:
-    """A world with a client that gets another certificate; both are seen by one and the same server."""
-
-    world: GrantWorld
-    answer: Response | BrokerError | None = None
-    newer: RotatingServer = field(init=False)
-
-    def __post_init__(self) -> None:
-        # The families of refresh tokens are those of one server; what is shown to it is not.
-        self.newer = replace(self.world.server, thumbprint=OTHER_THUMBPRINT, serial=1_000, before=lambda _: self.answer)
-
-    def registration(self, *, signer: FakeSigner | None = None, old: bool = False) -> Registration:
-        session = self.world.server if old else self.newer
-        return self.world.registration(
-            exchange=Exchange(
-                session=session,
-                signer=signer or self.world.signer,
-                clock=self.world.clock,
-                randomness=self.world.dice,
-            )
-        )
-
-    def rotate(self, grants: Grants, **how: Any) -> Registration:
-        registration = self.registration()
-        grants.replace(self.world.specs, {"app": registration}, **how)
-        return registration
-
-
-def rotating(*names: str, mode: str = "strict", **changes: Any) -> Rotating:
-    world = GrantWorld(RotatingServer(mode, **changes))
-    world.stored(*names)
-    return Rotating(world)
-
-
-async def bound_to(grants: Grants, *names: str) -> list[str | None]:
-    return [(await grants.get(name, min_valid=None, wait=5.0)).token.certificate_thumbprint for name in names]
-
-
-def refusal(error: str = "invalid_client") -> Response:
-    return json_response({"error": error}, status=401)
-
-
-def alert() -> RemoteError:
-    return RemoteError(Reason.CERTIFICATE_SUSPECTED, "an alert", outcome=Outcome.NOT_SENT)
+from tests.unit.tokens.grant_world import SPEC
+from tests.unit.tokens.rotating import alert, bound_to, refusal, rotating
+from tests.unit.tokens.world import OTHER_THUMBPRINT, THUMBPRINT, FakeSigner
 
 
 async def test_one_grant_tries_a_new_certificate_and_the_others_follow():
@@ -121,6 +69,54 @@ async def test_a_certificate_that_the_server_refuses_costs_no_grant(answer: Resp
         assert place.world.events.of(ClientSuspended) == []
 
 
+async def test_the_grant_that_tried_is_not_refreshed_again_for_it():
+    """Its token is bound to the new certificate already."""
+    place = rotating("a", "b", "c")
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        before = len(place.world.server.asked)
+        place.rotate(grants)
+        await asyncio.sleep(60.0)
+
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
+        assert len(place.newer.asked) - before == 3
+
+
+async def test_a_settled_certificate_that_is_refused_suspends_its_client_during_a_trial_as_well():
+    """A trial may wait for days; the server must not be asked by every grant meanwhile (rules.md R1)."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = refusal()
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(10.0)
+        place.world.server.before = lambda _: alert()
+        await asyncio.sleep(200.0)
+
+        assert [event.client for event in place.world.events.of(ClientSuspended)] == ["app"]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_client_is_resumed_once_it_is_answered_with_what_is_newest(ends: bool):
+    """However it came to that, by a trial or because the older certificate ended: nobody asks with that any more."""
+    place = rotating("a", "b", "c", mode="grace", expires_in=100)
+    place.answer = refusal()
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        place.rotate(grants)
+        await asyncio.sleep(10.0)
+        place.world.server.before = lambda _: alert()
+        await asyncio.sleep(200.0)
+        before = place.world.events.of(ClientResumed)
+        if ends:
+            place.world.server.not_after = WALL_AT_BOOT
+        place.answer = None
+        await asyncio.sleep(1_000.0)
+
+        assert await bound_to(grants, "a", "b", "c") == [OTHER_THUMBPRINT] * 3
+        assert (before, [event.client for event in place.world.events.of(ClientResumed)]) == ([], ["app"])
+
+
 async def test_a_refusal_is_confirmed_with_what_a_grant_last_succeeded_with():
     """Also after the trial, when the grant that tried had more luck than this one (rules.md R2.6)."""
     place = rotating("a", "b", mode="never", expires_in=100)
@@ -158,6 +154,27 @@ async def test_the_older_means_are_needed_until_the_last_grant_has_moved():
         assert (grants.needs(old), grants.needs(new)) == (False, True)
 
 
+async def test_the_older_means_are_needed_while_anything_is_asked_with_them():
+    """Its answer may hold the only refresh token: whatever is decided meanwhile, the connection stays."""
+    place = rotating("a", "b", expires_in=100)
+    async with place.world.running() as grants:
+        await asyncio.sleep(5.0)
+        old = place.registration(old=True)
+        grants.replace(place.world.specs, {"app": old})
+        place.newer.delay, place.world.server.answer_after = 500.0, 5.0
+        place.rotate(grants)
+        asked = len(place.world.server.asked)
+        while len(place.world.server.asked) == asked:
+            await asyncio.sleep(1.0)
+        place.world.server.not_after = WALL_AT_BOOT  # there is nothing to go back to any more
+        await grants.release()
+        during = grants.needs(old)
+        await asyncio.sleep(10.0)
+        await grants.release()
+
+        assert (during, grants.needs(old)) == (True, False)
+
+
 async def test_what_is_compromised_is_not_served_again():
     """The next token comes at once, with the new certificate, for all grants and without a trial."""
     place = rotating("a", "b")
@@ -176,53 +193,6 @@ async def test_what_is_compromised_is_not_served_again():
         assert after is not None
         assert after.access is not None
         assert after.access.certificate_thumbprint == OTHER_THUMBPRINT
-
-
-def proving(world: GrantWorld, jkt: str) -> Registration:
-    """Give the client with another DPoP key, to which the server binds its tokens from now on."""
-    world.server.members = lambda _: {"token_type": "DPoP", "access_token": key_bound(jkt, world.server.serial)}
-    world.client, world.proofs = DPOP_CLIENT, proofs_of(FakeProofKey(jkt=jkt))
-    return world.registration()
-
-
-async def test_what_is_bound_to_a_compromised_dpop_key_is_not_served_again():
-    """The next token comes at once, with the new key, for all grants."""
-    world = GrantWorld(RotatingServer("strict"))
-    proving(world, "old")
-    world.stored("a", "b")
-    async with world.running() as grants:
-        await asyncio.sleep(5.0)
-        before = [(await grants.get(name, min_valid=None, wait=5.0)).token.jkt for name in "ab"]
-        grants.replace(world.specs, {"app": proving(world, "new")}, banned=frozenset({"old"}))
-        with pytest.raises(TokenUnavailableError):
-            await grants.get("a", min_valid=None, wait=0.0)
-        after = [(await grants.get(name, min_valid=None, wait=5.0)).token.jkt for name in "ab"]
-
-    assert (before, after) == (["old", "old"], ["new", "new"])
-
-
-async def test_a_request_whose_dpop_key_is_dropped_under_way_is_made_anew_soon():
-    """The server wants a nonce, and there is nothing to prove with any more: nobody has to mend that."""
-    world = GrantWorld(RotatingServer("strict"))
-    proving(world, "old")
-    dropped: set[str] = set()
-    assert world.proofs is not None
-    world.proofs = replace(world.proofs, dropped=dropped)
-    world.stored("a")
-    async with world.running() as grants:
-
-        def compromised(_: object) -> Response | None:
-            if dropped:
-                return None
-            dropped.add("old")
-            grants.replace(world.specs, {"app": proving(world, "new")}, banned=frozenset(dropped))
-            return challenge()
-
-        world.server.before = compromised
-        await asyncio.sleep(20.0)
-
-        assert (await grants.get("a", min_valid=None, wait=0.0)).token.jkt == "new"
-        assert [event.reason for event in world.events.of(TokenRefreshFailed)] == ["dpop_key_unknown"]
 
 
 async def test_an_answer_that_was_on_its_way_is_not_served_when_its_certificate_is_compromised():

@@ -8,8 +8,8 @@ from broker.errors import LocalError
 from broker.wiring import load_identities
 from tests.fakes import WALL_AT_BOOT
 from tests.unit.daemon.test_process import CONFIG
-from tests.unit.keys.certificates import WALL, key_pem, p256, written
-from tests.unit.wiring.configurations import PROXIED, TWO_KEYS, loaded, settings_of, with_others
+from tests.unit.keys.certificates import WALL, client, key_pem, p256, written
+from tests.unit.wiring.configurations import OTHERS, PROXIED, TWO_KEYS, loaded, settings_of, with_others
 
 
 def test_the_first_wrong_file_is_an_error(tmp_path: Path):
@@ -103,3 +103,26 @@ def test_a_key_that_signs_proofs_is_no_signing_key(tmp_path: Path):
 
     assert (list(identities.keys), list(identities.proof_keys)) == (["k"], ["second"])
     assert identities.proof_keys["second"].alg == "ES256"
+
+
+@pytest.mark.parametrize("other", ["key.k", "key.third", "certificate.x"])
+def test_a_dpop_key_that_has_another_purpose_by_another_name_is_an_error(tmp_path: Path, other: str):
+    """A copy of the file is the same key (SEC-07): names say nothing of what is in them."""
+    pair = client()
+    text = TWO_KEYS + DPOP + OTHERS + DPOP.replace("client.p", "client.q").replace('"second"', '"third"')
+    settings = settings_of(tmp_path, text + '\n[key.third]\nfile = "third.pem"\nalg = "ES256"\n')
+    for name in ("k.pem", "second.pem", "third.pem"):
+        written(tmp_path / name, key_pem(p256()))
+    written(tmp_path / "x.pem", pair.cert_pem())
+    written(tmp_path / "x.key", pair.key_pem())
+    written(tmp_path / "e.secret", b"canary-4711\n")
+    shared = {"key.k": "k.pem", "key.third": "third.pem", "certificate.x": "x.key"}[other]
+    written(tmp_path / "second.pem", (tmp_path / shared).read_bytes())
+    errors: list[LocalError] = []
+
+    load_identities(settings, wall_now=WALL, on_error=errors.append)
+
+    assert [error.code for error in errors] == ["key_shared"]
+    assert all(f"[{section}]" in errors[0].message for section in ("key.second", other))
+    with pytest.raises(LocalError, match="the same key"):
+        load_identities(settings, wall_now=WALL)

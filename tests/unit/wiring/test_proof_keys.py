@@ -179,6 +179,21 @@ async def test_a_key_that_is_not_understood_is_left_as_it_is(written: bytes):
     assert refused.value.code == "dpop_key_unreadable"
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+async def test_a_key_of_the_configuration_is_used_whatever_the_store_has(made_before: bool):
+    """It is in a file: nothing that is bound to it is lost with what cannot be read."""
+    store = MemoryStore()
+    await store.write([Put(name=PLACE, value=b"from the future")])
+    keys = keys_over(store)
+    if made_before:
+        proofs(keys)
+    (own, _) = make_proof_key("app")
+
+    await proofs(keys, own).secure()
+
+    assert store.records()[PLACE].value == b"from the future"
+
+
 async def test_a_key_in_wrong_hands_is_dropped_from_all_that_was_handed_out():
     """It proves nothing from then on; what else the client has goes on."""
     keys = keys_over(MemoryStore())

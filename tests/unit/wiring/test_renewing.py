@@ -6,6 +6,7 @@ from pathlib import Path
 from broker.config.settings import Settings
 from broker.wiring import Identities, load_identities
 from broker.wiring.renewing import renewed
+from tests.unit.daemon.test_process import CONFIG
 from tests.unit.keys.certificates import CLIENT_AUTH, DAY, NOW, WALL, intermediate, issue, key_pem, p256, root, written
 from tests.unit.wiring.configurations import PROXIED, settings_of, with_others
 
@@ -99,3 +100,70 @@ def test_what_was_loaded_without_digests_is_loaded_again(tmp_path: Path):
     renewal = renewed(settings, replace(before, contents={}), wall_now=WALL)
 
     assert renewal.items == ("certificate.x", "key.k", "client.e")
+
+
+PROVING = """
+[key.d]
+file = "d.pem"
+alg = "ES256"
+[client.p]
+issuer = "nobody"
+client_id = "p"
+client_auth_method = "private_key_jwt"
+signing_keys = ["k"]
+sender_constraint = "dpop"
+dpop_key = "d"
+"""
+
+
+def proving(tmp_path: Path) -> tuple[Settings, Identities, bytes, bytes]:
+    """A signing key and a DPoP key in use, and what their files hold."""
+    files = [key_pem(p256()), key_pem(p256())]
+    for name, content in zip(("k.pem", "d.pem"), files, strict=True):
+        written(tmp_path / name, content)
+    settings = settings_of(tmp_path, CONFIG + PROVING)
+    return settings, load_identities(settings, wall_now=WALL), files[0], files[1]
+
+
+def test_a_new_file_that_gives_a_key_a_second_purpose_is_refused(tmp_path: Path):
+    """As at a start (SEC-07); whichever of the two was replaced, and both if both were."""
+    settings, before, signing, proof = proving(tmp_path)
+    both = key_pem(p256())
+    seen = []
+    for in_k, in_d in ((signing, signing), (proof, proof), (both, both)):
+        written(tmp_path / "k.pem", in_k)
+        written(tmp_path / "d.pem", in_d)
+        renewal = renewed(settings, before, wall_now=WALL)
+        seen.append((renewal.items, {item: error.code for item, error in renewal.refused.items()}))
+        assert renewal.identities.keys["k"] is before.keys["k"]
+        assert renewal.identities.proof_keys["d"] is before.proof_keys["d"]
+        assert renewal.identities.contents == before.contents
+
+    assert seen == [
+        ((), {"key.d": "key_shared"}),
+        ((), {"key.k": "key_shared"}),
+        ((), {"key.k": "key_shared", "key.d": "key_shared"}),
+    ]
+
+
+def test_what_would_be_shared_with_a_key_that_has_to_stay_is_refused_as_well(tmp_path: Path):
+    """The new DPoP key is bad, so that the old one goes on, which the new signing key is."""
+    settings, before, _, proof = proving(tmp_path)
+    written(tmp_path / "k.pem", proof)
+    written(tmp_path / "d.pem", b"half of")
+
+    renewal = renewed(settings, before, wall_now=WALL)
+
+    assert {item: error.code for item, error in renewal.refused.items()} == {
+        "key.k": "key_shared",
+        "key.d": "key_unreadable",
+    }
+
+
+def test_two_keys_that_change_places_at_once_are_taken(tmp_path: Path):
+    """Each has one purpose, before and after."""
+    settings, before, signing, proof = proving(tmp_path)
+    written(tmp_path / "k.pem", proof)
+    written(tmp_path / "d.pem", signing)
+
+    assert renewed(settings, before, wall_now=WALL).items == ("key.k", "key.d")
