@@ -89,6 +89,9 @@ def _check_encoding(name: str, client: ClientSection, document: Document, findin
 def _check_certificate(name: str, client: ClientSection, findings: Findings) -> None:
     if client.certificate is not None:
         return
+    if client.mtls_endpoint_aliases is not None:
+        message = "has no effect: without a certificate no alias is called"
+        findings.add(place("client", name, "mtls_endpoint_aliases"), message, "remove it, or add certificate")
     at, method = place("client", name, "certificate"), client.client_auth_method
     if method in CERTIFICATE_METHODS:
         hint = 'add certificate = "NAME" and a section [certificate.NAME]'

@@ -42,6 +42,7 @@ from broker.config.values import (
     between,
 )
 from broker.oauth.client import (
+    AliasedEndpoint,
     ClientAuthMethod,
     ClientSecretEncoding,
     Discovery,
@@ -247,6 +248,8 @@ class ClientSection:
     """The names of at most three ``[key.NAME]``: the first one signs, all of them are published."""
     certificate: Annotated[str, RefersTo("certificate")] | None = None
     """The name of the ``[certificate.NAME]`` that its connections present."""
+    mtls_endpoint_aliases: tuple[AliasedEndpoint, ...] | None = None
+    """The endpoints whose twin for mutual TLS is called, of those that the server has one of. Without it: all."""
     sender_constraint: SenderConstraint = SenderConstraint.CERTIFICATE
     """What its tokens are bound to: ``none`` gives bearer tokens, which work for whoever finds one."""
     dpop_key: Annotated[str, RefersTo("key")] | None = None

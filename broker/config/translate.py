@@ -169,6 +169,9 @@ def client_settings(name: str, section: ClientSection, document: Document, here:
         client_auth_method=section.client_auth_method,
         sender_constraint=section.sender_constraint,
         presents_certificate=section.certificate is not None,
+        mtls_endpoint_aliases=None
+        if section.mtls_endpoint_aliases is None
+        else frozenset(section.mtls_endpoint_aliases),
         signing_alg=key.alg.value if key else None,
         dpop_alg=_dpop_alg(section, document),
         client_secret_encoding=section.client_secret_encoding,

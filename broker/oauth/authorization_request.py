@@ -267,7 +267,7 @@ def _pushed_draft(
     spec: RequestObjectSpec | None,
 ) -> Draft:
     """Draft the PAR request, with the client authentication of the token endpoint (RFC 9126 section 2)."""
-    url = endpoint(server, "pushed_authorization_request_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "pushed_authorization_request_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     # Even where the credential names the client, servers miss the parameter client_id (RFC 9126 section 2.1).
     named = (("client_id", client.client_id),)
@@ -293,5 +293,5 @@ def _with_query(server: AuthorizationServer, pairs: Iterable[tuple[str, str]], r
     """Append to the endpoint, which may have a query of its own (RFC 6749 section 3.1)."""
     theirs = dict(renamed)
     query = urlencode([(theirs.get(name, name), value) for name, value in pairs])
-    url = endpoint(server, "authorization_endpoint", presents_certificate=False)
+    url = endpoint(server, "authorization_endpoint", None)
     return f"{url}{'&' if '?' in url else '?'}{query}"

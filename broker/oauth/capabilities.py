@@ -79,7 +79,7 @@ def remarks(
     asks = AUTHORIZATION_CODE in grant_types
     told = (
         (
-            client.presents_certificate and "token_endpoint" not in server.mtls_endpoint_aliases,
+            client.calls_alias_of("token_endpoint") and "token_endpoint" not in server.mtls_endpoint_aliases,
             "mtls_endpoint_aliases has no token_endpoint: the ordinary one is called, with the certificate",
         ),
         (

@@ -116,6 +116,15 @@ class ResponseMode(StrEnum):
     """JARM: signed by the server."""
 
 
+class AliasedEndpoint(StrEnum):
+    """An endpoint that a client calls itself, and whose twin for mutual TLS may be elsewhere (RFC 8705 section 5)."""
+
+    TOKEN = "token_endpoint"  # noqa: S105 - the name of an endpoint
+    PUSHED_AUTHORIZATION_REQUEST = "pushed_authorization_request_endpoint"
+    REVOCATION = "revocation_endpoint"
+    USERINFO = "userinfo_endpoint"
+
+
 class Parameters(StrEnum):
     """What the browser's URL says beside ``client_id`` and ``request_uri``, for servers that want it again."""
 
@@ -157,9 +166,10 @@ class Client:
     A client as it is registered at an issuer.
 
     *issuer* is the name of the ``[issuer.NAME]`` section; *presents_certificate* says that mutual TLS is
-    used, so that ``mtls_endpoint_aliases`` apply (RFC 8705 section 5); *signing_alg* is the algorithm of
-    its client assertions and request objects, *dpop_alg* that of its proofs where tokens are bound by DPoP,
-    *client_secret_encoding* matters to ``client_secret_basic`` alone.
+    used, so that the server's ``mtls_endpoint_aliases`` apply (RFC 8705 section 5): all of them, or those that
+    *mtls_endpoint_aliases* names; *signing_alg* is the algorithm of its client assertions and request objects,
+    *dpop_alg* that of its proofs where tokens are bound by DPoP, *client_secret_encoding* matters to
+    ``client_secret_basic`` alone.
 
     The rest is about people: *redirect_uris* are registered ones, *id_token_signed_response_alg* (and the same
     for JARM, *authorization_signed_response_alg*) is pinned, *front_channel_params* and *scope_on_token* are for
@@ -173,6 +183,7 @@ class Client:
     client_auth_method: ClientAuthMethod
     sender_constraint: SenderConstraint
     presents_certificate: bool
+    mtls_endpoint_aliases: frozenset[AliasedEndpoint] | None = None
     signing_alg: str | None = None
     dpop_alg: str | None = None
     client_secret_encoding: ClientSecretEncoding = ClientSecretEncoding.FORM
@@ -185,6 +196,12 @@ class Client:
     front_channel_params: Parameters = Parameters.NONE
     scope_on_token: bool = False
     shares_redirect_uri: bool = False
+
+    def calls_alias_of(self, endpoint: str) -> bool:
+        """Whether it calls the twin of *endpoint* for mutual TLS, where there is one."""
+        return self.presents_certificate and (
+            self.mtls_endpoint_aliases is None or endpoint in self.mtls_endpoint_aliases
+        )
 
     @property
     def proves(self) -> bool:

@@ -51,7 +51,7 @@ def client_credentials_draft(
     """
     if any(name in RESERVED_PARAMETERS for name, _ in parameters):
         raise LocalError("parameter_reserved", "an extra parameter has the name of one that the broker sets")
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "token_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "client_credentials"),
@@ -81,7 +81,7 @@ def code_draft(
 
     *scope* is sent only to servers that the configuration says want it, and *state* to those of a dialect.
     """
-    url = endpoint(server, "token_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "token_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     form = (
         ("grant_type", "authorization_code"),
@@ -120,7 +120,7 @@ def refresh_draft(
     dialect needs it and there is none.
     """
     where: EndpointName | DescribedName = "token_endpoint" if server.refresh_endpoint is None else "refresh_endpoint"
-    url = endpoint(server, where, presents_certificate=client.presents_certificate)
+    url = endpoint(server, where, client)
     authentication, credential = authenticate(client, issuer, server, url)
     if issuer.dialect.refreshes_with_access_token:
         if access_token is None:

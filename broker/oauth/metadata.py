@@ -19,7 +19,7 @@ from typing import Any, Literal, assert_never
 
 from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
-from broker.oauth.client import Discovery, Issuer
+from broker.oauth.client import Client, Discovery, Issuer
 from broker.oauth.dialect import with_client_id
 from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
 from broker.oauth.messages import Response
@@ -192,13 +192,19 @@ def read_metadata(response: Response, issuer: Issuer, *, wall_now: float | None 
     )
 
 
-def endpoint(server: AuthorizationServer, name: EndpointName | DescribedName, *, presents_certificate: bool) -> str:
+def endpoint(server: AuthorizationServer, name: EndpointName | DescribedName, client: Client | None) -> str:
     """
     Give the URL to dial: with a certificate the alias, where there is one (RFC 8705 section 5, DISC-06).
 
+    *client* is None for what others call. One that does without an alias presents its certificate all the same.
     Raises RemoteError ``metadata_insufficient`` when the server has no such endpoint.
     """
-    if presents_certificate and name not in _NEVER_ALIASED and name in server.mtls_endpoint_aliases:
+    if (
+        client is not None
+        and client.calls_alias_of(name)
+        and name not in _NEVER_ALIASED
+        and name in server.mtls_endpoint_aliases
+    ):
         return server.mtls_endpoint_aliases[name]
     url: str | None = getattr(server, name)
     if url is None:

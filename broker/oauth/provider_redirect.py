@@ -40,7 +40,7 @@ _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 def redirect_draft(server: AuthorizationServer, issuer: Issuer, form: tuple[tuple[str, str], ...]) -> Draft:
     """Draft the call; *form* is the authorization request (RFC 6749 section 4.1.1), and proves nobody."""
-    url = endpoint(server, "authorization_endpoint", presents_certificate=False)
+    url = endpoint(server, "authorization_endpoint", None)
     return Draft(url=url, form=form, in_query=issuer.dialect.authorization_placement is Placement.QUERY)
 
 

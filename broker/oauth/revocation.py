@@ -28,7 +28,7 @@ def revocation_draft(
         return _logout_draft(server, issuer, client, token)
     if server.revocation_endpoint is None and "revocation_endpoint" not in server.mtls_endpoint_aliases:
         return None
-    url = endpoint(server, "revocation_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "revocation_endpoint", client)
     authentication, credential = authenticate(client, issuer, server, url)
     hint = "refresh_token" if isinstance(token, RefreshToken) else "access_token"
     return Draft(
@@ -63,7 +63,7 @@ def _logout_draft(
     """Draft the logout, which takes an access token and nothing else."""
     if not isinstance(token, AccessToken):
         return None
-    url = endpoint(server, "logout_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "logout_endpoint", client)
     return Draft(
         method=issuer.dialect.logout_method,
         url=with_client_id(url, client.client_id),

@@ -25,7 +25,7 @@ def userinfo_request(server: AuthorizationServer, issuer: Issuer, client: Client
 
     Raises RemoteError ``metadata_insufficient`` when the server has no such endpoint.
     """
-    url = endpoint(server, "userinfo_endpoint", presents_certificate=client.presents_certificate)
+    url = endpoint(server, "userinfo_endpoint", client)
     return Request(method="GET", url=url, headers={"accept": issuer.dialect.userinfo_accept})
 
 

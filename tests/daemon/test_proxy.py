@@ -8,7 +8,7 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -36,12 +36,14 @@ class ConnectProxy:
     """
     A forward proxy in a thread, which does CONNECT and nothing else.
 
-    *demands* are credentials without which it answers 407. *answer* is given instead of a tunnel. *tunnels*
-    counts those that it made, *heads* are all requests.
+    *demands* are credentials without which it answers 407. *answer* is given instead of a tunnel. *ports* is where
+    on 127.0.0.1 it leads to, by host; without it anywhere. *tunnels* counts those that it made, *heads* are all
+    requests.
     """
 
     demands: str | None = None
     answer: bytes | None = None
+    ports: Mapping[str, int] | None = None
     port: int = 0
     heads: list[str] = field(default_factory=list)
     tunnels: int = 0
@@ -81,6 +83,8 @@ class ConnectProxy:
             answer: bytes | None = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
         elif self.demands is not None and f"Basic {self.demands}" not in head:
             answer = b'HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm="x"\r\nContent-Length: 0\r\n\r\n'
+        elif self.ports is not None and authority.rpartition(":")[0] not in self.ports:
+            answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
         else:
             answer = self.answer
         if answer is not None:
@@ -88,6 +92,8 @@ class ConnectProxy:
             await writer.drain()
             return
         host, _, port = authority.rpartition(":")
+        if self.ports is not None:
+            host, port = "127.0.0.1", str(self.ports[host])
         there = await asyncio.open_connection(host, int(port))
         self.tunnels += 1
         writer.write(OPEN)

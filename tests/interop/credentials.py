@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
@@ -70,8 +71,10 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *, server: bool = False, expired: bool = False) -> Certificate:
-        """Issue a certificate to *name*; *expired* ended yesterday."""
+    def issue(
+        self, name: str, *, server: bool = False, names: Sequence[str] = ("localhost",), expired: bool = False
+    ) -> Certificate:
+        """Issue a certificate to *name*; *names* are those of a *server*; *expired* ended yesterday."""
         key = ec.generate_private_key(ec.SECP256R1())
         not_after = _now() - DAY if expired else _now() + 7 * DAY
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -91,8 +94,8 @@ class Authority:
             )
         )
         if server:
-            names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            alternatives = [*map(x509.DNSName, names), x509.IPAddress(IPv4Address("127.0.0.1"))]
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         self._count += 1
         cert_file = self._folder / f"{name}-{self._count}.pem"
@@ -103,6 +106,21 @@ class Authority:
             thumbprint=_base64url(hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()),
             subject=certificate.subject.rfc4514_string(),
         )
+
+    def sign(self, request: bytes) -> bytes:
+        """Issue, in PEM, what a certificate signing request asks for: its subject, its key, its extensions."""
+        wanted = x509.load_pem_x509_csr(request)
+        assert wanted.is_signature_valid
+        builder = (
+            x509.CertificateBuilder(issuer_name=self._name, subject_name=wanted.subject)
+            .public_key(wanted.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_now() - DAY)
+            .not_valid_after(_now() + 7 * DAY)
+        )
+        for extension in wanted.extensions:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def make_self_signed(folder: Path, name: str) -> tuple[Certificate, dict[str, Any]]:
@@ -130,16 +148,7 @@ def make_self_signed(folder: Path, name: str) -> tuple[Certificate, dict[str, An
 
 def make_signing_key(folder: Path, alg: str) -> SigningKey:
     """Make a key for *alg*: PS256, RS256, ES256 or EdDSA."""
-    key: PrivateKey
-    match alg:
-        case "PS256" | "RS256":
-            key = rsa.generate_private_key(65_537, 2_048)
-        case "ES256":
-            key = ec.generate_private_key(ec.SECP256R1())
-        case "EdDSA":
-            key = ed25519.Ed25519PrivateKey.generate()
-        case _:
-            raise ValueError(alg)
+    key = _make_key(alg)
     kid = f"signing-{alg.lower()}"
     jwk = _jwk(key, private=False)
     return SigningKey(
@@ -150,10 +159,29 @@ def make_signing_key(folder: Path, alg: str) -> SigningKey:
     )
 
 
-def make_server_signing_key() -> dict[str, Any]:
+def make_server_signing_key(alg: str) -> dict[str, Any]:
     """Make the private JWK with which the authorization server signs."""
-    jwk = _jwk(ec.generate_private_key(ec.SECP256R1()), private=True)
-    return {**jwk, "kid": "server", "alg": "ES256", "use": "sig"}
+    jwk = _jwk(_make_key(alg), private=True)
+    return {**jwk, "kid": "server", "alg": alg, "use": "sig"}
+
+
+def requested_key(request: bytes, *, alg: str, kid: str) -> dict[str, Any]:
+    """Give the public JWK of a certificate signing request, as a directory publishes it under *kid*."""
+    key = x509.load_pem_x509_csr(request).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return {**RSAKey.import_key(pem).as_dict(private=False), "kid": kid, "alg": alg, "use": "sig"}
+
+
+def _make_key(alg: str) -> PrivateKey:
+    match alg:
+        case "PS256" | "RS256":
+            return rsa.generate_private_key(65_537, 2_048)
+        case "ES256":
+            return ec.generate_private_key(ec.SECP256R1())
+        case "EdDSA":
+            return ed25519.Ed25519PrivateKey.generate()
+    raise ValueError(alg)
 
 
 def _jwk(key: PrivateKey, *, private: bool) -> dict[str, Any]:

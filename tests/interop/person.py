@@ -32,9 +32,16 @@ class _Still(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def consent(authorization_url: str, *, redirect_uri: str, ca_file: Path, login: str = "alice") -> CameBack:
-    """Log in as *login* and agree to everything; gives how the person comes back to *redirect_uri*."""
+def consent(
+    authorization_url: str, *, redirect_uri: str, ca_file: Path, login: str = "alice", proxy: str | None = None
+) -> CameBack:
+    """
+    Log in as *login* and agree to everything; gives how the person comes back to *redirect_uri*.
+
+    Everything goes through *proxy*, if there is one.
+    """
     opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({} if proxy is None else {"https": proxy}),
         urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)),
         urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
         _Still(),

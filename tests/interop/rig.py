@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from tests.interop.credentials import (
     Authority,
@@ -38,6 +39,13 @@ PLAIN_ALGS = (*ALGS, "RS256")
 SCOPE = "directory:software accounts"
 RESOURCE = "https://api.interop.example/"
 OPAQUE_RESOURCE = "https://opaque.interop.example/"
+ALIASES = {
+    "token_endpoint": "/token",
+    "pushed_authorization_request_endpoint": "/request",
+    "revocation_endpoint": "/token/revocation",
+    "userinfo_endpoint": "/me",
+}
+"""Of the endpoints, where they are on the listener for mutual TLS."""
 
 ANSWER_DEADLINE = 30.0
 """Seconds: a start takes half a second, several times that on a busy machine."""
@@ -91,6 +99,7 @@ class Rig:
     """
     A running server and everything a client needs to be registered there.
 
+    *authority* is the CA that it trusts and that its own certificate is from, *ca_file* that in PEM.
     *app* is the certificate that the clients would present; *other* is as good, for another subject;
     *expired* ended yesterday; *rogue* is from a CA that the server does not trust; *self_signed* is from none,
     and *self_signed_jwk* is how the server knows it. *signing_keys* are by algorithm; each of FAPI has a client
@@ -99,6 +108,7 @@ class Rig:
 
     folder: Path
     node: Node
+    authority: Authority
     ca_file: Path
     app: Certificate
     other: Certificate
@@ -126,6 +136,9 @@ class Rig:
         people: bool = False,
         dpop_nonces: bool = False,
         clients: Callable[[Rig], list[dict[str, Any]]] = lambda _: [],
+        names: Mapping[str, str] = MappingProxyType({}),
+        server_alg: str = "ES256",
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> Self:
         """
         Make the keys in *folder* and start the server; it issues tokens that live *lifetime* seconds.
@@ -135,11 +148,15 @@ class Rig:
         also takes client secrets and RS256. With *people* it shows pages to log in and to consent, and issues
         refresh tokens that rotate. With *dpop_nonces* every DPoP proof needs one. *clients* gives the metadata
         (``registration``) of further clients.
+        A server that poses as another says that it is at *names* (``issuer``, ``mtls`` and ``api``, URLs without a
+        port; who calls has to find the way to its ports), signs with *server_alg*, and differs in *more* of its
+        configuration.
         Skips the test where Node.js is missing.
         """
         node = require_node()
         trusted, untrusted = Authority(folder, "ca"), Authority(folder, "rogue-ca")
-        server = trusted.issue("server", server=True)
+        hosts = [host for url in names.values() if (host := urlsplit(url).hostname)]
+        server = trusted.issue("server", server=True, names=("localhost", *hosts))
         app = trusted.issue("app")
         self_signed, self_signed_jwk = make_self_signed(folder, "self-signed")
         keys = {alg: make_signing_key(folder, alg) for alg in PLAIN_ALGS}
@@ -152,11 +169,16 @@ class Rig:
             "dpop_nonces": secrets.token_urlsafe(32) if dpop_nonces else None,
             "ca": [str(trusted.file), str(self_signed.cert_file)],
             "server": {"cert": str(server.cert_file), "key": str(server.key_file)},
-            "signing_key": make_server_signing_key(),
+            "signing_key": make_server_signing_key(server_alg),
             "cookie_key": secrets.token_urlsafe(32),
             "scope": SCOPE,
             "resource": RESOURCE,
             "opaque_resource": OPAQUE_RESOURCE,
+            "names": dict(names),
+            "aliases": ALIASES,
+            "keeping": [],
+            "directory": False,
+            **more,
             "clients": [
                 *(assertion_registration(_client_id(alg), keys[alg]) for alg in ALGS),
                 tls_registration(cls.tls_client_id, app),
@@ -165,6 +187,7 @@ class Rig:
         rig = cls(
             folder=folder,
             node=node,
+            authority=trusted,
             ca_file=trusted.file,
             app=app,
             other=trusted.issue("other"),
@@ -182,7 +205,7 @@ class Rig:
     @property
     def issuer(self) -> str:
         """The issuer identifier."""
-        return f"https://localhost:{self._config['ports']['issuer']}"
+        return self._url("issuer")
 
     @property
     def token_endpoint(self) -> str:
@@ -192,12 +215,21 @@ class Rig:
     @property
     def mtls_token_endpoint(self) -> str:
         """The token endpoint for clients with one: the alias in the metadata."""
-        return f"https://localhost:{self._config['ports']['mtls']}/token"
+        return f"{self._url('mtls')}/token"
 
     @property
     def api_url(self) -> str:
         """A resource that takes tokens for *resource*, over the certificate that they are bound to."""
-        return f"https://localhost:{self._config['ports']['api']}/accounts"
+        return f"{self._url('api')}/accounts"
+
+    def port(self, listener: str) -> int:
+        """Give where ``issuer``, ``mtls`` or ``api`` listens on 127.0.0.1."""
+        port: int = self._config["ports"][listener]
+        return port
+
+    def _url(self, listener: str) -> str:
+        name: str | None = self._config["names"].get(listener)
+        return f"https://localhost:{self.port(listener)}" if name is None else name
 
     def client_id(self, alg: str) -> str:
         """The client that authenticates with the signing key for *alg*."""
@@ -211,7 +243,7 @@ class Rig:
         ]
 
     def calls(self) -> list[dict[str, Any]]:
-        """What reached the endpoints for pushed requests and for revocation: path, status, error, signed."""
+        """What reached the endpoints for pushed requests and for revocation: see ``provider.mjs``."""
         found: list[dict[str, Any]] = self._do("calls")["calls"]
         return found
 
@@ -226,6 +258,15 @@ class Rig:
     def revoke(self, client_id: str) -> None:
         """Let the API refuse all tokens of a client that it has taken so far."""
         self._do("revoke", client_id=client_id)
+
+    def refresh_tokens(self, client_id: str) -> list[str]:
+        """Give all refresh tokens that a client was given since the start."""
+        found: list[str] = self._do("refresh_tokens", client_id=client_id)["refresh_tokens"]
+        return found
+
+    def throttle(self, times: int, retry_after: str) -> None:
+        """Let the API of a directory answer 429 *times* times."""
+        self._do("throttle", times=times, retry_after=retry_after)
 
     def set_lifetime(self, seconds: int) -> None:
         """Let tokens that are issued from now on live *seconds*."""

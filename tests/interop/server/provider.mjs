@@ -4,7 +4,7 @@
  *
  *   node provider.mjs CONFIG.json
  *
- * Three listeners on 127.0.0.1, called localhost:
+ * Three listeners on 127.0.0.1, called localhost or as "names" say, for a server that poses as another:
  *   issuer   the authorization server without client certificates, and what the issuer identifier names
  *   mtls     the same server, asking for a client certificate (mtls_endpoint_aliases)
  *   api      a resource that takes a token only with what it is bound to: the certificate, or the key of a DPoP proof
@@ -19,6 +19,8 @@ import { readFileSync } from 'node:fs';
 import https from 'node:https';
 import readline from 'node:readline';
 
+import { makeDirectory } from './directory.mjs';
+
 // The provider writes notices with console.info, and standard output is for answers alone.
 console.info = console.log = console.error;
 
@@ -29,6 +31,7 @@ const HOST = '127.0.0.1';
 const config = JSON.parse(readFileSync(process.argv[2], 'utf8'));
 let { lifetime } = config; // seconds that an access token lives
 let tokenRequests = [];
+const refreshTokens = []; // all that were issued, and whose they are
 const calls = []; // what came to the other endpoints that clients authenticate at
 
 const tls = { cert: readFileSync(config.server.cert), key: readFileSync(config.server.key) };
@@ -41,7 +44,7 @@ async function listen(options, port) {
   return server;
 }
 
-const urlOf = (server) => `https://localhost:${server.address().port}`;
+const urlOf = (server, name) => config.names[name] ?? `https://localhost:${server.address().port}`;
 
 // Without strict, a certificate that is not in order passes TLS and then counts as none.
 function certificateOf(socket) {
@@ -78,6 +81,7 @@ function proofOf(request) {
 
 const METHODS = ['private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'];
 const ALGS = ['PS256', 'ES256', 'EdDSA', 'Ed25519'];
+const ALG = config.signing_key.alg; // with which the server itself signs
 
 function makeProvider(issuer, mtls) {
   const alias = (path) => `${mtls}${path}`;
@@ -85,22 +89,17 @@ function makeProvider(issuer, mtls) {
     clients: config.clients,
     jwks: { keys: [config.signing_key] },
     clientAuthMethods: config.fapi ? METHODS : [...METHODS, 'client_secret_basic', 'client_secret_post'],
-    clientDefaults: { id_token_signed_response_alg: 'ES256', authorization_signed_response_alg: 'ES256' },
+    clientDefaults: { id_token_signed_response_alg: ALG, authorization_signed_response_alg: ALG },
     cookies: { keys: [config.cookie_key] },
     enabledJWA: { clientAuthSigningAlgValues: config.fapi ? ALGS : [...ALGS, 'RS256'], dPoPSigningAlgValues: ALGS },
     discovery: {
-      mtls_endpoint_aliases: {
-        token_endpoint: alias('/token'),
-        pushed_authorization_request_endpoint: alias('/request'),
-        revocation_endpoint: alias('/token/revocation'),
-        userinfo_endpoint: alias('/me'),
-      },
+      mtls_endpoint_aliases: Object.fromEntries(Object.entries(config.aliases).map(([name, path]) => [name, alias(path)])),
     },
     scopes: config.scope.split(' '),
     responseTypes: ['code'],
-    // With people: who is trusted with refresh tokens gets one, a new one at each use.
+    // With people: who is trusted with refresh tokens gets one, and a new one at each use, unless it may keep the first.
     issueRefreshToken: (_ctx, client) => Boolean(config.people) && client.grantTypeAllowed('refresh_token'),
-    rotateRefreshToken: true,
+    rotateRefreshToken: (ctx) => !config.keeping.includes(ctx.oidc.client.clientId),
     ttl: { ClientCredentials: () => lifetime, AccessToken: () => lifetime },
     features: {
       clientCredentials: { enabled: true },
@@ -135,16 +134,24 @@ function makeProvider(issuer, mtls) {
           scope: config.scope,
           ...(resource === config.opaque_resource
             ? { accessTokenFormat: 'opaque' }
-            : { accessTokenFormat: 'jwt', jwt: { sign: { alg: 'ES256' } } }),
+            : { accessTokenFormat: 'jwt', jwt: { sign: { alg: ALG } } }),
         }),
       },
     },
   });
+  provider.on('refresh_token.saved', ({ jti, clientId }) => refreshTokens.push({ value: jti, clientId }));
   provider.on('server_error', (_ctx, error) => console.error(error));
   provider.use(async (ctx, next) => {
     await next();
     if (ctx.path === '/request' || ctx.path === '/token/revocation') {
-      calls.push({ path: ctx.path, status: ctx.status, error: ctx.body?.error ?? null, signed: ctx.oidc?.body?.request !== undefined });
+      calls.push({
+        path: ctx.path,
+        status: ctx.status,
+        error: ctx.body?.error ?? null,
+        client_id: ctx.oidc?.client?.clientId ?? null,
+        signed: ctx.oidc?.body?.request !== undefined,
+        mtls: ctx.req.socket.server === mtlsServer,
+      });
     }
     if (ctx.path === '/token') {
       tokenRequests.push({
@@ -172,7 +179,7 @@ async function checkProof(request, token, nonces) {
     request.headers.dpop ?? '', EmbeddedJWK, { typ: 'dpop+jwt', algorithms: ALGS, maxTokenAge: 60 },
   );
   const { pathname } = new URL(request.url, 'https://localhost');
-  if (payload.htm !== request.method || payload.htu !== `${urlOf(apiServer)}${pathname}`) throw new Error('htm or htu');
+  if (payload.htm !== request.method || payload.htu !== `${urlOf(apiServer, 'api')}${pathname}`) throw new Error('htm or htu');
   if (payload.ath !== createHash('sha256').update(token).digest('base64url')) throw new Error('ath');
   if (config.dpop_nonces ? !nonces.includes(payload.nonce) : payload.nonce !== undefined) throw new Error('nonce');
   if (typeof payload.jti !== 'string' || seenProofs.has(payload.jti)) throw new Error('jti');
@@ -198,6 +205,7 @@ async function digestOf(request) {
 
 // RFC 8705 section 3: the token is good only over the certificate that it names. RFC 9449 section 7: or with a proof.
 // Nonces rotate with each answer, and the one before is good for once more.
+const directory = config.directory && makeDirectory();
 function makeApi(issuer, keys) {
   const fresh = () => randomBytes(16).toString('base64url');
   let nonces = [fresh(), fresh()];
@@ -234,7 +242,7 @@ function makeApi(issuer, keys) {
     } else if (thumbprint === undefined) return refuse(response, 'no certificate that is in order');
     let claims;
     try {
-      const expected = { issuer, audience: config.resource, typ: 'at+jwt', algorithms: ['ES256'] };
+      const expected = { issuer, audience: config.resource, typ: 'at+jwt', algorithms: [ALG] };
       ({ payload: claims } = await jwtVerify(token, keys, expected));
     } catch (error) {
       return refuse(response, error.code);
@@ -244,6 +252,10 @@ function makeApi(issuer, keys) {
     seenTokens.set(token, claims.client_id);
     if (revokedTokens.has(token)) return refuse(response, 'revoked', scheme);
     const body = await digestOf(request);
+    if (directory) {
+      const { status, said, headers } = directory.answer(request, claims);
+      return answer(response, status, said, headers);
+    }
     return answer(response, 200, { client_id: claims.client_id, sub: claims.sub, scope: claims.scope, thumbprint, jkt, body });
   };
 }
@@ -259,6 +271,10 @@ const commands = {
     return {};
   },
   lifetime: ({ seconds }) => { lifetime = seconds; return {}; },
+  refresh_tokens: ({ client_id: client }) => (
+    { refresh_tokens: refreshTokens.filter(({ clientId }) => clientId === client).map(({ value }) => value) }
+  ),
+  throttle: ({ times, retry_after: retryAfter }) => { directory.throttle(times, retryAfter); return {}; },
 };
 
 const say = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
@@ -266,8 +282,9 @@ const say = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
 const issuerServer = await listen(tls, config.ports.issuer);
 const mtlsServer = await listen({ ...asking, rejectUnauthorized: config.strict }, config.ports.mtls);
 const apiServer = await listen({ ...asking, rejectUnauthorized: false }, config.ports.api);
-const provider = makeProvider(urlOf(issuerServer), urlOf(mtlsServer));
-const { d: _private, ...publicKey } = config.signing_key;
+const provider = makeProvider(urlOf(issuerServer, 'issuer'), urlOf(mtlsServer, 'mtls'));
+const { kty, kid, n, e, crv, x, y } = config.signing_key;
+const publicKey = { kty, kid, n, e, crv, x, y, alg: ALG, use: 'sig' };
 
 for (const server of [issuerServer, mtlsServer]) server.on('request', provider.callback());
 apiServer.on('request', makeApi(provider.issuer, createLocalJWKSet({ keys: [publicKey] })));

@@ -37,6 +37,13 @@ def method(word: str, *further: str) -> tuple[str, str]:
 
 TABLE: list[tuple[Edits, str]] = [
     (
+        (OAUTH2, (CERTIFICATE, 'sender_constraint = "none"\nmtls_endpoint_aliases = []\n')),
+        (
+            "client.raidiam.mtls_endpoint_aliases: has no effect: without a certificate no alias is called; "
+            "remove it, or add certificate"
+        ),
+    ),
+    (
         (('signing_keys = ["signing"]\n', ""),),
         (
             "client.raidiam.signing_keys: is missing: private_key_jwt signs with a key; "

@@ -27,6 +27,7 @@ from broker.config.schema import (
 )
 from broker.config.settings import LogLevel, OnAuditFailure
 from broker.oauth.client import (
+    AliasedEndpoint,
     AssertionAudience,
     ClientAuthMethod,
     ClientSecretEncoding,
@@ -111,6 +112,7 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (AssertionAudience, "issuer.NAME", "assertion_audience"),
         (ClientAuthMethod, "client.NAME", "client_auth_method"),
         (ClientSecretEncoding, "client.NAME", "client_secret_encoding"),
+        (AliasedEndpoint, "client.NAME", "mtls_endpoint_aliases"),
         (SenderConstraint, "client.NAME", "sender_constraint"),
         (RefreshRotation, "issuer.NAME", "refresh_rotation"),
         (ResponseMode, "client.NAME", "response_mode"),

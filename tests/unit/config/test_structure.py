@@ -162,6 +162,16 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         {"key": {"k": {"file": "f", "alg": "HS256"}}},
         ['key.k.alg: "HS256" is none of "PS256", "ES256", "EdDSA", "RS256"'],
     ),
+    (
+        {"client": {"c": {"issuer": "i", "client_id": "c", "mtls_endpoint_aliases": ["token_endpont"]}}},
+        [
+            (
+                'client.c.mtls_endpoint_aliases[0]: "token_endpont" is none of "token_endpoint", '
+                '"pushed_authorization_request_endpoint", "revocation_endpoint", "userinfo_endpoint"; '
+                'did you mean "token_endpoint"?'
+            )
+        ],
+    ),
     # rules for single values
     ({"daemon": {"request_seconds": 0}}, ["daemon.request_seconds: must be from 1 to 60"]),
     (

@@ -15,6 +15,7 @@ from broker.config.settings import (
     TcpListenerSettings,
 )
 from broker.oauth.client import (
+    AliasedEndpoint,
     AssertionAudience,
     ClientAuthMethod,
     ClientSecretEncoding,
@@ -391,3 +392,20 @@ def test_the_first_of_several_keys_signs(tmp_path: Path) -> None:
     assert client.client.signing_alg == "ES256"
     assert (key.cert_file, key.switch_delay) == (tmp_path / "2.pem", 90.0)
     assert (settings.keys["signing"].cert_file, settings.keys["signing"].switch_delay) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "aliases"),
+    [
+        ("", None),
+        ("mtls_endpoint_aliases = []\n", frozenset()),
+        ('mtls_endpoint_aliases = ["token_endpoint"]\n', frozenset({AliasedEndpoint.TOKEN})),
+    ],
+)
+def test_none_of_the_aliases_is_not_all_of_them(
+    tmp_path: Path, line: str, aliases: frozenset[AliasedEndpoint] | None
+) -> None:
+    """An empty list is a wish, too."""
+    settings = load(tmp_path, changed(('certificate = "transport"\n', f'certificate = "transport"\n{line}')))
+
+    assert settings.clients["raidiam"].client.mtls_endpoint_aliases == aliases

@@ -9,6 +9,7 @@ import pytest
 from broker.errors import Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities, disagreements, remarks
 from broker.oauth.client import (
+    AliasedEndpoint,
     Client,
     ClientAuthMethod,
     Profile,
@@ -275,6 +276,19 @@ def test_what_would_be_missed_after_the_consent_is_said_before(
     found = disagreements(server, client, an_issuer(), grant_types=("authorization_code",), openid=True, userinfo=True)
 
     assert [sentence.partition(" ")[0] for sentence in found] == [member]
+
+
+def test_an_alias_that_is_not_called_is_not_missed() -> None:
+    """A client that was told to do without need not be told that it does."""
+    told = [
+        any(
+            "mtls_endpoint_aliases" in text
+            for text in remarks(an_asking_server(), a_client(mtls_endpoint_aliases=names))
+        )
+        for names in (None, frozenset(AliasedEndpoint), frozenset())
+    ]
+
+    assert told == [True, True, False]
 
 
 def test_what_no_client_credentials_depend_on_is_said_so() -> None:

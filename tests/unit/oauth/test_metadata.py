@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.errors import LocalError, Outcome, RemoteError
-from broker.oauth.client import Discovery, Issuer
+from broker.oauth.client import AliasedEndpoint, Discovery, Issuer
 from broker.oauth.dialect import RAIDIAM, Dialect
 from broker.oauth.metadata import (
     AuthorizationServer,
@@ -20,10 +20,12 @@ from broker.oauth.metadata import (
     read_metadata,
 )
 from broker.oauth.reasons import Reason
-from tests.unit.oauth.builders import ISSUER_URL, NOW, an_answer, an_issuer
+from tests.unit.oauth.builders import ISSUER_URL, NOW, a_client, an_answer, an_issuer
 
 ENDPOINTS = get_args(EndpointName)
 ALIASED = [name for name in ENDPOINTS if name not in {"jwks_uri", "authorization_endpoint", "end_session_endpoint"}]
+
+CERTIFIED, UNCERTIFIED = a_client(), a_client(presents_certificate=False)
 
 
 def a_document(**changes: Any) -> dict[str, Any]:
@@ -445,9 +447,10 @@ def test_the_alias_is_for_clients_with_a_certificate() -> None:
         mtls_endpoint_aliases={"token_endpoint": "https://as.example:8443/token"},
     )
 
-    assert endpoint(server, "token_endpoint", presents_certificate=True) == "https://as.example:8443/token"
-    assert endpoint(server, "token_endpoint", presents_certificate=False) == f"{ISSUER_URL}/token"
-    assert endpoint(server, "revocation_endpoint", presents_certificate=True) == f"{ISSUER_URL}/revoke"
+    assert endpoint(server, "token_endpoint", CERTIFIED) == "https://as.example:8443/token"
+    assert endpoint(server, "token_endpoint", UNCERTIFIED) == f"{ISSUER_URL}/token"
+    assert endpoint(server, "token_endpoint", None) == f"{ISSUER_URL}/token"
+    assert endpoint(server, "revocation_endpoint", CERTIFIED) == f"{ISSUER_URL}/revoke"
 
 
 @pytest.mark.parametrize("name", ["jwks_uri", "authorization_endpoint", "end_session_endpoint"])
@@ -455,7 +458,7 @@ def test_what_has_no_client_authentication_has_no_alias(name: EndpointName) -> N
     """A browser has no client certificate; keys are public."""
     server = a_server(**{name: f"{ISSUER_URL}/ordinary"}, mtls_endpoint_aliases={name: "https://as.example:8443/x"})
 
-    assert endpoint(server, name, presents_certificate=True) == f"{ISSUER_URL}/ordinary"
+    assert endpoint(server, name, CERTIFIED) == f"{ISSUER_URL}/ordinary"
     document = a_document(mtls_endpoint_aliases={name: "https://evil.example/"})
     assert read_metadata(an_answer(document), an_issuer()).mtls_endpoint_aliases == {}
 
@@ -463,7 +466,7 @@ def test_what_has_no_client_authentication_has_no_alias(name: EndpointName) -> N
 def test_an_endpoint_that_the_server_lacks_is_insufficient_metadata() -> None:
     """Nothing was sent, and the message names the member."""
     with pytest.raises(RemoteError) as caught:
-        endpoint(a_server(), "introspection_endpoint", presents_certificate=True)
+        endpoint(a_server(), "introspection_endpoint", CERTIFIED)
 
     assert (caught.value.code, caught.value.outcome) == (Reason.METADATA_INSUFFICIENT, Outcome.NOT_SENT)
     assert "introspection_endpoint" in str(caught.value)
@@ -473,4 +476,24 @@ def test_an_alias_alone_will_do_for_a_client_with_a_certificate() -> None:
     """The ordinary endpoint may not exist at all."""
     server = a_server(mtls_endpoint_aliases={"userinfo_endpoint": "https://as.example:8443/me"})
 
-    assert endpoint(server, "userinfo_endpoint", presents_certificate=True) == "https://as.example:8443/me"
+    assert endpoint(server, "userinfo_endpoint", CERTIFIED) == "https://as.example:8443/me"
+
+
+def test_a_client_may_do_without_some_aliases_or_all() -> None:
+    """Those that are named are called, where there is one; none is without a certificate."""
+    aliases = {name: f"https://as.example:8443/{name}" for name in AliasedEndpoint}
+    ordinary = {name.value: f"{ISSUER_URL}/{name}" for name in AliasedEndpoint}
+    server = a_server(**ordinary, mtls_endpoint_aliases=aliases)
+    names: dict[EndpointName, AliasedEndpoint] = {
+        "token_endpoint": AliasedEndpoint.TOKEN,
+        "pushed_authorization_request_endpoint": AliasedEndpoint.PUSHED_AUTHORIZATION_REQUEST,
+        "revocation_endpoint": AliasedEndpoint.REVOCATION,
+        "userinfo_endpoint": AliasedEndpoint.USERINFO,
+    }
+
+    for chosen in (frozenset(), frozenset({AliasedEndpoint.TOKEN}), frozenset(AliasedEndpoint)):
+        client = a_client(mtls_endpoint_aliases=chosen)
+        dialed = {alias for name, alias in names.items() if endpoint(server, name, client) == aliases[alias]}
+        assert dialed == chosen
+    uncertified = a_client(presents_certificate=False, mtls_endpoint_aliases=frozenset(AliasedEndpoint))
+    assert endpoint(server, "token_endpoint", uncertified) == f"{ISSUER_URL}/token_endpoint"
