@@ -19,7 +19,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,11 +138,19 @@ class Terminal:
         """End the shell and whatever still runs in it."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(POLL)
-        except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):  # the shell may be gone, and what it began in the background not
             os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(PATIENCE)
+        self.process.wait(PATIENCE)
+        wait_until(self._is_gone, f"everything in {self.name} ends")
+
+    def _is_gone(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
 
 
 def free_ports(count: int) -> list[str]:

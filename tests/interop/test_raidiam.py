@@ -391,18 +391,20 @@ def test_check_online_agrees_with_the_example(bed: Bed):
     assert len(ALIASES) == 8
 
 
-def test_without_the_second_host_the_line_to_add_is_said(bed: Bed, tmp_path: Path):
-    """The host of the aliases is another one than the issuer's."""
-    line = 'endpoint_hosts = ["matls-auth.sandbox.raidiam.io"]'
+def test_without_the_dialect_the_second_host_is_one_to_be_listed(bed: Bed, tmp_path: Path):
+    """The host of the aliases is another one than the issuer's: the line to add is said, and does the same."""
+    dialect, line = 'dialect = "raidiam"', 'endpoint_hosts = ["matls-auth.sandbox.raidiam.io"]'
     text = bed.broker.config.read_text()
-    assert text.count(line) == 1
+    assert text.count(dialect) == 1
     config = bed.broker.config.with_name("without.toml")
-    config.write_text(text.replace(line, ""))
+    config.write_text(text.replace(dialect, ""))
 
     said = online(config)
+    config.write_text(text.replace(dialect, line))
 
     assert said.returncode == 2
     assert line in said.stdout + said.stderr
+    assert online(config).returncode == 0
 
 
 def online(config: Path) -> subprocess.CompletedProcess[str]:
