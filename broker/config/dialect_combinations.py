@@ -16,7 +16,7 @@ from broker.config.structure import Document
 from broker.config.translate import plain_issuer
 from broker.errors import LocalError
 from broker.oauth.answers import SERVER_ERRORS
-from broker.oauth.client import FAPI, Issuer, RequestObjectUse, ResponseMode
+from broker.oauth.client import FAPI, Issuer, Profile, RequestObjectUse, ResponseMode
 from broker.oauth.dialect import STANDARD, AuthorizationBy, Dialect, Logout, Placement
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.static_metadata import ENDPOINT_NAMES, endpoint_url
@@ -136,6 +136,12 @@ def _check_issuer(name: str, issuer: IssuerSection, dialect: Dialect, document: 
             place("issuer", name, "dialect"),
             f'departs from profile = "{issuer.profile}" ({", ".join(departures)})',
             'write profile = "oauth2", or have the server do as the profile demands',
+        )
+    if dialect.endpoints and issuer.profile is Profile.OIDC:
+        findings.add(
+            place("issuer", name, "dialect"),
+            'has endpoints and no metadata, with which profile = "oidc" compares its clients',
+            'write profile = "oauth2"',
         )
     if dialect.endpoints:
         for key in ("discovery", "endpoint_hosts"):

@@ -30,7 +30,7 @@ from broker.oauth.jwks import JwkSet
 from broker.oauth.messages import Draft
 from broker.oauth.reasons import Reason
 from broker.oauth.revocation import revocation_draft
-from broker.oauth.secret import AccessToken, AuthorizationCode
+from broker.oauth.secret import AuthorizationCode
 from broker.oauth.token_response import (
     TokenResponse,
     access_token_of,
@@ -41,7 +41,7 @@ from broker.oauth.token_response import (
 from broker.oauth.userinfo import check_userinfo
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase
+from broker.tokens.grant import Grant, Phase, SealedAccess
 from broker.tokens.handover import moved
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
@@ -155,7 +155,7 @@ class Redeemer:
         )
         order, sent = await self._exchanged(order, code, about_to_send)
         held = self._held(order, sent)
-        if held.refresh_token is not None:
+        if held.refresh_token is not None or held.access is not None:
             await self._grants.hold(held)
         try:
             return await self._adopted(order, sent, held)
@@ -253,20 +253,32 @@ class Redeemer:
             label=pending.label,
             authorization=pending.id,
             refresh_token=refresh_token_of(sent.response),
+            access=self._to_log_out_with(order, sent),
             phase=Phase.UNVERIFIED,
         )
 
-    async def _give_up(self, order: Order, sent: Sent, held: Grant) -> None:
-        """Revoke what was issued: by the refresh token for as long as it takes, else the access token, once."""
-        token, registration = access_token_of(sent.response), order.registration
-        if held.refresh_token is not None and registration.issuer.dialect.logout is not Logout.BEARER:
-            return await self._grants.discard(held)
-        if token is not None:
-            await self._revoke_once(registration, token)
-        return None if held.refresh_token is None else await self._grants.discard(held)
+    def _to_log_out_with(self, order: Order, sent: Sent) -> SealedAccess | None:
+        """Give the access token of an answer where that is what revokes, for as long as it may be good."""
+        token, now = access_token_of(sent.response), self._acquirer.clock.wall()
+        if token is None or order.registration.issuer.dialect.logout is not Logout.BEARER:
+            return None
+        return SealedAccess(
+            access_token=token,
+            token_type="Bearer",  # noqa: S106 - a type
+            scope=(),
+            obtained_at=now,
+            expires_at=now + order.spec.default_lifetime,
+            binding="none",
+        )
 
-    async def _revoke_once(self, registration: Registration, token: AccessToken) -> None:
-        """Revoke an access token: nobody will ever see it, and it ends by itself soon, so that one try is enough."""
+    async def _give_up(self, order: Order, sent: Sent, held: Grant) -> None:
+        """Revoke what was issued: by what revokes the grant for as long as it takes, else the access token, once."""
+        if held.refresh_token is not None or held.access is not None:
+            return await self._grants.discard(held)
+        token, registration = access_token_of(sent.response), order.registration
+        if token is None:
+            return None
+        # Nobody will ever see it, and it ends by itself soon: one try is worth it, and no more.
         with suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(REVOKING):
                 server = await registration.metadata.get()
@@ -275,6 +287,7 @@ class Redeemer:
                     await self._in_turn(
                         registration, lambda: registration.exchange.send(draft, registration.exchange.prepare())
                     )
+        return None
 
     # --- the checks ---
 

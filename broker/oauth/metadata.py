@@ -55,6 +55,9 @@ _DESCRIBED: tuple[DescribedName, ...] = ("refresh_endpoint", "logout_endpoint")
 _NEVER_ALIASED = frozenset({"jwks_uri", "authorization_endpoint", "end_session_endpoint"})
 """RFC 8705 section 5 speaks of endpoints that clients authenticate to; a browser has no client certificate."""
 
+_DOTS_OF_A_HOST = 2
+"""In the name of a host within a domain. Of domains that have two themselves (``example.co.uk``) we know nothing."""
+
 _MAX_HINTED_HOSTS = 8
 """A document that names more foreign hosts than this is not one to be copied into a configuration."""
 
@@ -268,7 +271,7 @@ def _check_endpoints(urls: tuple[tuple[str, str], ...], issuer: Issuer) -> None:
     """Refuse the document if one URL is not to be dialed; foreign hosts are named all at once."""
     home = parse_url(issuer.issuer).host
     listed = {host.lower() for host in issuer.endpoint_hosts}
-    listed |= {f"{prefix}{home}" for prefix in issuer.dialect.endpoint_host_prefixes}
+    listed |= {f"{prefix}{home}" for prefix in issuer.dialect.endpoint_host_prefixes if _stays_at_home(prefix, home)}
     foreign: dict[str, str] = {}
     for name, text in urls:
         parsed = _checked_url(name, text, issuer)
@@ -281,6 +284,15 @@ def _check_endpoints(urls: tuple[tuple[str, str], ...], issuer: Issuer) -> None:
             reason=Reason.ENDPOINT_REFUSED,
             hint=_hosts_hint(issuer, set(foreign)),
         )
+
+
+def _stays_at_home(prefix: str, home: str) -> bool:
+    """
+    Say whether a host with *prefix* belongs to whoever has the domain of *home*.
+
+    Before a bare domain (``example.com``) a hyphen makes another domain, which anybody may have registered.
+    """
+    return prefix.endswith(".") or home.count(".") >= _DOTS_OF_A_HOST
 
 
 def _checked_url(name: str, text: str, issuer: Issuer) -> EndpointUrl:

@@ -146,7 +146,7 @@ class Grants(GrantServing):
 
     async def discard(self, grant: Grant) -> None:
         """Give up a grant that failed a check: revoked at the issuer and erased (R4)."""
-        await self._revocations.begin(replace(grant, access=None))
+        await self._revocations.begin(grant)
 
     async def revoke(self, grant_id: str) -> Outcome:
         """Stop serving a grant at once, and revoke it; raises KeyError."""

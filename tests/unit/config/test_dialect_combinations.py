@@ -327,3 +327,12 @@ def test_a_sub_is_the_same_in_both(tmp_path: Path) -> None:
     dialect = 'dialect = { base = "iridium", subject_member = "sub", endpoints = { jwks_uri = "/keys" } }'
 
     assert problems(tmp_path, iridium(dialect=dialect, scope='["openid"]')) == ()
+
+
+def test_without_metadata_there_is_nothing_to_compare_clients_with(tmp_path: Path) -> None:
+    """Under oidc an absent list of methods means client_secret_basic alone."""
+    problem = only_problem(tmp_path, iridium().replace('profile = "oauth2"', 'profile = "oidc"'))
+
+    assert problem.path == "issuer.raidiam.dialect"
+    assert 'profile = "oidc"' in problem.message
+    assert problem.hint == 'write profile = "oauth2"'

@@ -288,8 +288,8 @@ async def test_a_look_up_that_fails_costs_the_grant(
     assert [event.reason for event in world.events.of(AuthorizationFailed)] == [reason]
 
 
-async def test_a_logout_that_fails_changes_nothing():
-    """One try; the access token ends by itself."""
+async def test_a_logout_that_fails_is_tried_again_while_the_token_may_be_good():
+    """After that there is nothing left to do, and nothing of it is left."""
     world = SocialWorld()
     world.social.instead["/identities"] = lambda: json_response({"data": {}})
     world.social.instead["/applications/app-1/tokens"] = lambda: json_response({}, status=500)
@@ -298,7 +298,7 @@ async def test_a_logout_that_fails_changes_nothing():
             await world.consented()
         await asyncio.sleep(5_000.0)
 
-    assert world.social.paths.count("/applications/app-1/tokens") == 1
+    assert 3 <= world.social.paths.count("/applications/app-1/tokens") <= 10
     assert not [name for name in world.store.values if name.startswith("grant/")]
 
 

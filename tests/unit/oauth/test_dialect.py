@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "authorization": AuthorizationBy.REDIRECT,
     "authorization_placement": Placement.QUERY,
     "provider_hosts": ("a.example",),
+    "provider_callback": "/callback",
     "pkce_transform": PkceTransform.S256_HEX,
     "token_placement": Placement.QUERY,
     "leaks_secrets_in_url": True,

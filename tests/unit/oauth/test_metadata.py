@@ -333,11 +333,11 @@ def test_a_host_that_is_nearly_listed_is_refused(listed: str) -> None:
 @pytest.mark.parametrize(
     ("issuer", "url"),
     [
-        ("https://as.example", "https://matls-as.example/token"),
-        ("https://as.example", "https://MATLS-as.example:8443/token"),
-        ("https://as.example", "https://mtls.as.example/token"),
-        ("https://as.example:9443", "https://matls-as.example/token"),
-        ("https://as.example", "https://as.example/token"),
+        ("https://auth.as.example", "https://matls-auth.as.example/token"),
+        ("https://auth.as.example", "https://MATLS-auth.as.example:8443/token"),
+        ("https://auth.as.example", "https://mtls.auth.as.example/token"),
+        ("https://auth.as.example:9443", "https://matls-auth.as.example/token"),
+        ("https://auth.as.example", "https://auth.as.example/token"),
     ],
 )
 def test_an_endpoint_may_be_on_the_issuers_host_with_a_prefix_of_its_dialect(issuer: str, url: str) -> None:
@@ -352,13 +352,20 @@ def test_an_endpoint_may_be_on_the_issuers_host_with_a_prefix_of_its_dialect(iss
 
 @pytest.mark.parametrize(
     "host",
-    ["matls-other.example", "matls-matls-as.example", "matls-as.example.evil.example", "xmatls-as.example", "matls-"],
+    [
+        "matls-other.example",
+        "matls-matls-auth.as.example",
+        "matls-auth.as.example.evil.example",
+        "xmatls-auth.as.example",
+        "matls-",
+    ],
 )
 def test_a_prefix_gives_no_host_but_the_issuers(host: str) -> None:
     """It is put before that one, once."""
-    document = a_document(token_endpoint=f"https://{host}/token")
+    document = a_document(issuer="https://auth.as.example", token_endpoint=f"https://{host}/token")
+    wanted = an_issuer(issuer="https://auth.as.example", dialect=RAIDIAM)
 
-    assert refused(document, an_issuer(dialect=RAIDIAM)).code == Reason.ENDPOINT_REFUSED
+    assert refused(document, wanted).code == Reason.ENDPOINT_REFUSED
     assert refused(a_document(token_endpoint="https://matls-as.example/token")).code == Reason.ENDPOINT_REFUSED
 
 
@@ -497,3 +504,24 @@ def test_a_client_may_do_without_some_aliases_or_all() -> None:
         assert dialed == chosen
     uncertified = a_client(presents_certificate=False, mtls_endpoint_aliases=frozenset(AliasedEndpoint))
     assert endpoint(server, "token_endpoint", uncertified) == f"{ISSUER_URL}/token_endpoint"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "host", "trusted"),
+    [
+        ("https://auth.example.com", "matls-auth.example.com", True),
+        ("https://example.com", "matls-example.com", False),
+        ("https://localhost", "matls-localhost", False),
+    ],
+)
+def test_a_prefix_makes_no_other_domain(issuer: str, host: str, trusted: bool):
+    """Before a bare domain a hyphen makes one that anybody may have registered."""
+    metadata = {"issuer": issuer, "token_endpoint": f"https://{host}/token"}
+    wanted = Issuer(name="as", issuer=issuer, dialect=RAIDIAM)
+
+    if trusted:
+        assert read_metadata(an_answer(metadata), wanted).token_endpoint == metadata["token_endpoint"]
+        return
+    with pytest.raises(RemoteError) as raised:
+        read_metadata(an_answer(metadata), wanted)
+    assert raised.value.code == Reason.ENDPOINT_REFUSED

@@ -441,8 +441,8 @@ async def test_what_a_refresh_brings_is_logged_out_too_where_nobody_knows_whose_
     assert world.store.grant("g") is None
 
 
-async def test_a_grant_that_fails_a_check_keeps_no_access_token():
-    """What was never in use is logged out by whoever found it wanting."""
+async def test_a_grant_that_fails_a_check_is_logged_out_with_what_came_with_it():
+    """R4: what was never in use is good at the server all the same."""
     world = BearerWorld()
     world.consented("g")
     async with world.running() as grants:
@@ -453,7 +453,7 @@ async def test_a_grant_that_fails_a_check_keeps_no_access_token():
         await grants.discard(bad)
 
         assert world.store.grant("bad") is None
-    assert world.server.logged_out == []
+    assert world.server.logged_out == ["at-0"]
 
 
 async def test_the_access_token_of_a_grant_that_is_revoked_by_its_refresh_token_is_not_kept():
