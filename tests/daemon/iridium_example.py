@@ -36,7 +36,7 @@ def example(iridium: Iridium, *, origin: str, home: Path) -> str:
             'group = "app"': "",
             'uid = ["app"]': f"uid = [{os.getuid()}]",
             '"/var/lib/token-broker"': f'"{home}/state"',
-            '"/etc/token-broker/store.key"': f'"{home}/store.key"',
+            '"/etc/token-broker/': f'"{home}/',
             '"/var/log/token-broker/audit.jsonl"': f'"{home}/audit.log"',
             "[audit]\n": '[ops]\nlisten = "127.0.0.1:0"\n\n[audit]\n',
         },
