@@ -106,6 +106,19 @@ async def test_after_an_outage_of_the_broker_such_a_grant_has_ended():
     assert world.server.requests == []
 
 
+async def test_a_clock_that_is_behind_at_a_restart_ends_no_grant():
+    """R2.11 serves nothing then, but who knows when the token ends? The server does: it is shown to it."""
+    world = BearerWorld()
+    world.consented("g")
+    world.clock.wall_offset = -7_200.0
+    async with world.running() as grants:
+        await asyncio.sleep(30.0)
+
+        assert world.server.bearers[0] == "at-0"
+        assert (await grants.get("g", min_valid=None, wait=0.0)).token.access_token.reveal() != "at-0"
+        assert world.events.of(GrantEnded) == []
+
+
 async def test_a_refused_bearer_token_ends_no_grant_before_its_time():
     """IRI-14: the server's word is about the access token; that it is asked again costs nothing."""
     world = BearerWorld()
