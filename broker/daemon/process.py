@@ -60,7 +60,7 @@ def run_daemon(
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
     StateDirInUseError among them when another broker holds the state directory.
     """
-    with held(settings.daemon.state_dir), asyncio.Runner() as runner:
+    with held(settings.daemon.state_dir), asyncio.Runner(loop_factory=_Loop) as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
         parts = build(settings, identities, log_stream=log_stream, clock=clock)
         parts.life.restore()
@@ -70,10 +70,24 @@ def run_daemon(
         try:
             return runner.run(run(parts, load))
         finally:
-            # The loop gives signals back to the system when it is closed, and then one more would end the process
-            # with another exit code, in the very moment in which all is done.
-            hold_signals()
+            hold_signals()  # what comes now changes nothing any more
             gc.unfreeze()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """
+    A loop that has signals ignored once it is closed.
+
+    Others give them back to the system, and then one more would end the process with another exit code, in the very
+    moment in which all is done. It is not enough to put them off in the thread that we are: another one, on its last
+    way out, would be handed them.
+    """
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Have *sig* ignored from now on."""
+        signal.signal(sig, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)  # which the loop has closed
+        return True
 
 
 def hold_signals() -> None:

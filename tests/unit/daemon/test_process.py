@@ -16,7 +16,7 @@ import pytest
 
 from broker.config.load import load_settings
 from broker.config.settings import Settings
-from broker.daemon.process import DONE, FAILED, run, run_daemon
+from broker.daemon.process import DONE, FAILED, HANDLED, run, run_daemon
 from broker.errors import LocalError
 from broker.wiring import Identities, Parts, build
 
@@ -56,7 +56,10 @@ tokens = ["t"]
 def signals_as_before() -> Iterator[None]:
     """Take back what a daemon that ends holds for good: this process lives on, and its children inherit the mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -133,6 +136,20 @@ def test_it_serves_until_a_signal(tmp_path: Path, settings: Settings, number: si
     records = [json.loads(line)["event"] for line in (tmp_path / "audit.log").read_text().splitlines()]
     assert {"configuration_loaded", "signing_key_loaded", "daemon_started", "daemon_stopped"} <= set(records)
     assert records[-1] == "checkpoint"
+
+
+def test_signals_are_ignored_once_it_has_ended(tmp_path: Path, settings: Settings):
+    """Also by a thread that is still on its way out: given back to the system, one would end the process."""
+
+    def stop() -> None:
+        connect(tmp_path / "api.sock").close()
+        kill(signal.SIGTERM)
+
+    thread = meanwhile(stop)
+    assert run_daemon(settings, identities(tmp_path), log_stream=io.StringIO()) == DONE
+    thread.join()
+
+    assert {signal.getsignal(number) for number in HANDLED} == {signal.SIG_IGN}
 
 
 def test_a_second_signal_ends_the_draining(tmp_path: Path, settings: Settings):
