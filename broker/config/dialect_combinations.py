@@ -16,7 +16,7 @@ from broker.config.structure import Document
 from broker.config.translate import plain_issuer
 from broker.errors import LocalError
 from broker.oauth.answers import SERVER_ERRORS
-from broker.oauth.client import FAPI, Issuer, Profile, RequestObjectUse, ResponseMode
+from broker.oauth.client import FAPI, Issuer, Profile, RequestObjectUse, ResponseMode, SenderConstraint
 from broker.oauth.dialect import STANDARD, AuthorizationBy, Dialect, Logout, Placement
 from broker.oauth.grants import RESERVED_PARAMETERS
 from broker.oauth.static_metadata import ENDPOINT_NAMES, endpoint_url
@@ -119,6 +119,11 @@ def _check_names(name: str, section: DialectSection, findings: Findings) -> None
         if ours not in RESERVED_PARAMETERS:
             at = place("issuer", name, "dialect", "renamed_parameters", ours)
             findings.add(at, "is no parameter that the broker sends", suggestion(ours, RESERVED_PARAMETERS))
+    theirs = [*renamed.values(), *(section.token_parameters or {})]
+    for ours, name_there in renamed.items():
+        if theirs.count(name_there) > 1:
+            at = place("issuer", name, "dialect", "renamed_parameters", ours)
+            findings.add(at, "gives two parameters one name", "give each a name of its own")
     for parameter in section.token_parameters or {}:
         if parameter in RESERVED_PARAMETERS:
             at = place("issuer", name, "dialect", "token_parameters", parameter)
@@ -151,6 +156,14 @@ def _check_issuer(name: str, issuer: IssuerSection, dialect: Dialect, document: 
 
 
 def _check_client(name: str, client: ClientSection, dialect: Dialect, findings: Findings) -> None:
+    if client.sender_constraint is SenderConstraint.DPOP:
+        for key, used in (
+            ("refresh_authentication", dialect.refreshes_with_access_token),
+            ("logout", dialect.logout is Logout.BEARER),
+        ):
+            if used:
+                message = f'"dpop" does not go with {key} of the dialect, which shows an access token as a bearer token'
+                findings.add(place("client", name, "sender_constraint"), message, 'write "none"')
     if dialect.authorization is not AuthorizationBy.REDIRECT or not client.redirect_uris:
         return
     because = 'the dialect has authorization = "redirect": another server answers'

@@ -173,8 +173,9 @@ def _answer_needs(server: AuthorizationServer, client: Client, issuer: Issuer) -
         "is absent: no signed answer could be checked",
     )
     names_itself = server.authorization_response_iss_parameter_supported or issuer.profile is Profile.FAPI2
+    others_answer = bool(issuer.dialect.answering_hosts)  # several issuers may have the same provider
     yield (
-        is_signed or names_itself or not client.shares_redirect_uri,
+        is_signed or (names_itself and not others_answer) or not client.shares_redirect_uri,
         "authorization_response_iss_parameter_supported",
         f"is not true, and {section} shares a redirect URI with another issuer: nobody could say who answers",
     )

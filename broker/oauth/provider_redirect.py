@@ -67,6 +67,9 @@ def read_redirect(response: Response, issuer: Issuer, *, state: str, redirect_ur
     if len(given) != len(pairs):
         _refuse("a parameter of the redirect occurs twice", Check.REPEATED_PARAMETER)
     _check_way_back(given, issuer, state, redirect_uri)
+    for name, wanted in (("response_type", "code"), ("response_mode", "query")):
+        if given.get(name, wanted) != wanted:
+            _refuse(f"the redirect asks for another {name} than {wanted}", Check.RESPONSE_TYPE)
     return url
 
 

@@ -194,10 +194,13 @@ class Page:
     cursor: str | None
 
 
-def usable_access_token(grant: Grant, *, wall: float) -> AccessToken | None:
-    """Give the access token of *grant* if it is good at Unix time *wall*."""
-    access = grant.access
-    return None if access is None or access.expires_at <= wall else access.access_token
+def sealed_access_token(grant: Grant) -> AccessToken | None:
+    """
+    Give the access token that *grant* was last written down with, whether it has ended or not.
+
+    It is for servers that want it to refresh or to log out: they know best whether it is good, and clocks may be wrong.
+    """
+    return None if grant.access is None else grant.access.access_token
 
 
 def with_access(grant: Grant, token: IssuedToken, *, wall: float, boot: float) -> Grant:

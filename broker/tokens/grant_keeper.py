@@ -112,14 +112,10 @@ class GrantKeeper(Served):
         return table.Terms(
             replay=replay_of(self.issuer.refresh_rotation, grant.rotation),
             keepalive=keepalive,
-            needs_access_token=self.issuer.dialect.refreshes_with_access_token and not self._may_be_good(grant),
+            needs_access_token=self.issuer.dialect.refreshes_with_access_token,
             refreshes=self.issuer.dialect.refresh_authentication is not RefreshAuthentication.NONE,
             serve_to_expiry=consent.on_grant_lost is OnGrantLost.SERVE_UNTIL_EXPIRY,
         )
-
-    def _may_be_good(self, grant: Grant) -> bool:
-        """Say whether nobody knows if the sealed access token has ended: the clock is behind (R2.11)."""
-        return grant.access is not None and grant.access.obtained_at > self._clock.wall()
 
     def in_hand(self) -> IssuedToken | None:
         """Give the access token, if there is one."""

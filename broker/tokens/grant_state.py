@@ -48,6 +48,8 @@ class Trouble(StrEnum):
     INVALID_GRANT = "invalid_grant"
     CHECK_FAILED = "check_failed"
     """It was processed, and the access token or ID token in the answer failed a check (R2.3)."""
+    BEARER_REFUSED = "bearer_refused"
+    """The server did not take the access token that a refresh is made with (``Dialect``)."""
     SUBJECT_CHANGED = "subject_changed"
     """It was processed, and the access token is another's than the person's: the next one would be, too."""
 

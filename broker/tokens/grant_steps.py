@@ -20,6 +20,7 @@ from typing import assert_never
 
 from broker.tokens import schedule
 from broker.tokens.grant import EndReason, Grant, Phase, Rotation
+from broker.tokens.grant_ends import ended_by_terms, opened, why_last
 from broker.tokens.grant_state import (
     Begin,
     Consented,
@@ -78,6 +79,8 @@ def restored(grant: Grant, token: IssuedToken | None, terms: Terms, *, now: floa
     One whose refresh was under way is in the state that a lost answer leaves (R1): nobody knows how far the
     request got.
     """
+    if grant.phase is Phase.ENDED and ended_by_terms(grant, terms):
+        grant = opened(grant)
     if grant.phase is Phase.ENDED:
         return Over(grant=grant, token=token if _is_served_after(grant, terms) else None)
     doubt = Doubt.UNKNOWN if grant.phase is Phase.OPEN else Doubt.NONE
@@ -103,7 +106,7 @@ def step(state: State, event: Event, terms: Terms, *, now: float, chance: Chance
             refused = replace(state, forced_at=now, refresh_at=min(state.refresh_at, now))
             return _begin(refused, terms, next_attempt, effects)
         case _, Unblocked() | Rebound() | Disowned():
-            return _with_other_means(state, event, now, chance, effects)
+            return _with_other_means(state, event, terms, now=now, chance=chance, effects=effects)
         case Refreshing(attempt=running), Stored(attempt=attempt, grant=grant) if attempt == running:
             return replace(state, grant=grant, doubt=Doubt.NONE), effects
         case Refreshing(attempt=running), Succeeded(attempt=attempt) if attempt == running:
@@ -136,19 +139,11 @@ def _expire(state: State, terms: Terms, now: float) -> Step:
     effects: tuple[Effect, ...] = ()
     if state.token is not None and now >= state.token.expires_at:
         state, effects = replace(state, token=None), (Expired(),)
-    reason = why_last(state.grant, terms) or (EndReason.ACCESS_TOKEN_ENDED if terms.needs_access_token else None)
+    reason = why_last(state.grant, terms)
     if isinstance(state, Resting) and state.token is None and reason is not None:
         over, more = _end(state.grant, None, reason)
         return over, (*effects, *more)
     return state, effects
-
-
-def why_last(grant: Grant, terms: Terms) -> EndReason | None:
-    """Say why the access token of *grant* is its last one; None where it can be refreshed."""
-    if grant.refresh_token is None or not terms.refreshes:
-        return EndReason.NO_REFRESH_TOKEN
-    # A refresh was seen to bring somebody else's token: the next one would, too.
-    return EndReason.SUBJECT_CHANGED if grant.reason == EndReason.SUBJECT_CHANGED else None
 
 
 def _begin(state: Resting, terms: Terms, attempt: int, effects: tuple[Effect, ...]) -> Step:
@@ -227,13 +222,21 @@ def _revived(state: Over | Resting, event: Reprieved | Retried, now: float, effe
 
 
 def _with_other_means(
-    state: State, event: Unblocked | Rebound | Disowned, now: float, chance: Chance, effects: tuple[Effect, ...]
+    state: State,
+    event: Unblocked | Rebound | Disowned,
+    terms: Terms,
+    *,
+    now: float,
+    chance: Chance,
+    effects: tuple[Effect, ...],
 ) -> Step:
     """Go on after what a client shows, or is known of it, became another; what a failure or doubt paces stays so."""
     soon = now + UNBLOCKED_WITHIN * chance.spread
     match state, event:
         case _, Disowned():
             return _disowned(state, now, effects)
+        case Over(grant=grant), Unblocked() if ended_by_terms(grant, terms):
+            return Resting(grant=opened(grant), token=state.token, due_at=soon), (*effects, Keep())
         case Resting(failure=Failure(pace=Pace.SLOW | Pace.HELD)), Unblocked():
             return replace(state, due_at=min(state.due_at, soon)), effects
         case Resting(doubt=Doubt.NONE, failure=None | Failure(pace=Pace.SLOW | Pace.HELD)), Rebound():
@@ -272,6 +275,8 @@ def _next_refresh(token: IssuedToken, refresh_at: float, terms: Terms, chance: C
 def _failed(state: Refreshing, event: Failed, terms: Terms, now: float, chance: Chance) -> Step:
     failure = _counted(event.failure, state.failure)
     match event.trouble:
+        case Trouble.BEARER_REFUSED | Trouble.SUBJECT_CHANGED:
+            return _failed_with_access_token(state, event, failure, now, chance)
         case Trouble.INVALID_GRANT if event.suspect:
             # Not this grant's fault as far as anybody can tell: it is no worse off than if it had not been asked.
             state = replace(state, doubt=_innocent(state.doubt))
@@ -290,13 +295,6 @@ def _failed(state: Refreshing, event: Failed, terms: Terms, now: float, chance: 
             state = replace(state, grant=kept, doubt=Doubt.NONE)
             due_at = now + _delay(failure, state.token, now, chance)
             return _rest(state, failure, due_at), (Keep(), Quarantined(reason=failure.code))
-        case Trouble.SUBJECT_CHANGED:
-            # What is in hand is still the person's: it is served to its end, and nothing is asked for any more.
-            kept = replace(state.grant, phase=Phase.QUARANTINED, reason=EndReason.SUBJECT_CHANGED)
-            if state.token is None:
-                return _end(kept, None, EndReason.SUBJECT_CHANGED)
-            rest = _rest(replace(state, grant=kept, doubt=Doubt.NONE), failure, math.inf)
-            return rest, (Keep(), Quarantined(reason=failure.code))
         case Trouble.NOT_SENT | Trouble.REFUSED:
             due_at = now + _delay(failure, state.token, now, chance)
             if state.doubt is Doubt.UNKNOWN:
@@ -304,6 +302,26 @@ def _failed(state: Refreshing, event: Failed, terms: Terms, now: float, chance: 
             return _rest(replace(state, grant=_settled(state.grant)), failure, due_at), (Keep(),)
         case unknown:
             assert_never(unknown)
+
+
+def _failed_with_access_token(state: Refreshing, event: Failed, failure: Failure, now: float, chance: Chance) -> Step:
+    """Take in what goes wrong where a server wants an access token to refresh, or gives one of somebody else."""
+    if event.trouble is Trouble.SUBJECT_CHANGED:
+        kept = replace(state.grant, phase=Phase.QUARANTINED, reason=EndReason.SUBJECT_CHANGED)
+        if state.token is None or not state.grant.subject_verified:
+            return _end(kept, None, EndReason.SUBJECT_CHANGED)
+        # What is in hand is still the person's: it is served to its end, and nothing is asked for any more.
+        rest = _rest(replace(state, grant=kept, doubt=Doubt.NONE), failure, math.inf)
+        return rest, (Keep(), Quarantined(reason=failure.code))
+    settled = replace(state, grant=_settled(state.grant), doubt=Doubt.REFUSED)
+    if state.token is not None:
+        # The server is asked once more when it has ended by our clock, too, and then its word counts.
+        wait = min(_delay(failure, state.token, now, chance), max(0.0, state.token.expires_at - now))
+        return _rest(settled, failure, now + wait), (Keep(),)
+    if state.doubt is Doubt.REFUSED:
+        return _end(settled.grant, None, EndReason.ACCESS_TOKEN_ENDED)
+    again = now + CONFIRM_FROM + (CONFIRM_TO - CONFIRM_FROM) * chance.dice
+    return _rest(settled, failure, again), (Keep(),)
 
 
 def _refused(state: Refreshing, failure: Failure, terms: Terms, now: float, chance: Chance) -> Step:

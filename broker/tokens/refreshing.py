@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, LocalError, Outcome, RemoteError
 from broker.oauth.capabilities import check_capabilities
-from broker.oauth.checks import Check, CheckFailedError
+from broker.oauth.checks import CheckFailedError
 from broker.oauth.client import ClientAuthMethod
 from broker.oauth.grants import refresh_draft
 from broker.oauth.id_token import IdTokenClaims, IdTokenExpected, read_id_token
@@ -24,14 +24,14 @@ from broker.oauth.secret import AccessToken, IdToken
 from broker.oauth.token_response import TokenResponse, read_token_response, refresh_token_of
 from broker.tokens.acquire import Acquirer, Attempt, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase, usable_access_token, with_access
+from broker.tokens.grant import Grant, Phase, sealed_access_token, with_access
 from broker.tokens.grant_state import Event, Failed, Replay, Stored, Succeeded, Trouble
 from broker.tokens.handover import moved
 from broker.tokens.passage import Passage
 from broker.tokens.schedule import Pace, pace_of
 from broker.tokens.spec import Consent, OnSubjectChange, TokenSpec
 from broker.tokens.state import Failure
-from broker.tokens.userinfo import subject_by_userinfo
+from broker.tokens.userinfo import check_subject
 from broker.tokens.vault import Vault
 from broker.tokens.verifying import with_keys
 
@@ -169,7 +169,7 @@ class _Run:
             registration.issuer,
             registration.client,
             refresh_token=token,
-            access_token=usable_access_token(grant, wall=self._acquirer.clock.wall()),
+            access_token=sealed_access_token(grant),
             scope=grant.scope,
             resource=spec.resource,
         )
@@ -243,6 +243,7 @@ class _Run:
             phase=Phase.SETTLED,
             reason=None,
             scope=token.scope,
+            subject_verified=grant.subject_verified and not self._is_anybodys(),
             idle_lifetime=answer.refresh_expires_in or grant.idle_lifetime,
             jkt=token.jkt,
         )
@@ -268,33 +269,24 @@ class _Run:
         )
         await verified_id_token(id_token, registration, expected, wall=self._acquirer.clock.wall)
 
-    async def _check_subject(self, answer: TokenResponse) -> None:
-        """
-        See the same where a dialect tells it by userinfo: some servers refresh to a token of the client's own.
+    def _is_anybodys(self) -> bool:
+        """Say whether the new token may be anybody's: the dialect would look its owner up, and nobody wants to know."""
+        consent = self._order.spec.consent or Consent()
+        dialect = self._order.registration.issuer.dialect
+        return dialect.identifies and consent.on_subject_change is OnSubjectChange.SERVE
 
-        Raises CheckFailedError ``subject_changed``, and RemoteError where it cannot be found out: the refresh is done
-        then, whatever became of the question.
-        """
+    async def _check_subject(self, answer: TokenResponse) -> None:
+        """See the same where a dialect tells it by userinfo. Raises as ``check_subject``."""
         order, consent = self._order, self._order.spec.consent or Consent()
-        if not order.grant.subject_verified or consent.on_subject_change is OnSubjectChange.SERVE:
+        if order.grant.subject is None or consent.on_subject_change is OnSubjectChange.SERVE:
             return
         wall_now = self._acquirer.clock.wall()
-        try:
-            subject = await subject_by_userinfo(order.registration, answer, self._passage, wall_now=wall_now)
-        except RemoteError as error:
-            error.outcome = Outcome.ANSWERED
-            raise
-        if subject is not None and subject != order.grant.subject:
-            raise CheckFailedError(
-                Reason.SUBJECT_CHANGED,
-                Check.USERINFO_SUB,
-                message="the refreshed access token is not that of the person who consented",
-                hint='a person has to consent again; on_subject_change = "serve" of the token would serve it',
-            )
+        await check_subject(order.registration, answer, self._passage, subject=order.grant.subject, wall_now=wall_now)
 
     def _failed(self, error: BrokerError) -> Failed:
         remote = error if isinstance(error, RemoteError) else None
-        trouble = trouble_of(error, stored=self._stored is not None)
+        bearer = self._order.registration.issuer.dialect.refreshes_with_access_token
+        trouble = trouble_of(error, stored=self._stored is not None, bearer=bearer)
         self._order.registration.metadata.doubt()
         # A store that cannot be written mends itself, and where the key was dropped meanwhile there is another one:
         # it is not an operator alone who can help.
@@ -351,14 +343,20 @@ def _is_public(order: Order) -> bool:
     return order.registration.client.client_auth_method is ClientAuthMethod.NONE
 
 
-def trouble_of(error: BrokerError, *, stored: bool) -> Trouble:
-    """Say what a failure means to the grant; *stored*: the answer had a refresh token, which is safe (R2.3)."""
+def trouble_of(error: BrokerError, *, stored: bool, bearer: bool = False) -> Trouble:
+    """
+    Say what a failure means to the grant; *stored*: the answer had a refresh token, which is safe (R2.3).
+
+    *bearer*: it was asked with an access token, which 401 is about.
+    """
     if error.code == Reason.SUBJECT_CHANGED:
         return Trouble.SUBJECT_CHANGED
     if stored or isinstance(error, CheckFailedError):
         return Trouble.CHECK_FAILED
     if not isinstance(error, RemoteError):
         return Trouble.NOT_SENT
+    if bearer and error.status == 401 and error.server_error != INVALID_GRANT:
+        return Trouble.BEARER_REFUSED
     match error.outcome:
         case Outcome.NOT_SENT:
             return Trouble.NOT_SENT

@@ -20,7 +20,7 @@ from broker.oauth.messages import Draft
 from broker.oauth.revocation import read_revocation_response, revocation_draft
 from broker.tokens.acquire import Acquirer, Registration
 from broker.tokens.exchange import Sent
-from broker.tokens.grant import Grant, Phase, usable_access_token
+from broker.tokens.grant import Grant, Phase, sealed_access_token
 from broker.tokens.limiter import HASTE
 from broker.tokens.passage import Passage
 from broker.tokens.vault import Vault
@@ -211,17 +211,26 @@ class Revocations:
         """Revoke once. Raises BrokerError when it is not known to be revoked."""
         if grant.refresh_token is None and grant.access is None:
             return "not_revocable"
-        registration, wall = self._registration_of(grant), self._acquirer.clock.wall()
+        registration = self._registration_of(grant)
         by_access_token = registration.issuer.dialect.logout is Logout.BEARER
-        token = usable_access_token(grant, wall=wall) if by_access_token else grant.refresh_token
+        token = sealed_access_token(grant) if by_access_token else grant.refresh_token
         if token is None:
             return "not_revocable"
         server = await registration.metadata.get()
         draft: Draft | None = revocation_draft(server, registration.issuer, registration.client, token)
         if draft is None:
             return "not_revocable"
-        sent = await self._sent(draft, registration, rank=rank)
-        return read_revocation_response(sent.response, registration.issuer, wall_now=self._acquirer.clock.wall())
+        try:
+            sent = await self._sent(draft, registration, rank=rank)
+            return read_revocation_response(sent.response, registration.issuer, wall_now=self._acquirer.clock.wall())
+        except BrokerError:
+            if by_access_token and self._has_ended(grant):
+                return "not_revocable"
+            raise
+
+    def _has_ended(self, grant: Grant) -> bool:
+        """Say whether its access token is over by the clock: tried it was, because clocks may be wrong."""
+        return grant.access is not None and grant.access.expires_at <= self._acquirer.clock.wall()
 
     def _without_what_revokes_nothing(self, grant: Grant) -> Grant:
         """Give the grant without its access token, unless the dialect is known to revoke by that."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from broker.events import Emit, GrantExpiring
+from broker.tokens.grant_ends import why_last
 from broker.tokens.grant_keeper import GrantKeeper
-from broker.tokens.grant_steps import why_last
 from broker.tokens.ports import Clock
 
 AHEAD = (30 * 86_400.0, 7 * 86_400.0, 86_400.0)

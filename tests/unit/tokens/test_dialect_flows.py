@@ -58,14 +58,16 @@ async def test_a_refresh_has_a_bearer_token_and_names_the_client():
 
 @pytest.mark.parametrize("trouble", [not_sent, lost])
 async def test_a_grant_that_cannot_be_refreshed_in_time_needs_consent(trouble: Trouble):
-    """It is served to its end and tried until then; after it nothing is sent any more."""
+    """It is served to its end, and tried until the server says that the access token is no good; then no more."""
     world = BearerWorld()
     world.consented("g")
     world.server.before = lambda _: trouble()
     async with world.running() as grants:
         await asyncio.sleep(295.0)
         assert (await grants.get("g", min_valid=None, wait=0.0)).token.access_token.reveal() == "at-0"
-        await asyncio.sleep(10.0)
+        await asyncio.sleep(600.0)
+        world.server.ended.add("at-0")
+        await asyncio.sleep(100.0)
         tries = len(world.server.bearers)
         with pytest.raises(ConsentRequiredError) as caught:
             await grants.get("g", min_valid=None, wait=5.0)
@@ -93,24 +95,55 @@ async def test_an_outage_that_passes_in_time_costs_nothing():
         assert grants.status("g").state == "fresh"
 
 
-async def test_after_an_outage_of_the_broker_such_a_grant_has_ended():
-    """The token ended while nobody was there to refresh it: nothing is sent."""
+async def test_after_an_outage_of_the_broker_the_server_decides():
+    """The token ended while nobody was there to refresh it: it is shown twice, and then a person is needed."""
     world = BearerWorld()
     world.consented("g")
+    world.server.ended.add("at-0")
     await asyncio.sleep(301.0)
     async with world.running() as grants:
         await asyncio.sleep(100.0)
         with pytest.raises(ConsentRequiredError):
             await grants.get("g", min_valid=None, wait=0.0)
 
-    assert world.server.requests == []
+    assert world.server.bearers == ["at-0", "at-0"]
 
 
-async def test_a_clock_that_is_behind_at_a_restart_ends_no_grant():
+@pytest.mark.parametrize("offset", [-7_200.0, 86_400.0])
+async def test_a_clock_that_is_set_while_it_runs_ends_no_grant(offset: float):
+    """Neither backward nor forward: the token in hand is as good as before."""
+    world = BearerWorld()
+    world.consented("g")
+    async with world.running() as grants:
+        await asyncio.sleep(10.0)
+        world.clock.wall_offset = offset
+        await asyncio.sleep(1_000.0)
+
+        assert grants.status("g").state in {"fresh", "stale"}
+        assert await grants.revoke("g") == "revoked"
+    assert world.events.of(GrantEnded) == []
+
+
+async def test_one_wrong_word_about_the_person_is_none():
+    """R2.6: it is asked for twice."""
+    world = BearerWorld()
+    world.consented("g")
+    answers = [json_response({"data": {"id": "mallory"}})]
+    world.server.look_up = lambda: answers.pop() if answers else None
+    async with world.running() as grants:
+        await asyncio.sleep(299.0)
+
+        assert grants.status("g").state == "fresh"
+        assert len(world.server.looked_up) >= 2
+    assert world.events.of(GrantQuarantined) == []
+
+
+@pytest.mark.parametrize("offset", [-7_200.0, 86_400.0])
+async def test_a_clock_that_is_wrong_at_a_restart_ends_no_grant(offset: float):
     """R2.11 serves nothing then, but who knows when the token ends? The server does: it is shown to it."""
     world = BearerWorld()
     world.consented("g")
-    world.clock.wall_offset = -7_200.0
+    world.clock.wall_offset = offset
     async with world.running() as grants:
         await asyncio.sleep(30.0)
 

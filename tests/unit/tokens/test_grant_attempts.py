@@ -103,9 +103,9 @@ async def test_what_is_refused_of_suspect_records_speaks_against_no_client():
 
 
 async def test_a_suspect_client_brings_no_grant_back_that_nothing_could_be_asked_with():
-    """R2.7 takes verdicts back; that an access token has ended is none, and would only be said again."""
+    """R2.7 takes verdicts back; that there is no access token is none, and would only be said again."""
     world = BearerWorld()
-    world.consented("ended", lifetime=20.0)
+    world.consented("ended", access=None)
     world.consented("b", "c", lifetime=40.0)
     refused: set[str] = set()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from broker.oauth.secret import AccessToken, RefreshToken
-from broker.tokens.grant import EndReason, Grant, Phase, Rotation
+from broker.tokens.grant import EndReason, Grant, Phase, Rotation, SealedAccess
 from broker.tokens.grant_state import (
     Begin,
     Consented,
@@ -559,10 +559,67 @@ def test_without_an_access_token_nothing_more_can_be_refreshed_where_that_takes_
     assert effects == (Expired(), Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
 
 
+SEALED = replace(
+    GRANT,
+    access=SealedAccess(
+        access_token=AccessToken("at"), token_type="Bearer", scope=(), obtained_at=0.0, expires_at=1.0, binding="none"
+    ),
+)
+
+
+def test_a_bearer_token_that_is_refused_is_shown_once_more_when_it_has_ended():
+    """The server's word, said twice, ends the grant, and no clock: R2.6."""
+    first = rested(take(running(grant=SEALED), failed(Trouble.BEARER_REFUSED), BEARER))
+    assert (first.token, first.doubt) == (TOKEN, Doubt.REFUSED)
+    assert first.due_at <= TOKEN.expires_at
+
+    begun, effects = take(replace(first, due_at=TOKEN.expires_at), Tick(), BEARER, now=TOKEN.expires_at)
+    assert effects == (Expired(), Begin(attempt=7, confirms=True))
+    assert isinstance(begun, Refreshing)
+    over, effects = take(begun, replace(failed(Trouble.BEARER_REFUSED), attempt=7), BEARER, now=TOKEN.expires_at)
+
+    assert isinstance(over, Over)
+    assert effects == (Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
+
+
+def test_a_bearer_token_that_has_ended_is_shown_to_the_server_twice():
+    """After a restart nobody knows by which clock it has."""
+    lost = restored(SEALED, None, BEARER, now=NOW, chance=CHANCE)
+    begun, effects = take(lost, Tick(), BEARER, now=NOW + 100)
+    assert effects == (Begin(attempt=7),)
+
+    again = rested(take(begun, replace(failed(Trouble.BEARER_REFUSED), attempt=7), BEARER, now=NOW + 100))
+
+    assert again.doubt is Doubt.REFUSED
+    assert 1.0 <= again.due_at - (NOW + 100) <= 3.0
+
+
+def test_who_nobody_verified_is_not_served_on_when_it_turns_out_to_be_another():
+    """What is in hand may be that other's, too."""
+    over, _ = take(running(grant=replace(OPEN, subject="alice")), failed(Trouble.SUBJECT_CHANGED, CHANGED))
+
+    assert isinstance(over, Over)
+    assert over.token is None
+
+
+def test_a_grant_that_ended_for_want_of_a_way_goes_on_when_there_is_one():
+    """A dialect was mistaken for a while: the refresh token is still there."""
+    ended = replace(GRANT, phase=Phase.ENDED, reason="no_refresh_token")
+    never = replace(STRICT, refreshes=False)
+
+    assert isinstance(restored(ended, None, never, now=NOW, chance=CHANCE), Over)
+    assert isinstance(restored(ended, None, STRICT, now=NOW, chance=CHANCE), Resting)
+    assert isinstance(take(Over(grant=ended), Unblocked(), never)[0], Over)
+    after, effects = take(Over(grant=ended), Unblocked(), STRICT)
+    assert (rested((after, effects)).grant.phase, effects) == (Phase.SETTLED, (Keep(),))
+    without = replace(ended, refresh_token=None)
+    assert isinstance(take(Over(grant=without), Unblocked(), STRICT)[0], Over)
+
+
 def test_ahead_of_its_end_such_a_grant_is_refreshed_as_any():
     """That is its only chance, and every one is taken."""
-    assert take(Resting(grant=GRANT, token=TOKEN, due_at=NOW), Tick(), BEARER)[1] == (Begin(attempt=7),)
-    rest = rested(take(running(), failed(Trouble.UNKNOWN), BEARER))
+    assert take(Resting(grant=SEALED, token=TOKEN, due_at=NOW), Tick(), BEARER)[1] == (Begin(attempt=7),)
+    rest = rested(take(running(grant=SEALED), failed(Trouble.UNKNOWN), BEARER))
     assert rest.due_at < TOKEN.expires_at
 
 
@@ -592,7 +649,7 @@ def test_a_dropped_access_token_is_the_end_of_such_a_grant():
 def test_after_a_restart_without_an_access_token_such_a_grant_has_ended():
     """Its record may be older than the token; with one it goes on."""
     lost = restored(GRANT, None, BEARER, now=NOW, chance=CHANCE)
-    kept = restored(GRANT, TOKEN, BEARER, now=NOW, chance=CHANCE)
+    kept = restored(SEALED, TOKEN, BEARER, now=NOW, chance=CHANCE)
 
     assert take(lost, Tick(), BEARER)[1] == (Keep(), Ended(reason=EndReason.ACCESS_TOKEN_ENDED))
     assert take(kept, Wanted(), BEARER)[1] == (Begin(attempt=7),)
@@ -621,7 +678,11 @@ def test_without_a_refresh_token_that_is_the_reason():
 @pytest.mark.parametrize("terms", [STRICT, BEARER])
 def test_a_token_of_somebody_else_is_dropped_and_the_persons_own_is_served_to_its_end(terms: Terms):
     """The next one would be that other's, too: nothing is asked any more, whoever wants or forces it."""
-    state, effects = take(running(Doubt.UNKNOWN), failed(Trouble.SUBJECT_CHANGED, CHANGED), terms)
+    state, effects = take(
+        running(Doubt.UNKNOWN, grant=replace(OPEN, subject="alice", subject_verified=True)),
+        failed(Trouble.SUBJECT_CHANGED, CHANGED),
+        terms,
+    )
 
     rest = rested((state, effects))
     assert effects == (Keep(), Quarantined(reason="subject_changed"))

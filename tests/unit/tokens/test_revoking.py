@@ -368,25 +368,24 @@ async def test_a_logout_that_was_not_answered_in_time_is_forgotten_with_its_toke
     world.server.log_out = not_sent
     async with world.running() as grants:
         assert await grants.revoke("g") == "pending"
-        await asyncio.sleep(300.0)
-        tries = len(world.server.logged_out)
         await asyncio.sleep(2 * LONGEST_WAIT)
 
-    assert len(world.server.logged_out) == tries
+    assert 3 <= len(world.server.logged_out) <= 10
     assert world.store.grant("g") is None
     assert outcomes(world) == ["pending", "not_revocable"]
 
 
 async def test_a_grant_whose_access_token_has_ended_is_forgotten():
-    """The server would refuse it; nothing is sent."""
+    """The server refuses it, or cannot be asked: that was the one try, and it is said not to be revoked."""
     world = BearerWorld()
     world.consented("g", "h")
     async with world.running() as grants:
         world.server.before = lambda _: not_sent()
+        world.server.log_out = not_sent
         await asyncio.sleep(301.0)
         assert await grants.revoke("g") == "not_revocable"
 
-    assert world.server.logged_out == []
+    assert world.server.logged_out == ["at-0"]
     assert world.store.grant("g") is None
     assert outcomes(world) == ["not_revocable"]
 
