@@ -156,7 +156,7 @@ def of_issuer(name: str, asked: Asked) -> Iterator[Finding]:
     if isinstance(asked.server, BrokerError):
         yield Finding(place=place, text=remedies.of_error(asked.server, asked.urls), wrong=True)
     elif asked.described:
-        text = "its endpoints stand in its dialect, and it has no metadata to compare them with"
+        text = "its endpoints stand in its dialect: it has no metadata to compare them with, and was not asked"
         yield Finding(place=place, text=text, wrong=False)
     else:
         yield Finding(place=place, text="its metadata is accepted", wrong=False)
@@ -195,7 +195,8 @@ def _of_client(settings: Settings, name: str, asked: Mapping[str, Asked]) -> Ite
         userinfo=any(token.consent.userinfo for token in asking if token.consent is not None),
     )
     named = {text.partition(" ")[0] for text in wrongs}
-    others = [text for text in remarks(server, client, grant_types=kinds) if text.partition(" ")[0] not in named]
+    told = () if asked[client.issuer].described else remarks(server, client, grant_types=kinds)
+    others = [text for text in told if text.partition(" ")[0] not in named]
     for wrong, texts in ((True, wrongs), (False, others)):
         for text in texts:
             advised = remedies.of_disagreement(text, server, client, issuer)

@@ -92,8 +92,8 @@ class DialectSection:
     """The media type that the userinfo endpoint is asked for."""
     subject_member: MemberPath | None = None
     """Where the identifier is in its answer: names with dots between them."""
-    error_members: tuple[Visible, ...] | None = None
-    """Members of an error answer that may say what went wrong, in the order in which they are looked at."""
+    error_members: tuple[MemberPath, ...] | None = None
+    """Where an error answer may say what went wrong, in the order in which it is looked at: names with dots."""
     error_codes: Mapping[Visible, ParameterName] | None = None
     """How such a text begins, and the OAuth error that it stands for."""
 

@@ -46,6 +46,10 @@ SERVER_ERRORS = frozenset({
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE | re.DOTALL | re.ASCII)
 
+_NOT_HERE = (
+    "nothing answers so at this URL: compare the endpoint, of the server's metadata or of its dialect, with what the"
+    " server says of itself"
+)
 _HINTS: dict[str, str] = {
     Reason.NOT_JSON: "a login page or a proxy may have answered: fetch the URL by hand from this host",
     Reason.MALFORMED: "fetch the URL by hand from this host; some servers say nothing at all where PKCE fails: see"
@@ -101,7 +105,7 @@ def understood(response: Response, dialect: Dialect) -> Response:
     """
     is_standard = dialect.error_members == STANDARD.error_members and not dialect.error_codes
     members = None if is_standard or response.status < 400 else _members(response)
-    texts = [members[name] for name in dialect.error_members if name in members] if members is not None else []
+    texts = [] if members is None else [_at(members, path) for path in dialect.error_members]
     said = [text for text in texts if isinstance(text, str) and text]
     if not said:
         return response
@@ -109,6 +113,14 @@ def understood(response: Response, dialect: Dialect) -> Response:
     error = next(meant, registered(said[0]))
     headers = {**response.headers, "content-type": "application/json"}
     return replace(response, headers=headers, body=json.dumps({"error": error}).encode())
+
+
+def _at(members: dict[str, Any], path: str) -> Any:
+    """Give what is at *path*, names with dots between them; None where nothing is."""
+    found: Any = members
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def oauth_error(response: Response) -> str | None:
@@ -165,7 +177,7 @@ def _error(
         status=response.status,
         server_error=server_error,
         retry_after=retry_after,
-        hint=_HINTS.get(server_error or reason),
+        hint=_HINTS.get(server_error or reason, _NOT_HERE if response.status in {404, 405} else None),
     )
 
 

@@ -38,6 +38,9 @@ _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 """What is left as it is of a Location; the rest is encoded as browsers do it, because servers paste URLs together."""
 
 
+_COMES_BACK_FIRST = "a server to which people come back first needs provider_callback in its dialect"
+
+
 def redirect_draft(server: AuthorizationServer, issuer: Issuer, form: tuple[tuple[str, str], ...]) -> Draft:
     """Draft the call; *form* is the authorization request (RFC 6749 section 4.1.1), and proves nobody."""
     url = endpoint(server, "authorization_endpoint", None)
@@ -79,13 +82,13 @@ def _check_way_back(given: Mapping[str, str], issuer: Issuer, state: str, redire
     if callback is not None:
         redirect_uri = endpoint_url(issuer, "provider_callback", callback)
     elif not hmac.compare_digest(given.get("state", "").encode(), state.encode()):
-        _refuse("the redirect has not the state that was sent", Check.STATE)
+        _refuse("the redirect has not the state that was sent", Check.STATE, _COMES_BACK_FIRST)
     if not hmac.compare_digest(given.get("redirect_uri", "").encode(), redirect_uri.encode()):
         _refuse(
             "the redirect does not lead back to where the dialect says: the redirect_uri that was sent, or its own",
             Check.REDIRECT_URI,
-            hint="redirect_uris has to hold the one that is registered at the server, to the letter; a server to which"
-            " people come back first needs provider_callback",
+            hint="the redirect URI has to be the one that is registered at the server, to the letter and port included"
+            f" (token-broker login takes --port); {_COMES_BACK_FIRST}",
         )
 
 

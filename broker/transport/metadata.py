@@ -168,7 +168,7 @@ class Metadata:
         try:
             return read_metadata(response, self._issuer, wall_now=self._clock.wall())
         except RemoteError as error:
-            if error.status == NOT_FOUND and error.hint is None:
+            if error.status == NOT_FOUND:
                 error.hint = NOT_THERE
             raise
 

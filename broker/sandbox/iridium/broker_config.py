@@ -51,13 +51,7 @@ client_auth_method = "none"
 sender_constraint = "none"
 redirect_uris = ["{redirect_uri}"]
 {tokens}
-[upstream.api]
-base_url = "{api}"
-token = "github"
-allow = ["GET /me", "POST /echo"]
-ca_file = "{ca}"
-
-[listener.api]
+{upstreams}[listener.api]
 path = "{socket}"
 mode = "0600"
 
@@ -65,7 +59,7 @@ mode = "0600"
 listener = ["api"]
 uid = [{uid}]
 tokens = {token_names}
-upstreams = ["api"]
+upstreams = {token_names}
 may = ["get", "refresh", "authorize", "list", "revoke", "egress"]
 
 [daemon]
@@ -82,8 +76,17 @@ file = "{audit}"
 key = {{ file = "{audit_key}" }}
 """
 
+UPSTREAM = """\
+[upstream.{name}]                       # the API, called for those who logged in with {name}
+base_url = "{api}"
+token = "{name}"
+allow = ["GET /me", "POST /echo"]
+ca_file = "{ca}"
+
+"""
+
 SECTION = """
-[token.{name}]                          # a person consents to it: token-broker login {name}
+[token.{name}]                          # people log in with it: token-broker login {name} --redirect-uri ...
 client = "iridium"
 grant_type = "authorization_code"
 scope = ["{scope}"]
@@ -107,8 +110,7 @@ def broker_config(
         redirect_uri=redirect_uri,
         tokens="".join(SECTION.format(name=name, scope=scope) for name, scope in TOKENS.items()),
         token_names=_array(list(TOKENS)),
-        api=served.api,
-        ca=CA,
+        upstreams="".join(UPSTREAM.format(name=name, api=served.api, ca=CA) for name in TOKENS),
         socket=SOCKET,
         uid=uid,
         state=f"{name}-state",

@@ -23,8 +23,9 @@ async function login(provider) {
 }
 
 async function logout() {
-  await ask('/api/logout', { method: 'POST' });
-  await look();
+  const answer = await ask('/api/logout', { method: 'POST' });
+  if (answer.ok) await look();
+  else fail((await answer.json()).error);
 }
 
 function fail(why) {

@@ -117,6 +117,10 @@ class BrokerConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class UnreachableError(Exception):
+    """The broker is not there; the message says so."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer; *own*: to a call of an API, and the broker's own, not the API's."""
@@ -133,7 +137,7 @@ class Broker:
     path: str
 
     def ask(self, method: str, route: str, body: dict[str, Any] | None = None) -> Answer:
-        """Make a request. Raises OSError where the broker cannot be reached."""
+        """Make a request. Raises UnreachableError."""
         connection = BrokerConnection(self.path)
         try:
             sent = None if body is None else json.dumps(body)
@@ -141,6 +145,8 @@ class Broker:
             answer = connection.getresponse()
             own = "token-broker" in (answer.getheader("Proxy-Status") or "")
             return Answer(answer.status, _json_of(answer.read()), own)
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreachableError(f"the broker cannot be asked: {type(error).__name__}") from error
         finally:
             connection.close()
 
@@ -171,6 +177,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
     timeout = 30  # seconds that a browser may take to say what it wants
 
+    def handle_one_request(self) -> None:
+        """Handle it, and say so where the broker is not there."""
+        try:
+            super().handle_one_request()
+        except UnreachableError as error:
+            print(error, flush=True)
+            self._json(502, {"error": "broker_unreachable"})
+
     def do_GET(self) -> None:
         """Serve the page, the way back from a login, and what the page asks for."""
         path = urlsplit(self.path).path
@@ -186,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Do what the page asks for."""
         if not self._is_ours():
-            return self._json(403, {"error": "not_from_our_page"})
+            return self._json(403, {"error": "not_from_our_page", "open": self.server.origin})
         for session in self.server.sessions.over():
             self.server.broker.give_up(session.grant)
         if self.path == "/api/login":
@@ -341,9 +355,12 @@ def main() -> None:
     chosen = parser.parse_args()
     origin = chosen.origin or f"http://127.0.0.1:{chosen.port}"
     broker = Broker(chosen.socket)
-    broker.give_up_all()
+    try:
+        broker.give_up_all()
+    except UnreachableError as error:
+        raise SystemExit(str(error)) from None
     with App(("127.0.0.1", chosen.port), broker=broker, origin=origin) as app:
-        print(f"open {origin}", flush=True)
+        print(f"listening on http://127.0.0.1:{chosen.port}; open {origin}", flush=True)
         try:
             app.serve_forever()
         except KeyboardInterrupt:

@@ -336,3 +336,39 @@ def test_without_metadata_there_is_nothing_to_compare_clients_with(tmp_path: Pat
     assert problem.path == "issuer.raidiam.dialect"
     assert 'profile = "oidc"' in problem.message
     assert problem.hint == 'write profile = "oauth2"'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'renamed_parameters = { code = "it", client_id = "it" }',
+        'renamed_parameters = { code = "it" }, token_parameters = { it = "1" }',
+    ],
+)
+def test_two_parameters_of_one_name_are_refused(tmp_path: Path, lines: str) -> None:
+    """A server would take one of them, and nobody knows which."""
+    found = problems(tmp_path, iridium(dialect=f'dialect = {{ base = "iridium", {lines} }}'))
+
+    assert {problem.message for problem in found} == {"gives two parameters one name"}
+    assert found[0].path == "issuer.raidiam.dialect.renamed_parameters.code"
+
+
+def test_a_token_that_is_bound_to_a_key_is_shown_to_nobody_as_a_bearer_token(tmp_path: Path) -> None:
+    """DPoP and a refresh or a logout with the access token do not go together."""
+    text = iridium().replace('sender_constraint = "none"', 'sender_constraint = "dpop"')
+
+    found = problems(tmp_path, text)
+
+    assert [problem.path for problem in found] == ["client.raidiam.sender_constraint"] * 2
+    assert "refresh_authentication" in found[0].message
+    assert "logout" in found[1].message
+
+
+@pytest.mark.parametrize("callback", ["callback", "http://elsewhere.example/callback"])
+def test_a_callback_of_the_server_is_a_path_or_a_url(tmp_path: Path, callback: str) -> None:
+    """As its endpoints are."""
+    problem = only_problem(
+        tmp_path, iridium(dialect=f'dialect = {{ base = "iridium", provider_callback = "{callback}" }}')
+    )
+
+    assert problem.path == "issuer.raidiam.dialect.provider_callback"

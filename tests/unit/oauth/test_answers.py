@@ -7,7 +7,15 @@ import re
 import pytest
 
 from broker.errors import Outcome, RemoteError
-from broker.oauth.answers import SERVER_ERRORS, invalid, json_object, registered, understood
+from broker.oauth.answers import (
+    SERVER_ERRORS,
+    UNRECOGNIZED,
+    invalid,
+    json_object,
+    oauth_error,
+    registered,
+    understood,
+)
 from broker.oauth.dialect import IRIDIUM, STANDARD, Dialect
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
@@ -302,3 +310,30 @@ def test_an_empty_200_is_told_apart_from_a_page() -> None:
 
     assert (caught.value.code, caught.value.outcome) == (Reason.MALFORMED, Outcome.UNKNOWN)
     assert "pkce_transform" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"err": {"msg": "bad code: secret"}}, "invalid_grant"),
+        ({"err": {"msg": "secret"}}, UNRECOGNIZED),
+        ({"fault": "bad code"}, "invalid_grant"),
+    ],
+)
+def test_what_went_wrong_may_lie_deeper(body: object, code: str):
+    """A path into the answer, as to the person's identifier; nothing of it comes out."""
+    dialect = Dialect(error_members=("err.msg", "fault"), error_codes=(("bad code", "invalid_grant"),))
+
+    answer = understood(an_answer(body, status=400), dialect)
+
+    assert oauth_error(answer) == code
+    assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_where_nothing_answers_the_endpoint_is_to_be_compared(status: int):
+    """A misspelt endpoint of a dialect looks so."""
+    with pytest.raises(RemoteError) as raised:
+        json_object(an_answer({"message": "x"}, status=status), wall_now=NOW)
+
+    assert "compare the endpoint" in str(raised.value.hint)

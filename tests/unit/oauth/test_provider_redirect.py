@@ -258,3 +258,26 @@ def test_only_our_request_comes_back(query: str, check: Check) -> None:
     assert error.check is check
     assert "canary" not in f"{error}{error.message}{error.hint}"
     assert ("to the letter" in str(error.hint)) is (check is Check.REDIRECT_URI)
+
+
+@pytest.mark.parametrize("more", ["response_type=token", "response_mode=form_post", "response_mode=fragment"])
+def test_the_provider_is_asked_for_a_code_in_the_query(more: str) -> None:
+    """Nothing else would come back to where it is read."""
+    assert refused(f"{GOOD}&{more}").check is Check.RESPONSE_TYPE
+    assert read(f"{GOOD}&response_type=code&response_mode=query")
+
+
+def test_a_server_to_which_people_come_back_first_has_a_state_of_its_own() -> None:
+    """Its callback is the one that the dialect names, and nothing of ours has to be in the redirect."""
+    callback = "/oauth/external/callback"
+    issuer = replace(ISSUER, dialect=replace(IRIDIUM, provider_callback=callback))
+    theirs = f"https://github.com/login?state=other&redirect_uri={ISSUER_URL}{callback}"
+
+    def read_by_dialect(location: str) -> str:
+        answer = an_answer(b"", status=302, headers={"location": location})
+        return read_redirect(answer, issuer, state=STATE, redirect_uri=REDIRECT_URI, wall_now=NOW)
+
+    assert read_by_dialect(theirs) == theirs
+    with pytest.raises(CheckFailedError) as raised:
+        read_by_dialect(GOOD)
+    assert raised.value.check is Check.REDIRECT_URI

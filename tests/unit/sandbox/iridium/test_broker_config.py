@@ -60,5 +60,9 @@ def test_the_client_is_public_and_the_workload_may_do_everything():
 
     assert (client["client_auth_method"], client["sender_constraint"]) == ("none", "none")
     assert client["redirect_uris"] == ["http://127.0.0.1:9/c"]
-    assert (workload["uid"], workload["tokens"], workload["upstreams"]) == ([1234], ["github", "google"], ["api"])
-    assert config["upstream"]["api"]["base_url"] == SERVED.api
+    assert (workload["uid"], workload["tokens"], workload["upstreams"]) == (
+        [1234],
+        ["github", "google"],
+        ["github", "google"],
+    )
+    assert config["upstream"]["github"]["base_url"] == SERVED.api
