@@ -238,6 +238,7 @@ def fake_iridium(directory: Path, *, lifetime: int = LIFETIME) -> Iterator[Iridi
             running.append(iridium)
             ready.set()
             await asyncio.to_thread(ended.wait)
+        await asyncio.sleep(0.2)  # connections that were closed end in later turns of the loop
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         served = pool.submit(asyncio.run, serve())
