@@ -2,12 +2,12 @@
 Iridium as its page has it and as it is: every flow with both providers, in both settings of every switch of the fake.
 
 Each row is a server and a configuration. What a step comes to is stated for each: ``ok`` where it can work, and where
-it cannot the closed code with which it fails. ``pytest -s`` prints the table.
+it cannot the closed code with which it fails. The run prints the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,24 +213,34 @@ def run(row: Row, directory: Path) -> tuple[Row, dict[str, Result], str | None]:
     return row, results, service
 
 
-def test_every_flow_with_both_providers_in_both_settings_of_every_switch(tmp_path: Path):
+def test_every_flow_with_both_providers_in_both_settings_of_every_switch(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
     """What can work does, and what cannot fails as it is said to: with a code that names why, and once."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         done = [pool.submit(run, row, tmp_path / str(number)) for number, row in enumerate(ROWS)]
         results = [one.result() for one in done]
 
-    print()
-    print(f"{'server':44} {'provider':9} {'login':22} {'call':6} {'refresh':20} {'logout':8} service")
-    wrong = []
-    for row, by_provider, service in results:
-        for provider, got in by_provider.items():
-            note = "" if row.setup == Setup() else "*"
-            steps = f"{got.login:22} {got.call:6} {got.refresh:20} {got.logout!s:8} {service or '-'}"
-            print(f"{row.what + note:44} {provider:9} {steps}")
-            if got != expected(row) or service != row.service:
-                wrong.append((row.what, provider, got, expected(row), service))
-    print("* with lines of a dialect, client or token that differ from the usual")
+    record_property("table", table(results))
+    wrong = [
+        (row.what, provider, got, expected(row), service)
+        for row, by_provider, service in results
+        for provider, got in by_provider.items()
+        if got != expected(row) or service != row.service
+    ]
     assert wrong == []
+
+
+def table(results: Sequence[tuple[Row, dict[str, Result], str | None]]) -> str:
+    """Write what each row came to, for people."""
+    lines = [f"{'server':42} {'provider':9} {'login':26} {'call':5} {'refresh':20} {'logout':8} service"]
+    for row, by_provider, service in results:
+        what = row.what + ("" if row.setup == Setup() else "*")
+        lines += [
+            f"{what:42} {provider:9} {got.login:26} {got.call:5} {got.refresh:20} {got.logout!s:8} {service or '-'}"
+            for provider, got in by_provider.items()
+        ]
+    return "\n".join([*lines, "* with lines of a dialect, client or token that differ from the usual"])
 
 
 def test_what_iridium_says_of_a_refresh_token_comes_out_nowhere(tmp_path: Path):
