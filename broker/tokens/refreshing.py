@@ -355,7 +355,8 @@ def trouble_of(error: BrokerError, *, stored: bool, bearer: bool = False) -> Tro
         return Trouble.CHECK_FAILED
     if not isinstance(error, RemoteError):
         return Trouble.NOT_SENT
-    if bearer and error.status == 401 and error.server_error != INVALID_GRANT:
+    about_the_refresh = error.outcome is not Outcome.ANSWERED
+    if bearer and about_the_refresh and error.status == 401 and error.server_error != INVALID_GRANT:
         return Trouble.BEARER_REFUSED
     match error.outcome:
         case Outcome.NOT_SENT:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Outcome, RemoteError
 from broker.events import (
     GrantEnded,
     GrantQuarantined,
@@ -19,9 +19,12 @@ from broker.events import (
 )
 from broker.oauth.client import ClientAuthMethod, RefreshRotation
 from broker.oauth.messages import Response
+from broker.oauth.reasons import Reason
 from broker.oauth.secret import RefreshToken
 from broker.tokens.grant import Phase, Rotation
+from broker.tokens.grant_state import Trouble
 from broker.tokens.grants import STOP_GRACE
+from broker.tokens.refreshing import trouble_of
 from broker.tokens.serving import ConsentRequiredError, TokenUnavailableError
 from broker.tokens.spec import Consent, OnGrantLost
 from broker.tokens.storing import Change
@@ -686,3 +689,15 @@ async def test_a_bearer_token_where_dpop_was_asked_for_is_not_served():
     grant = world.store.grant("g")
     assert grant is not None
     assert grant.refresh_token == RefreshToken("rt-g-2")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trouble"), [(Outcome.REFUSED, Trouble.BEARER_REFUSED), (Outcome.ANSWERED, Trouble.CHECK_FAILED)]
+)
+def test_only_401_to_the_refresh_itself_is_about_the_access_token_that_it_was_made_with(
+    outcome: Outcome, trouble: Trouble
+):
+    """When somebody is looked up with the new one, the refresh is done."""
+    error = RemoteError(Reason.SERVER_REFUSED, "x", outcome=outcome, status=401, server_error="invalid_token")
+
+    assert trouble_of(error, stored=False, bearer=True) is trouble
