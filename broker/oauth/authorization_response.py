@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from broker.oauth.answers import registered
 from broker.oauth.checks import Check, CheckFailedError, response_invalid
-from broker.oauth.endpoint_urls import NotAnEndpointUrlError, parse_url
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_listed, parse_url
 from broker.oauth.reasons import Reason
 from broker.oauth.secret import AuthorizationCode
 
@@ -91,7 +91,7 @@ def _is_at(iss: str, hosts: tuple[str, ...]) -> bool:
         place = parse_url(iss)
     except NotAnEndpointUrlError:
         return False
-    return place.scheme == "https" and (place.host in hosts or f"{place.host}:{place.port}" in hosts)
+    return place.scheme == "https" and is_listed(place, hosts)
 
 
 def _refused(error: str) -> CheckFailedError:

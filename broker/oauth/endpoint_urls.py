@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,6 +76,11 @@ def parse_url(text: str) -> EndpointUrl:
     if not 1 <= port <= 65_535 or not _is_host(host):
         raise NotAnEndpointUrlError
     return EndpointUrl(scheme=scheme, host=host, port=port, query=found["query"] or "")
+
+
+def is_listed(place: EndpointUrl, hosts: Collection[str]) -> bool:
+    """Say whether *place* is on one of *hosts*, ``host`` (any port) or ``host:port``, in lower case."""
+    return place.host in hosts or f"{place.host}:{place.port}" in hosts
 
 
 def is_loopback(host: str) -> bool:

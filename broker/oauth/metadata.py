@@ -21,7 +21,14 @@ from broker.errors import LocalError, Outcome, RemoteError
 from broker.oauth.answers import invalid, json_object
 from broker.oauth.client import Client, Discovery, Issuer
 from broker.oauth.dialect import with_client_id
-from broker.oauth.endpoint_urls import EndpointUrl, NotAnEndpointUrlError, is_loopback, is_never_dialed, parse_url
+from broker.oauth.endpoint_urls import (
+    EndpointUrl,
+    NotAnEndpointUrlError,
+    is_listed,
+    is_loopback,
+    is_never_dialed,
+    parse_url,
+)
 from broker.oauth.messages import Response
 from broker.oauth.reasons import Reason
 
@@ -275,8 +282,7 @@ def _check_endpoints(urls: tuple[tuple[str, str], ...], issuer: Issuer) -> None:
     foreign: dict[str, str] = {}
     for name, text in urls:
         parsed = _checked_url(name, text, issuer)
-        on_list = parsed.host in listed or f"{parsed.host}:{parsed.port}" in listed
-        if parsed.host != home and not on_list:
+        if parsed.host != home and not is_listed(parsed, listed):
             foreign.setdefault(parsed.authority, name)
     if foreign:
         raise invalid(

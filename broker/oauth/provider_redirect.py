@@ -19,7 +19,7 @@ from broker.oauth.answers import json_object
 from broker.oauth.checks import Check, CheckFailedError
 from broker.oauth.client import Issuer
 from broker.oauth.dialect import Placement
-from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_never_dialed, parse_url
+from broker.oauth.endpoint_urls import NotAnEndpointUrlError, is_listed, is_never_dialed, parse_url
 from broker.oauth.messages import Draft, Response
 from broker.oauth.metadata import AuthorizationServer, endpoint
 from broker.oauth.reasons import Reason
@@ -105,7 +105,7 @@ def _check_place(url: str, issuer: Issuer) -> None:
     if is_never_dialed(place.host):
         _refuse("the Location of the redirect is a link-local or cloud metadata address")
     listed = issuer.dialect.provider_hosts
-    if place.host not in listed and f"{place.host}:{place.port}" not in listed:
+    if not is_listed(place, listed):
         hosts = ", ".join(f'"{host}"' for host in (*listed, place.authority))
         _refuse(
             "the redirect leads to a host that is not trusted",
