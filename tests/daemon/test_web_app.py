@@ -123,7 +123,7 @@ def test_login_call_refresh_and_logout(browser: Browser, tmp_path: Path, provide
         expect(ada.page.locator("#out")).to_be_visible()
 
         assert at.broker.wait_for("grant_revoked")["outcome"] == "revoked"
-        assert at.iridium.tokens.as_json() == [] or at.iridium.journal.count("logout.ended") == 1
+        assert at.iridium.journal.count("logout.ended") == 1
         assert ada.foreign == []
 
 
