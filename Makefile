@@ -77,7 +77,7 @@ lock: .venv/run.stamp  ## make the lock files anew, on Python 3.11; UPGRADE=1: w
 	$(BIN)/python -m venv .venv/lock
 	.venv/lock/bin/pip install --quiet $(LOCKING)
 	cd requirements && $(PIP_COMPILE) --output-file run.txt ../pyproject.toml
-	cd requirements && for name in build dev node; do $(PIP_COMPILE) --output-file $$name.txt $$name.in; done
+	cd requirements && for name in build dev node docs sbom; do $(PIP_COMPILE) --output-file $$name.txt $$name.in; done
 	cd tests/interop/server && npm install --package-lock-only $(if $(filter 1,$(UPGRADE)),&& npm update --package-lock-only)
 
 clean:  ## remove everything that these targets made
