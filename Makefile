@@ -11,8 +11,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COVERED := broker.consent broker.oauth broker.policy broker.storage broker.tokens
 COVERAGE_FLOOR := 95
 
-# Two workers, and whole files to a worker: fixtures of a file are made once, and two cores are what CI has.
-PYTEST = $(BIN)/pytest -n 2 --dist loadfile $(if $(MUST_RUN_ALL),-p tests.no_skips)
+# Whole files to a worker: fixtures of a file are made once. Two cores are what CI has, so that two workers keep them
+# busy with unit tests; those with real servers wait most of their time, and four of them take two thirds of it.
+PYTEST = $(BIN)/pytest -n $(1) --dist loadfile $(if $(MUST_RUN_ALL),-p tests.no_skips)
 
 # CI=true or REQUIRE_ALL=1: a test that this machine cannot run is a failure and not a skip.
 MUST_RUN_ALL := $(filter 1 true,$(REQUIRE_ALL) $(CI))
@@ -60,11 +61,11 @@ imports: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 unit: .venv/dev.stamp
-	$(PYTEST) tests/unit $(COVERED:%=--cov=%) --cov-branch --cov-fail-under=$(COVERAGE_FLOOR) \
+	$(call PYTEST,2) tests/unit $(COVERED:%=--cov=%) --cov-branch --cov-fail-under=$(COVERAGE_FLOOR) \
 		--cov-report=term-missing:skip-covered
 
 bigger-tests: .venv/dev.stamp node
-	$(PYTEST) tests --ignore=tests/unit
+	$(call PYTEST,4) tests --ignore=tests/unit
 
 # Finds a Node.js or installs one into .venv, and the server of tests/interop with it. Where that fails it says
 # why, and those tests are skipped, unless all must run.
