@@ -26,7 +26,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check test-crash format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash test-deploy format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -48,6 +48,9 @@ check: format lint types imports unit  ## run the fast half of the tests: style,
 test-crash: .venv/dev.stamp  ## kill a broker, and fail its disk, at every moment of a refresh: 15 minutes
 	ALL_MOMENTS=1 $(BIN)/pytest -n 2 --dist load -p tests.no_skips tests/crash tests/unit/storage/test_crashes.py
 
+test-deploy: .venv/dev.stamp  ## run what deploy/ holds for real: the image, a pod, a booted systemd; as root, minutes
+	$(call PYTEST,2) tests/deploy tests/machines
+
 format: .venv/dev.stamp
 	$(BIN)/ruff format --check --quiet
 
@@ -65,7 +68,7 @@ unit: .venv/dev.stamp
 		--cov-report=term-missing:skip-covered
 
 bigger-tests: .venv/dev.stamp node
-	$(call PYTEST,4) tests --ignore=tests/unit
+	$(call PYTEST,4) tests --ignore=tests/unit --ignore=tests/machines
 
 # Finds a Node.js or installs one into .venv, and the server of tests/interop with it. Where that fails it says
 # why, and those tests are skipped, unless all must run.

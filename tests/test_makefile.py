@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BORROWED = ("make", "sh", "sed", "expand", "uname", "touch")
-PUBLIC = ("help", "install", "demo", "bench", "test", "check", "test-crash", "lock", "clean")
+PUBLIC = ("help", "install", "demo", "bench", "test", "check", "test-crash", "test-deploy", "lock", "clean")
 
 LOCKED, INSTALLED, LOCKED_AGAIN = 1_000, 2_000, 3_000
 """Unix seconds: what make compares."""
@@ -156,6 +156,17 @@ def test_the_tests_run_in_order_of_their_cost(tree: Path, commands: Path) -> Non
     positions = [done.stdout.find(step) for step in steps]
     assert -1 not in positions
     assert positions == sorted(positions)
+
+
+def test_what_is_deployed_is_run_by_a_command_of_its_own(tree: Path, commands: Path) -> None:
+    """It needs root and the tools of containers, so that a newcomer's ``make test`` leaves its machines alone."""
+    installed(tree)
+
+    ordinary = make(tree, commands, "--dry-run", "test")
+    done = make(tree, commands, "--dry-run", "test-deploy", variables={"REQUIRE_ALL": "1"})
+
+    assert "--ignore=tests/machines" in ordinary.stdout
+    assert "-p tests.no_skips tests/deploy tests/machines" in " ".join(done.stdout.split())
 
 
 def test_the_script_of_ci_is_sound() -> None:
