@@ -11,13 +11,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from broker.config.load import load_settings
 from broker.config.settings import Settings
-from broker.oauth.dialect import IRIDIUM
+from broker.oauth.dialect import IRIDIUM, STANDARD, Dialect
 from tests.daemon.harness import PATIENCE
 from tests.daemon.iridium_example import EXAMPLE, ROOT
 from tests.unit.config.files import FakeAccounts
@@ -56,6 +57,17 @@ def test_the_example_is_good(tmp_path: Path):
     settings = loaded(tmp_path, EXAMPLE.read_text())
 
     assert settings.issuers["iridium"].issuer.dialect is IRIDIUM
+    assert settings.warnings == ()
+
+
+def test_the_example_of_another_server_is_good(tmp_path: Path):
+    """The dialect is its own: nothing in it is Iridium's but by chance."""
+    settings = loaded(tmp_path, (EXAMPLE.parent / "homegrown.toml").read_text())
+
+    dialect = settings.issuers["homegrown"].issuer.dialect
+    changed = {field.name for field in fields(Dialect) if getattr(dialect, field.name) != getattr(STANDARD, field.name)}
+    assert {"endpoints", "renamed_parameters", "refresh_rotation", "subject_member", "error_codes"} <= changed
+    assert not changed & {"authorization", "provider_hosts", "refresh_authentication"}
     assert settings.warnings == ()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, expect
 
 from broker.sandbox.iridium.running import Iridium
 from tests.daemon.browsing import PHONE, Visitor, chromium, visitor
+from tests.daemon.contrary_broker import ContraryBroker, answer
 from tests.daemon.harness import PATIENCE, BrokerProcess, Process, wait_until
 from tests.daemon.iridium_example import ROOT, example
 from tests.daemon.iridium_place import fake_iridium
@@ -262,3 +264,34 @@ def test_other_pages_can_neither_begin_nor_end_a_session(tmp_path: Path, browser
             assert answer.status == 403
             assert answer.getheader("Set-Cookie") is None
         assert at.broker.log("authorization_started") == []
+
+
+def test_a_port_that_is_taken_is_said_to_be_and_nothing_is_given_up(tmp_path: Path):
+    """Who listens there may be the application itself, whose people would be logged out."""
+    broker = ContraryBroker(tmp_path / "api.sock", [answer(200, {"grants": []})])
+    with socket.create_server(("127.0.0.1", 0)) as taken, broker.listening():
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-I", str(APP), "--socket", str(broker.path), "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert (done.returncode, done.stdout, broker.requests) == (1, "", [])
+    assert done.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port\n"
+
+
+def test_an_application_without_its_broker_says_so(tmp_path: Path):
+    """In one line."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(APP), "--socket", str(tmp_path / "none.sock"), "--port", str(free_port())],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "the broker cannot be asked: FileNotFoundError\n"

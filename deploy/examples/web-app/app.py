@@ -355,11 +355,15 @@ def main() -> None:
     chosen = parser.parse_args()
     origin = chosen.origin or f"http://127.0.0.1:{chosen.port}"
     broker = Broker(chosen.socket)
-    try:
-        broker.give_up_all()
-    except UnreachableError as error:
-        raise SystemExit(str(error)) from None
-    with App(("127.0.0.1", chosen.port), broker=broker, origin=origin) as app:
+    try:  # before anything is given up: where somebody listens, that may be this program, with people logged in
+        serving = App(("127.0.0.1", chosen.port), broker=broker, origin=origin)
+    except OSError as error:
+        raise SystemExit(f"cannot listen on 127.0.0.1:{chosen.port}: {error.strerror}; choose another --port") from None
+    with serving as app:
+        try:
+            broker.give_up_all()
+        except UnreachableError as error:
+            raise SystemExit(str(error)) from None
         print(f"listening on http://127.0.0.1:{chosen.port}; open {origin}", flush=True)
         try:
             app.serve_forever()
