@@ -313,7 +313,7 @@ def test_a_socket_that_nobody_serves_is_given_up(caller: Caller, left_behind: bo
 
 
 @each_language
-@pytest.mark.parametrize("place", ["http://127.0.0.1:1", "/run/api.sock", "unix://api.sock"])
+@pytest.mark.parametrize("place", ["http://127.0.0.1:1", "http:///run/api.sock", "/run/api.sock", "unix://api.sock"])
 def test_a_place_that_is_no_unix_socket_is_refused(caller: Caller, place: str):
     """With the form that it has to have."""
     ran = caller.run(place, "demo")
