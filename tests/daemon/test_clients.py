@@ -309,7 +309,7 @@ def test_a_socket_that_nobody_serves_is_given_up(caller: Caller, left_behind: bo
 
     assert (ran.code, ran.out) == (1, "")
     assert re.match(rf"token broker: unreachable: .*{re.escape(str(place))}", ran.err)
-    assert 0.8 < ran.seconds < PATIENCE / 2
+    assert 0.8 < ran.seconds < 9.0  # ten tries take 0.9 s, and nothing more than starting a program comes to that
 
 
 @each_language
