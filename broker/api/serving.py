@@ -21,7 +21,6 @@ from broker.policy.peer import Peer
 from broker.policy.rules import Action
 from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, Serving
 from broker.tokens.source import how_to_consent
-from broker.tokens.spec import IssuedToken
 
 DEFAULT_WAIT = 10
 """Seconds that a caller waits for a token when it does not say (local-api.md)."""
@@ -193,21 +192,9 @@ def _served(serving: Serving) -> Answer:
             "scope": " ".join(token.scope),
             "issuer": token.issuer,
             "stale": serving.stale,
-            "cnf": _confirmation(token),
+            "cnf": token.confirmation(),
         }
     )
-
-
-def _confirmation(token: IssuedToken) -> dict[str, str | None] | None:
-    """Give what the token says that it is bound to (RFC 7800), as far as that was seen."""
-    match token.binding:
-        case "certificate":
-            return {"x5t#S256": token.certificate_thumbprint}
-        case "dpop":
-            certificate = token.certificate_thumbprint  # some servers bind to both
-            return {"jkt": token.jkt, **({} if certificate is None else {"x5t#S256": certificate})}
-        case _:
-            return None
 
 
 def _bare(serving: Serving) -> Answer:

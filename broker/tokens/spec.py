@@ -153,3 +153,14 @@ class IssuedToken:
     def lifetime(self) -> float:
         """Seconds from request to expiry."""
         return self.expires_at - self.obtained_at
+
+    def confirmation(self) -> dict[str, str | None] | None:
+        """Give what the token says that it is bound to (RFC 7800), as far as that was seen."""
+        match self.binding:
+            case "certificate":
+                return {"x5t#S256": self.certificate_thumbprint}
+            case "dpop":
+                certificate = self.certificate_thumbprint  # some servers bind to both
+                return {"jkt": self.jkt, **({} if certificate is None else {"x5t#S256": certificate})}
+            case _:
+                return None

@@ -49,3 +49,20 @@ def test_a_token_ends_with_its_certificate_if_that_cut_it_short():
     assert dataclasses.replace(token, certificate_not_after=token.expires_at_wall).ends_with_certificate
     assert not dataclasses.replace(token, certificate_not_after=token.expires_at_wall + 1.0).ends_with_certificate
     assert not token.ends_with_certificate
+
+
+def test_what_a_token_is_bound_to_is_told_as_far_as_it_was_seen():
+    """RFC 7800: a certificate, a DPoP key, or both; a binding that nobody saw is none to tell of."""
+    bound = {
+        "certificate": dataclasses.replace(issued(), binding="certificate", certificate_thumbprint="x"),
+        "key": dataclasses.replace(issued(), binding="dpop", certificate_thumbprint=None, jkt="k"),
+        "both": dataclasses.replace(issued(), binding="dpop", certificate_thumbprint="x", jkt="k"),
+        "unseen": dataclasses.replace(issued(), binding="unverified", certificate_thumbprint="x"),
+    }
+
+    assert {name: token.confirmation() for name, token in bound.items()} == {
+        "certificate": {"x5t#S256": "x"},
+        "key": {"jkt": "k"},
+        "both": {"jkt": "k", "x5t#S256": "x"},
+        "unseen": None,
+    }
