@@ -47,6 +47,7 @@ UNMIRRORED = {
             "issuers",
             "keys",
             "rotation",
+            "sinks",
             "store",
             "tokens",
         )

@@ -20,8 +20,8 @@ ANY_DIRECTORY = Path("/run/credentials")
 
 EPILOG = """\
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
-they readable by nobody else? And the directories of sockets, secrets and state are looked at: could anybody
-else put something there? Run it as the user that the daemon runs as.
+they readable by nobody else? And the directories of sockets, secrets, token files and state are looked at:
+could anybody else put something there? Run it as the user that the daemon runs as.
 
 With --online each issuer's metadata is fetched, too, exactly as the daemon fetches it, and compared with the
 configuration: reachable and trusted, the same issuer, hosts to list, authentication methods, algorithms,
@@ -71,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _places_are_safe(settings: Settings) -> bool:
     """Say what is wrong with the directories of sockets, secrets and the state, as far as they are there."""
     from broker.wiring.listening import unsafe_places  # noqa: PLC0415 - only when chosen
+    from broker.wiring.sinking import unsafe_sinks  # noqa: PLC0415 - only when chosen
 
-    unsafe = unsafe_places(settings)
+    unsafe = [*unsafe_places(settings), *unsafe_sinks(settings)]
     for error in unsafe:
         explain(error)
     return not unsafe

@@ -19,6 +19,7 @@ from broker.config.listener_combinations import check_listeners
 from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import GrantType, IssuerSection, UpstreamSection
+from broker.config.sink_combinations import check_sinks
 from broker.config.structure import Document
 from broker.config.upstream_combinations import check_upstreams
 from broker.errors import LocalError
@@ -56,6 +57,7 @@ def check_combinations(document: Document, base: Path, findings: Findings) -> No
     _check_required(document, findings)
     check_listeners(document, base, findings)
     check_upstreams(document, findings)
+    check_sinks(document, base, findings)
     _check_workloads(document, findings)
     _check_limits(document, findings)
     _check_somebody_is_served(document, findings)
@@ -163,5 +165,7 @@ def _check_somebody_is_served(document: Document, findings: Findings) -> None:
         ("listener", "is missing: there is nowhere to ask", _TO_ASK),
         ("workload", "is missing: nobody would get a token", _TO_GET),
     ):
+        if kind == "workload" and document.raw.get("sink"):
+            continue  # a file is served
         if not document.raw.get(kind):
             findings.add(kind, message, hint)

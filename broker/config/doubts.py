@@ -16,6 +16,7 @@ from broker.config.names import place
 from broker.config.problems import Findings
 from broker.config.schema import GrantType
 from broker.config.structure import Document
+from broker.oauth.client import SenderConstraint
 from broker.policy.rules import Action
 
 OVERFLOW_ID = 65_534
@@ -28,6 +29,7 @@ def find_doubts(document: Document, warnings: Findings) -> None:
     _issuers(document, warnings)
     _unused(document, warnings)
     _tokens(document, warnings)
+    _sinks(document, warnings)
     _listeners(document, warnings)
     _workloads(document, warnings)
 
@@ -94,6 +96,7 @@ def _tokens(document: Document, warnings: Findings) -> None:
         for workload in document.workloads.values()
         for upstream in workload.upstreams
     }
+    served |= {sink.token for sink in document.sinks.values()}
     for name in document.tokens:
         if name not in served:
             message = "is kept fresh, but no workload may get it"
@@ -106,8 +109,19 @@ def _tokens(document: Document, warnings: Findings) -> None:
             warnings.add(place("token", name), message, 'add "authorize" to may of a [workload.NAME] that has it')
 
 
+def _sinks(document: Document, warnings: Findings) -> None:
+    for name, sink in document.sinks.items():
+        client = document.clients[document.tokens[sink.token].client]
+        if client.sender_constraint is SenderConstraint.CERTIFICATE:
+            message = "is bound to a certificate: the file is of no use to whoever has not got that"
+            hint = "let the program call the API through an [upstream.NAME], or give it the certificate, too"
+            warnings.add(place("sink", name, "token"), message, hint)
+
+
 def _listeners(document: Document, warnings: Findings) -> None:
     workloads = document.workloads.values()
+    if not workloads:
+        return  # there are sinks alone, and the listener is for health
     if any(not workload.listener for workload in workloads):
         return  # a workload without listener is recognized on each
     named = {listener for workload in workloads for listener in workload.listener}

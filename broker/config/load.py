@@ -33,6 +33,7 @@ from broker.config.translate import (
     key_settings,
     listener_settings,
     ops_settings,
+    sink,
     store_settings,
     token_spec,
     upstream_settings,
@@ -95,6 +96,7 @@ def _translate(path: Path, source: Source, document: Document, here: Surrounding
         tokens=tuple(token_spec(name, section) for name, section in document.tokens.items()),
         upstreams=_each(document.upstreams, lambda name, section: upstream_settings(name, section, here)),
         workloads=tuple(workload(name, section, here) for name, section in document.workloads.items()),
+        sinks=tuple(sink(name, section, here) for name, section in document.sinks.items()),
         listeners=tuple(
             translated
             for name, section in document.listeners.items()

@@ -19,10 +19,12 @@ from broker.config.settings import LogLevel, OnAuditFailure
 from broker.config.values import (
     Account,
     AllowText,
+    Argument,
     AudienceWord,
     BaseUrl,
     CredentialName,
     EndpointHost,
+    FileMode,
     FormValue,
     HostHeader,
     JsonTable,
@@ -54,6 +56,7 @@ from broker.oauth.client import (
     SenderConstraint,
 )
 from broker.policy.rules import Action, GrantsOf
+from broker.sinks.spec import Format
 from broker.tokens.spec import Grants, OnGrantLost, OnSubjectChange, Refresh
 
 MAX_LIFETIME_SECONDS = 86_400
@@ -386,6 +389,28 @@ class WorkloadSection:
     """What it may do with them."""
 
 
+@attrs.frozen(kw_only=True)
+class SinkSection:
+    """``[sink.NAME]``: a file that holds an access token, for programs that can read nothing else."""
+
+    token: Annotated[str, RefersTo("token")]
+    """The name of the ``[token.NAME]`` that is in the file."""
+    path: PathText
+    """The file. Its directory must exist, and nobody but root and the broker may write it."""
+    mode: FileMode = "0640"
+    """The permissions of the file: reading for its owner and its group, writing for its owner, and no more."""
+    owner: Account | None = None
+    """The user that owns the file, by name or number. Without it the broker's own; another needs ``CAP_CHOWN``."""
+    group: Account | None = None
+    """The group that owns the file, by name or number. Without it the broker's own."""
+    format: Format = Format.TEXT
+    """The bare token, or JSON as the local API writes it."""
+    hook: tuple[Argument, ...] = ()
+    """A program with its arguments that is run after each new token. No shell reads it."""
+    hook_timeout_seconds: Annotated[int, between(1, 300)] = 10
+    """How long it may take; then it is killed, with all of its process group."""
+
+
 SINGLE_SECTIONS: Mapping[str, type] = {
     "daemon": DaemonSection,
     "store": StoreSection,
@@ -404,5 +429,6 @@ NAMED_SECTIONS: Mapping[str, type] = {
     "upstream": UpstreamSection,
     "listener": ListenerSection,
     "workload": WorkloadSection,
+    "sink": SinkSection,
 }
 """Sections that exist once for each name, by the key before the name."""

@@ -18,6 +18,7 @@ from broker.config.problems import Problem
 from broker.oauth.client import Client, Issuer
 from broker.policy.rules import Workload
 from broker.policy.upstreams import Upstream
+from broker.sinks.spec import Sink
 from broker.tokens.spec import TokenSpec
 
 
@@ -227,6 +228,7 @@ class Settings:
     tokens: tuple[TokenSpec, ...]
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     workloads: tuple[Workload, ...]
+    sinks: tuple[Sink, ...] = ()
     listeners: tuple[ListenerSettings | TcpListenerSettings, ...]
     ops: OpsSettings | None
     log_level: LogLevel

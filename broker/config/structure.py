@@ -42,6 +42,7 @@ from broker.config.schema import (
     OpsSection,
     SecretReference,
     SigningAlg,
+    SinkSection,
     StoreSection,
     TokenSection,
     UpstreamSection,
@@ -92,6 +93,7 @@ class Document:
     upstreams: Mapping[str, UpstreamSection]
     listeners: Mapping[str, ListenerSection]
     workloads: Mapping[str, WorkloadSection]
+    sinks: Mapping[str, SinkSection]
 
     def declared(self, kind: str) -> Mapping[str, Any]:
         """Give the sections *kind* as TOML has them, broken ones included."""
@@ -119,6 +121,7 @@ def structure(raw: Mapping[str, Any], findings: Findings) -> Document:
         upstreams=_named(raw, "upstream", UpstreamSection, findings),
         listeners=_named(raw, "listener", ListenerSection, findings),
         workloads=_named(raw, "workload", WorkloadSection, findings),
+        sinks=_named(raw, "sink", SinkSection, findings),
     )
 
 

@@ -29,6 +29,7 @@ from broker.config.schema import (
     OpsSection,
     SecretReference,
     SigningAlg,
+    SinkSection,
     StoreSection,
     TokenSection,
     UpstreamSection,
@@ -54,6 +55,7 @@ from broker.oauth.dialect import Dialect
 from broker.oauth.dpop import MADE_ALG
 from broker.policy.rules import Workload
 from broker.policy.upstreams import Upstream, read_rule
+from broker.sinks.spec import Hook, Sink
 from broker.tokens.spec import Consent, TokenSpec
 
 
@@ -322,6 +324,21 @@ def workload(name: str, section: WorkloadSection, here: Surroundings) -> Workloa
         upstreams=frozenset(section.upstreams),
         grants=section.grants,
         may=frozenset(section.may),
+    )
+
+
+def sink(name: str, section: SinkSection, here: Surroundings) -> Sink:
+    """Translate ``[sink.NAME]``."""
+    owner, group, accounts = section.owner, section.group, here.accounts
+    return Sink(
+        name=name,
+        token=section.token,
+        path=here.path(section.path),
+        mode=int(section.mode, 8),
+        uid=None if owner is None else here.number(owner, accounts.uid, "user", "sink", name, "owner"),
+        gid=None if group is None else here.number(group, accounts.gid, "group", "sink", name, "group"),
+        format=section.format,
+        hook=Hook(argv=section.hook, timeout=float(section.hook_timeout_seconds)) if section.hook else None,
     )
 
 

@@ -76,6 +76,8 @@ _LOOPBACK_V6 = ipaddress.ip_address("::1")
 _LOOPBACK_EXAMPLE = 'for example "127.0.0.1:8181" or "[::1]:8181"'
 
 _MAX_PORT = 65_535
+_MOST_OF_A_FILE = 0o640
+"""All that a file with a secret may permit: whoever could write it could give its other readers something else."""
 _MAX_ID = 2**32 - 2
 """The highest user or group id: -1 means "no change" to the kernel."""
 
@@ -300,6 +302,16 @@ def _check_json(value: Any) -> None:
             raise Refused("holds a date or time, which JSON does not have", "write it in quotation marks")
 
 
+def _check_file_mode(value: str) -> None:
+    if not _MODE.fullmatch(value):
+        raise Refused("must be three octal digits of permissions", 'for example "0640"')
+    mode = int(value, 8)
+    if mode & 0o007:
+        raise Refused("lets everybody on this machine have it", 'write "0640", and a group that its readers are in')
+    if mode & ~_MOST_OF_A_FILE or not mode & 0o400:
+        raise Refused("must let the owner read, may let the owner write and the group read, and no more", '"0640"')
+
+
 def _check_mode(value: str) -> None:
     if not _MODE.fullmatch(value):
         raise Refused("must be three octal digits of permissions", 'for example "0660"')
@@ -342,6 +354,7 @@ ResourceUri = Annotated[str, Rule(_check_resource)]
 BaseUrl = Annotated[str, Rule(_check_base_url, example='"https://api.example.com/v1"')]
 Visible = Annotated[str, Rule(_check_visible)]
 KeyId = Annotated[str, Rule(_check_key_id)]
+Argument = Annotated[str, Rule(_check_form_value)]
 FormValue = Annotated[str, Rule(_check_form_value)]
 ParameterName = Annotated[str, Rule(_check_parameter_name)]
 EndpointHost = Annotated[str, Rule(_check_endpoint_host)]
@@ -352,6 +365,7 @@ Listen = Annotated[str, Rule(_check_listen, example='"127.0.0.1:9464"')]
 ProxyUrl = Annotated[str, Rule(_check_proxy, example='"http://proxy.example.com:3128"')]
 AllowText = Annotated[str, Rule(_check_allow, example='["GET /accounts", "GET /accounts/*"]')]
 LoopbackAddress = Annotated[str, Rule(_check_loopback, example='"127.0.0.1:8181"')]
+FileMode = Annotated[str, Rule(_check_file_mode, example='"0640"')]
 Mode = Annotated[str, Rule(_check_mode, example='"0660"')]
 Account = Annotated[int | str, Rule(_check_account)]
 CredentialName = Annotated[str, Rule(_check_credential)]

@@ -136,11 +136,13 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
     if parts.ops is not None:
         parts.ops.open()
         stack.push_async_callback(parts.ops.drain, 0.0)
+    parts.sinks.open()  # after the listeners, which may have made the directories
     async with asyncio.TaskGroup() as group:
         tasks = [
             *(group.create_task(run(), name=name) for name, run in parts.life.runs().items()),
             group.create_task(_tick(parts), name="tick"),
             group.create_task(parts.api.run(), name="api"),
+            group.create_task(parts.sinks.run(), name="sinks"),
         ]
         changing = (
             group.create_task(reloader.run(hangups), name="reload"),

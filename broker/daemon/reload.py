@@ -25,6 +25,7 @@ from broker.events import (
     UnexpectedFailure,
 )
 from broker.wiring import Identities, load_identities
+from broker.wiring.sinking import unsafe_sinks
 
 Load = Callable[[Path], Settings]
 """Reads settings from a file. Raises LocalError, ConfigurationError among them; blocks."""
@@ -100,6 +101,7 @@ class Reloader:
             settings = self._load(path)
             self._check_store(settings)
             identities = load_identities(settings, wall_now=self._parts.clock.wall(), on_error=errors.append)
+            errors += unsafe_sinks(settings)
             if errors:
                 raise _RefusedError("files_unusable", tuple(map(_said, errors)))
             return settings, self._adoption.prepare(settings, identities)

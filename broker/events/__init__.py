@@ -89,6 +89,14 @@ from broker.events.rotation import (
     RotationMended,
     RotationRefused,
 )
+from broker.events.sinks import (
+    SinkFileRemoved,
+    SinkHookEnded,
+    SinkHookFailed,
+    SinkWriteFailed,
+    SinkWritten,
+    TokenFiled,
+)
 from broker.events.store import (
     StoreDegraded,
     StoreMovedAside,
@@ -166,6 +174,11 @@ __all__ = [
     "SigningKeyExpiring",
     "SigningKeyLoaded",
     "SigningKeyPublished",
+    "SinkFileRemoved",
+    "SinkHookEnded",
+    "SinkHookFailed",
+    "SinkWriteFailed",
+    "SinkWritten",
     "StoreDegraded",
     "StoreMovedAside",
     "StoreRecordSuspect",
@@ -173,6 +186,7 @@ __all__ = [
     "StoreRolledBack",
     "TokenEndsWithCertificate",
     "TokenExpired",
+    "TokenFiled",
     "TokenLapsed",
     "TokenRefreshFailed",
     "TokenRefreshForced",

@@ -51,6 +51,7 @@ ORDER = (
     "gid",
     "pid",
     "workload",
+    "sink",
     "authorization",
     "token",
     "grant",
@@ -111,6 +112,7 @@ def _layout(*fields: str, **renamed: str) -> tuple[tuple[str, str], ...]:
 _CALLER = ("listener", "uid", "gid", "pid", "workload", "token")
 _REFRESH = ("token", "grant", "issuer", "client", "jti")
 _GRANT = ("token", "grant", "client")
+_SINK = ("sink", "token", "path")
 _CONSENT = (*_CALLER, "authorization")
 
 ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
@@ -157,6 +159,8 @@ ALLOWED: Mapping[type[Event], tuple[tuple[str, str], ...]] = MappingProxyType(
             *("status", "waited", "duration", "sent", "received", "outcome"),
         ),
         events.ProofServed: _layout(*_CALLER, "grant", "method", "origin", "jti", "fingerprint", "generation", "stale"),
+        events.TokenFiled: _layout(*_SINK, "grant", "generation", "fingerprint", "expires_at"),
+        events.SinkFileRemoved: _layout(*_SINK, "reason"),
         events.TokenRefreshForced: _layout(*_CALLER),
         events.GrantGivenUp: _layout(*_CALLER, "grant"),
         events.GrantReassigned: _layout(*_CALLER, "grant"),

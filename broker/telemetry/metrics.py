@@ -25,6 +25,7 @@ from broker.telemetry import egress_series
 from broker.telemetry.collectors import One, Registry, Watched
 from broker.telemetry.file_series import FileSeries
 from broker.telemetry.grant_series import Sighting, Survey
+from broker.telemetry.sink_series import SinkSeries
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
 OTHER = "other"
@@ -110,6 +111,7 @@ class Metrics:
         self._registry.register(self._watched)
         self._counters()
         self._files = FileSeries(self._registry)
+        self._sinks = SinkSeries(self._registry)
         self._gauges()
         self._build.labels(__version__).set(1)
         self._handlers: dict[type[Event], Callable[..., None]] = {
@@ -138,6 +140,7 @@ class Metrics:
             events.ClientSuspected: self._client_suspected,
             events.ClientTrusted: self._client_trusted,
             **dict.fromkeys(CONSENT_OUTCOMES, self._consent),
+            **self._sinks.handlers(),
         }
 
     def _counters(self) -> None:
@@ -238,6 +241,7 @@ class Metrics:
         routes: Iterable[str] = (),
         consented: Iterable[str] = (),
         upstreams: Iterable[str] = (),
+        sinks: Iterable[str] = (),
     ) -> None:
         """
         Announce the names of the configuration and the routes of the API, and start their series at 0.
@@ -260,6 +264,7 @@ class Metrics:
             for outcome in REQUEST_OUTCOMES:
                 self._requests.labels(route, outcome)
         self._files.expect(certificates, keys)
+        self._sinks.expect(sinks)
         self._consented = tuple(consented)
         for token in self._consented:
             for outcome in CONSENT_OUTCOMES.values():

@@ -33,6 +33,7 @@ from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
 from broker.hostenv.clock_watch import Clocks, ClockWatch
 from broker.keys.identity import TransportCertificate
 from broker.policy.rules import Policy
+from broker.sinks.roster import Roster
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
 from broker.telemetry.metrics import Metrics
@@ -48,6 +49,7 @@ from broker.wiring.listening import listeners_of
 from broker.wiring.means import Means, means_of
 from broker.wiring.proof_keys import ProofKeys
 from broker.wiring.public_keys import public_keys
+from broker.wiring.sinking import sinks_of
 from broker.wiring.storing import open_store
 
 PROCESS_KEY_BYTES = 32
@@ -159,6 +161,7 @@ class Parts:
     ops: OpsServer | None
     means: Means
     lines: UpstreamLines
+    sinks: Roster
     generations: Generations
     proof_keys: ProofKeys
     serving: _Serving
@@ -208,6 +211,7 @@ class Parts:
         self.proof_keys.adopt(means.registrations)
         self.proof_keys.drop(banned)
         self.api.replace_policy(_policy(settings))
+        self.sinks.replace(settings.sinks)
         return self.life.replace(settings.tokens, means.registrations, banned=banned)
 
     def _shown(self) -> dict[str, list[TransportCertificate]]:
@@ -271,6 +275,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         ops=serving.ops(metrics.page),
         means=means,
         lines=lines,
+        sinks=sinks_of(settings, life.tokens, clock=clock, randomness=randomness, emit=emit),
         generations=generations,
         proof_keys=proof_keys,
         serving=serving,
@@ -307,6 +312,7 @@ def _expect(metrics: Metrics, settings: Settings) -> None:
         certificates=settings.certificates,
         keys=settings.keys,
         upstreams=settings.upstreams,
+        sinks=[sink.name for sink in settings.sinks],
         routes=[
             UNROUTED,
             *PASSED_ROUTES,

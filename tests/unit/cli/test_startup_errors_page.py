@@ -15,6 +15,7 @@ SOURCES = (
     "broker/hostenv/*.py",
     "broker/keys/*.py",
     "broker/oauth/metadata.py",
+    "broker/sinks/*.py",
     "broker/storage/*.py",
     "broker/telemetry/audit*.py",
 )

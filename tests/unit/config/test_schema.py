@@ -41,6 +41,7 @@ from broker.oauth.client import (
 )
 from broker.oauth.jose import SIGNING_ALGS
 from broker.policy.rules import Action, GrantsOf
+from broker.sinks.spec import Format
 from broker.tokens.spec import DEFAULT_LIFETIME, Grants, OnGrantLost, OnSubjectChange, Refresh, TokenSpec
 from tests.unit.config.files import EXAMPLE, REFERENCE, FakeAccounts
 
@@ -125,6 +126,7 @@ def test_each_word_of_an_enumeration_is_documented() -> None:
         (OnGrantLost, "token.NAME", "on_grant_lost"),
         (OnSubjectChange, "token.NAME", "on_subject_change"),
         (Refresh, "token.NAME", "refresh"),
+        (Format, "sink.NAME", "format"),
         (GrantsOf, "workload.NAME", "grants"),
         (Action, "workload.NAME", "may"),
         (LogLevel, "log", "level"),
@@ -148,7 +150,7 @@ def test_ranges_are_documented() -> None:
     }
 
     assert written == {(key, low.replace("_", ""), high.replace("_", "")) for key, low, high in in_schema}
-    assert len(written) == 17
+    assert len(written) == 18
 
 
 def test_each_field_of_the_schema_says_what_it_means() -> None:

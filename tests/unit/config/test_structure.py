@@ -59,8 +59,8 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         [
             (
                 "zzz: there is no such section; "
-                "the keys here are audit, certificate, client, daemon, issuer, key, listener, log, ops, store, token, "
-                "upstream, workload"
+                "the keys here are audit, certificate, client, daemon, issuer, key, listener, log, ops, sink, store, "
+                "token, upstream, workload"
             )
         ],
     ),

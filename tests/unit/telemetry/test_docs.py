@@ -79,7 +79,9 @@ def test_every_metric_is_on_the_page_with_its_type_and_labels():
     }
     names = ("text",)
     metrics = Metrics()
-    metrics.expect(tokens=names, issuers=names, clients=names, certificates=names, keys=names, routes=names)
+    metrics.expect(
+        tokens=names, issuers=names, clients=names, certificates=names, keys=names, routes=names, sinks=names
+    )
     metrics.watch_tokens(lambda: [("text", 1.0)])
     metrics.watch_availability(lambda: [("text", True)])
     metrics.watch_grants(lambda: [("text", "fresh", 2.0, 3.0)])

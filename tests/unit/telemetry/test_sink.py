@@ -112,7 +112,7 @@ def test_nothing_else_raises_when_the_disk_is_full(tmp_path: Path):
                 here.telemetry.emit(example(kind))
 
         refused = {kind.name for kind in KINDS if kind.indispensable}
-        assert refused == {"token_served", "proof_served", "egress_called"}
+        assert refused == {"token_served", "proof_served", "egress_called", "token_filed"}
         assert {line["event"] for line in here.logged()} >= {kind.name for kind in KINDS} - refused
         here.disk.room = None
 
