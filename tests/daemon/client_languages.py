@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,8 +88,13 @@ def needs(*tools: str) -> None:
 def building(home: Path) -> dict[str, str]:
     """Give the environment of a compiler: what it keeps goes to *home*, and it asks the network for nothing."""
     rustup = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
-    go = {"GOCACHE": str(home / "go"), "GOPATH": str(home / "gopath"), "GOFLAGS": "-mod=mod"}
+    go = {"GOCACHE": str(_of_the_run(home) / "go"), "GOPATH": str(home / "gopath"), "GOFLAGS": "-mod=mod"}
     return {**os.environ, "HOME": str(home), "RUSTUP_HOME": rustup, **go, "GOTOOLCHAIN": "local", "GOPROXY": "off"}
+
+
+def _of_the_run(home: Path) -> Path:
+    """Give the directory that all workers of a run of pytest share, or *home*: a standard library is compiled once."""
+    return next((one for one in home.parents if re.fullmatch(r"pytest-[0-9]+", one.name)), home)
 
 
 class Programs:
@@ -112,8 +119,10 @@ class Programs:
 
 def build(command: list[str], home: Path) -> str:
     """Run a compiler or a formatter, and give what it printed; fail the test where it fails."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False, env=building(home), cwd=home
-    )
+    with (_of_the_run(home) / "building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds the cache of the first
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False, env=building(home), cwd=home
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
