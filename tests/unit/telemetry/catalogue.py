@@ -6,8 +6,11 @@ import inspect
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from broker import events
 from broker.events import Event
+from broker.telemetry.metrics import Metrics
 
 KINDS: tuple[type[Event], ...] = tuple(
     kind for _, kind in inspect.getmembers(events, inspect.isclass) if issubclass(kind, Event) and kind is not Event
@@ -42,3 +45,29 @@ def refused(**values: Any) -> events.RequestRefused:
     event = example(events.RequestRefused, **values)
     assert isinstance(event, events.RequestRefused)
     return event
+
+
+def exposed() -> dict[str, tuple[str, set[str]]]:
+    """Give the type and the labels of every metric of a registry that has seen everything, by its name."""
+    names = ("text",)
+    metrics = Metrics()
+    metrics.expect(
+        tokens=names,
+        issuers=names,
+        clients=names,
+        certificates=names,
+        keys=names,
+        routes=names,
+        consented=names,
+        upstreams=names,
+    )
+    metrics.watch_tokens(lambda: [("text", 1.0)])
+    metrics.watch_availability(lambda: [("text", True)])
+    metrics.watch_grants(lambda: [("text", "fresh", 2.0, 3.0)])
+    for kind in KINDS:
+        metrics.count(example(kind))
+    found = {}
+    for family in text_string_to_metric_families(metrics.render()[0].decode()):
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        found[family.name + ("_total" if family.type == "counter" else "")] = (family.type, labels)
+    return found
