@@ -26,7 +26,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check test-crash test-deploy format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash test-deploy docs format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -50,6 +50,13 @@ test-crash: .venv/dev.stamp  ## kill a broker, and fail its disk, at every momen
 
 test-deploy: .venv/dev.stamp  ## run what deploy/ holds for real: the image, a pod, a booted systemd; as root, minutes
 	$(call PYTEST,2) tests/deploy tests/machines
+
+# In an environment of its own: what makes the site is no part of what the broker or its tests need.
+docs: .venv/docs.stamp  ## make the site of docs/ in dist/docs, offline; every warning is an error
+	@rm -rf dist/docs
+	@.venv/docs/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
+		--doctree-dir .venv/docs/doctrees docs dist/docs
+	@echo "Ready: $(CURDIR)/dist/docs/index.html"
 
 format: .venv/dev.stamp
 	$(BIN)/ruff format --check --quiet
@@ -110,4 +117,11 @@ refuse = $(if $(1),$(error $(1)))
 .venv/dev.stamp: requirements/dev.txt .venv/run.stamp
 	@echo "Installing the locked tools of the tests into .venv ..."
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+.venv/docs.stamp: requirements/docs.txt .venv/run.stamp
+	@echo "Installing the locked tools of the site into .venv/docs ..."
+	@$(BIN)/python -m venv --clear .venv/docs
+	@.venv/docs/bin/python -m pip --disable-pip-version-check --no-input --quiet \
+		install --require-hashes --requirement requirements/docs.txt
 	@touch $@

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BORROWED = ("make", "sh", "sed", "expand", "uname", "touch")
-PUBLIC = ("help", "install", "demo", "bench", "test", "check", "test-crash", "test-deploy", "lock", "clean")
+PUBLIC = ("help", "install", "demo", "bench", "test", "check", "test-crash", "test-deploy", "docs", "lock", "clean")
 
 LOCKED, INSTALLED, LOCKED_AGAIN = 1_000, 2_000, 3_000
 """Unix seconds: what make compares."""
@@ -167,6 +167,21 @@ def test_what_is_deployed_is_run_by_a_command_of_its_own(tree: Path, commands: P
 
     assert "--ignore=tests/machines" in ordinary.stdout
     assert "-p tests.no_skips tests/deploy tests/machines" in " ".join(done.stdout.split())
+
+
+def test_the_site_has_an_environment_of_its_own(tree: Path, commands: Path) -> None:
+    """Locked with hashes like the others, made once, and every warning of the site is an error."""
+    installed(tree)
+
+    first = make(tree, commands, "--dry-run", "docs")
+    (tree / ".venv" / "docs.stamp").touch()
+    date(tree / ".venv" / "docs.stamp", INSTALLED + 1)
+    again = make(tree, commands, "--dry-run", "docs")
+
+    assert "-m venv --clear .venv/docs" in first.stdout
+    assert "--require-hashes --requirement requirements/docs.txt" in first.stdout
+    assert " install " not in again.stdout
+    assert "--fail-on-warning --keep-going --nitpicky" in again.stdout
 
 
 def test_the_script_of_ci_is_sound() -> None:
