@@ -212,6 +212,12 @@ class GrantKeeper(Served):
                     )
         return begun, keep
 
+    def is_idle(self) -> bool:
+        """Say whether there is no access token because this grant is refreshed on demand and nobody asks."""
+        if self.spec.refresh is not Refresh.ON_DEMAND or self.watchers or self.left() >= MIN_SERVED:
+            return False
+        return isinstance(self.state, table.Resting) and self.state.failure is None
+
     def _state_for_callers(self, left: float) -> TokenState:
         state = self.state
         if left >= MIN_SERVED:

@@ -53,6 +53,10 @@ class GrantServing(ABC):
         """Say whether any grant of a token has an access token in hand."""
         return any(keeper.state.token is not None for keeper in self.__keepers.of(token).values())
 
+    def is_idle(self, grant_id: str) -> bool:
+        """Say whether a grant lacks an access token only because nobody asks for one. Raises KeyError."""
+        return self.__keepers[grant_id].is_idle()
+
     def token_of(self, grant_id: str) -> str:
         """Give the name of the token of a grant. Raises KeyError."""
         return self.__keepers[grant_id].spec.name

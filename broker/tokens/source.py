@@ -35,6 +35,9 @@ class GrantSource(Protocol):
     def has_usable(self, token: str) -> bool:
         """Say whether any grant of *token* has an access token in hand. Raises nothing."""
 
+    def is_idle(self, grant_id: str) -> bool:
+        """Say whether a grant has no access token because it is refreshed on demand and nobody asks."""
+
     def grant(self, grant_id: str) -> Grant:
         """Give what is known of a grant."""
 
@@ -116,7 +119,7 @@ class Tokens:
         if grant_id is None:
             return _without_consent(spec)
         status = self._grants.status(grant_id)
-        state = TokenState(status.state)
+        state = TokenState.IDLE if self._grants.is_idle(grant_id) else TokenState(status.state)
         return TokenStatus(
             name=name,
             state=state,

@@ -67,6 +67,24 @@ async def test_whoever_waits_when_a_grant_is_given_up_is_told_at_once():
         await revoking
 
 
+async def test_a_grant_on_demand_that_has_run_out_is_idle_until_somebody_asks():
+    """It is missing for nobody; one that is kept fresh never is."""
+    spec = replace(SPEC, refresh=Refresh.ON_DEMAND)
+    world = GrantWorld(RotatingServer("strict"), specs=(spec,))
+    world.stored("g")
+    async with world.running() as grants:
+        await grants.get("g", min_valid=None, wait=5.0)
+        has_token = grants.is_idle("g")
+        await asyncio.sleep(4_000.0)
+        has_run_out = grants.is_idle("g")
+        with grants.watch("g"):
+            is_waited_for = grants.is_idle("g")
+        await grants.get("g", min_valid=None, wait=5.0)
+
+        assert (has_token, has_run_out, is_waited_for) == (False, True, False)
+        assert not grants.is_idle("g")
+
+
 async def test_who_waits_for_news_of_a_grant_on_demand_has_the_next_token_before_the_last_one_ends():
     """It asks, only slowly; when it has gone, the grant is asked for as seldom as before."""
     spec = replace(SPEC, refresh=Refresh.ON_DEMAND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from broker.tokens.serving import ConsentRequiredError, GrantRequiredError, TokenState
 from broker.tokens.source import NO_CONSENT, Tokens
-from broker.tokens.spec import Consent, Grants
+from broker.tokens.spec import Consent, Grants, Refresh, TokenSpec
 from tests.unit.consent.world import SPEC, ConsentWorld
 from tests.unit.tokens.tokens import spec
 from tests.unit.tokens.world import running
@@ -25,12 +26,13 @@ def ignore() -> None:
 class Both:
     """A registry and grants, running."""
 
-    def __init__(self) -> None:
-        self.consents = ConsentWorld(specs=(SPEC, PEOPLE))
+    def __init__(self, person: TokenSpec = SPEC) -> None:
+        self.person = person
+        self.consents = ConsentWorld(specs=(person, PEOPLE))
 
     async def tokens(self, test: Any) -> None:
         async with running(PLAIN) as world, self.consents.running() as consents:
-            await test(Tokens(world.registry, consents.grants, (PEOPLE, PLAIN, SPEC)), consents)
+            await test(Tokens(world.registry, consents.grants, (PEOPLE, PLAIN, self.person)), consents)
 
 
 async def test_all_names_are_there_in_the_order_of_the_configuration():
@@ -83,6 +85,18 @@ async def test_a_token_with_one_grant_is_that_grants():
         assert tokens.grant_of("person") == redeemed.grant.id
 
     await Both().tokens(test)
+
+
+async def test_a_token_whose_one_grant_is_fetched_on_demand_is_idle_while_nobody_asks():
+    """As one without a person is: a metric and an alert would otherwise miss it."""
+
+    async def test(tokens: Tokens, consents: ConsentWorld) -> None:
+        await consents.consent()
+        before = tokens.status("person").state
+        await asyncio.sleep(5_000.0)
+        assert (before, tokens.status("person").state) == (TokenState.FRESH, TokenState.IDLE)
+
+    await Both(replace(SPEC, refresh=Refresh.ON_DEMAND)).tokens(test)
 
 
 async def test_a_token_without_a_consent_says_so():
