@@ -94,7 +94,7 @@ lock: .venv/run.stamp  ## make the lock files anew, on Python 3.11; UPGRADE=1: w
 clean:  ## remove everything that these targets made
 	rm -rf .venv tests/interop/server/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache \
 		.hypothesis .coverage .coverage.* dist
-	find broker tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find broker tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on ---
 
