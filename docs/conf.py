@@ -39,7 +39,8 @@ html_theme_options = {"navigation_with_keys": True}
 
 highlight_language = "text"
 
-# A folder of guides that has none yet is no mistake. The warning has no type that `suppress_warnings` could name.
+# A glob that finds nothing beyond what is listed already is no mistake. The warning about it has no type that
+# `suppress_warnings` could name.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(
     lambda record: "didn't match any documents" not in str(record.msg)
 )

@@ -51,16 +51,7 @@ def exposed() -> dict[str, tuple[str, set[str]]]:
     """Give the type and the labels of every metric of a registry that has seen everything, by its name."""
     names = ("text",)
     metrics = Metrics()
-    metrics.expect(
-        tokens=names,
-        issuers=names,
-        clients=names,
-        certificates=names,
-        keys=names,
-        routes=names,
-        consented=names,
-        upstreams=names,
-    )
+    metrics.expect(**dict.fromkeys(inspect.signature(metrics.expect).parameters, names))
     metrics.watch_tokens(lambda: [("text", 1.0)])
     metrics.watch_availability(lambda: [("text", True)])
     metrics.watch_grants(lambda: [("text", "fresh", 2.0, 3.0)])
