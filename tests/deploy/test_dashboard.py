@@ -36,6 +36,7 @@ ROWS = [
     "Egress: calls of APIs",
     "Certificates and keys",
     "Consents",
+    "Token files",
     "Store and audit",
     "Process",
 ]
