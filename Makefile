@@ -18,6 +18,16 @@ PYTEST = $(BIN)/pytest -n $(1) --dist loadfile $(if $(MUST_RUN_ALL),-p tests.no_
 # CI=true or REQUIRE_ALL=1: a test that this machine cannot run is a failure and not a skip.
 MUST_RUN_ALL := $(filter 1 true,$(REQUIRE_ALL) $(CI))
 
+# The image: from what it is made (a digest in production), its Python, and what its labels say.
+BASE ?= docker.io/library/python:$(IMAGE_PYTHON)-slim
+IMAGE_PYTHON := 3.13
+ENGINE ?= $(firstword $(foreach name,podman docker,$(if $(shell command -v $(name)),$(name))))
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' broker/__init__.py)
+IMAGE ?= token-broker:$(VERSION)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+CREATED ?= $(shell date --utc +%Y-%m-%dT%H:%M:%SZ)
+SOURCE ?=
+
 # Lock files name no registry: what they lock is known by its hashes, wherever it comes from.
 LOCKING := pip-tools==7.6.2
 PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-hashes --no-header --strip-extras \
@@ -26,7 +36,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check test-crash test-deploy docs format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash test-deploy image sbom docs format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -57,6 +67,11 @@ docs: .venv/docs.stamp  ## make the site of docs/ in dist/docs, offline; every w
 	@.venv/docs/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
 		--doctree-dir .venv/docs/doctrees docs dist/docs
 	@echo "Ready: $(CURDIR)/dist/docs/index.html"
+
+image: dist/wheels.stamp  ## build the image of the broker; BASE=, IMAGE=, ENGINE=: from what, its name, podman or docker
+	@$(call refuse,$(if $(ENGINE),,there is neither podman nor docker: install one or name another: make image ENGINE=PATH))
+	$(ENGINE) build --network=none --tag "$(IMAGE)" --build-arg "BASE=$(BASE)" --build-arg "VERSION=$(VERSION)" \
+		--build-arg "REVISION=$(REVISION)" --build-arg "CREATED=$(CREATED)" --build-arg "SOURCE=$(SOURCE)" .
 
 format: .venv/dev.stamp
 	$(BIN)/ruff format --check --quiet
@@ -124,4 +139,12 @@ refuse = $(if $(1),$(error $(1)))
 	@$(BIN)/python -m venv --clear .venv/docs
 	@.venv/docs/bin/python -m pip --disable-pip-version-check --no-input --quiet \
 		install --require-hashes --requirement requirements/docs.txt
+	@touch $@
+
+# The packages of the image and those that build the broker, for the Python of the image and the processor of this machine.
+dist/wheels.stamp: requirements/run.txt requirements/build.txt .venv/run.stamp
+	@echo "Fetching the locked packages into dist/wheels ..."
+	@rm -rf dist/wheels
+	@$(PIP) download --require-hashes --no-deps --only-binary=:all: --python-version $(IMAGE_PYTHON) --dest dist/wheels \
+		--requirement requirements/run.txt --requirement requirements/build.txt
 	@touch $@
