@@ -73,6 +73,12 @@ image: dist/wheels.stamp  ## build the image of the broker; BASE=, IMAGE=, ENGIN
 	$(ENGINE) build --network=none --tag "$(IMAGE)" --build-arg "BASE=$(BASE)" --build-arg "VERSION=$(VERSION)" \
 		--build-arg "REVISION=$(REVISION)" --build-arg "CREATED=$(CREATED)" --build-arg "SOURCE=$(SOURCE)" .
 
+sbom: .venv/sbom.stamp dist/wheels.stamp  ## write dist/sbom.json: what is in the image (CycloneDX), checked
+	@.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.json \
+		.venv/sbom/image/bin/python
+	@.venv/sbom/bin/python deploy/image/sbom.py dist/sbom.json --version $(VERSION) --lock requirements/run.txt \
+		--wheels dist/wheels --project pyproject.toml
+
 format: .venv/dev.stamp
 	$(BIN)/ruff format --check --quiet
 
@@ -147,4 +153,13 @@ dist/wheels.stamp: requirements/run.txt requirements/build.txt .venv/run.stamp
 	@rm -rf dist/wheels
 	@$(PIP) download --require-hashes --no-deps --only-binary=:all: --python-version $(IMAGE_PYTHON) --dest dist/wheels \
 		--requirement requirements/run.txt --requirement requirements/build.txt
+	@touch $@
+
+# The generator of the bill of materials, and beside it what it looks at: the packages of the image and nothing else.
+.venv/sbom.stamp: requirements/sbom.txt requirements/run.txt .venv/run.stamp
+	@echo "Installing what writes the bill of materials into .venv/sbom ..."
+	@$(BIN)/python -m venv --clear .venv/sbom
+	@$(PIP) --python .venv/sbom/bin/python install --require-hashes --requirement requirements/sbom.txt
+	@$(BIN)/python -m venv --without-pip .venv/sbom/image
+	@$(PIP) --python .venv/sbom/image/bin/python install --require-hashes --requirement requirements/run.txt
 	@touch $@

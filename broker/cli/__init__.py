@@ -11,26 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from broker import __version__
-from broker.cli import (
-    audit,
-    check,
-    csr,
-    demo,
-    grants,
-    init,
-    key,
-    keygen,
-    login,
-    rotate,
-    run,
-    sandbox,
-    status,
-    store,
-    token,
-    version,
-)
 from broker.cli.exits import FAILED, INTERRUPTED, WRONG_USAGE, explain
 from broker.errors import BrokerError
 
@@ -60,28 +43,29 @@ exit codes:
 
 
 COMMANDS = (
-    init,
-    run,
-    check,
-    token,
-    status,
-    login,
-    grants,
-    rotate,
-    key,
-    csr,
-    audit,
-    store,
-    keygen,
-    version,
-    sandbox,
-    demo,
+    "init",
+    "run",
+    "check",
+    "token",
+    "status",
+    "health",
+    "login",
+    "grants",
+    "rotate",
+    "key",
+    "csr",
+    "audit",
+    "store",
+    "keygen",
+    "version",
+    "sandbox",
+    "demo",
 )
-"""In the order of the help."""
+"""In the order of the help; each is a module of this package."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Make the parser of these commands; only their modules are imported."""
     root = argparse.ArgumentParser(
         prog="token-broker",
         description=DESCRIPTION,
@@ -91,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"token-broker {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add_parser(commands)
+    for name in names:
+        import_module(f"{__name__}.{name}").add_parser(commands)
     return root
 
 
@@ -102,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given:
         parser().print_help(sys.stderr)
         return WRONG_USAGE
-    arguments = parser().parse_args(given)
+    # The help of all commands needs all of them; a command only itself, and to import the others takes longer than it.
+    arguments = parser(given[:1] if given[0] in COMMANDS else COMMANDS).parse_args(given)
     command: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return command(arguments)

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from broker.cli.demo_consent import Scene, show_consent, start_login
 from broker.cli.exits import DONE, FAILED, INTERRUPTED, say
 from broker.cli.local_client import Token, get_token, request_json
+from broker.cli.sandbox import require_sandbox
 from broker.errors import BrokerError, LocalError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the demonstration; 130 if it was interrupted before its end."""
+    require_sandbox()
     from broker.cli.children import StoppedError, stoppable  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import require_linux  # noqa: PLC0415 - only when chosen
     from broker.sandbox.control_client import CommandFailedError  # noqa: PLC0415 - only when chosen

@@ -10,10 +10,12 @@ import argparse
 import shutil
 import tempfile
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker.cli.exits import DONE, FAILED, WRONG_USAGE, say
+from broker.errors import LocalError
 
 if TYPE_CHECKING:
     from broker.sandbox.iridium.running import Iridium
@@ -113,6 +115,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a sandbox until SIGINT or SIGTERM."""
+    require_sandbox()
     from broker.sandbox.commands import CommandRefusedError  # noqa: PLC0415 - only when chosen
     from broker.sandbox.layout import DirectoryRefusedError  # noqa: PLC0415 - only when chosen
 
@@ -136,6 +139,12 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"the sandbox cannot run: {error.strerror or type(error).__name__}")
             return FAILED
     return DONE
+
+
+def require_sandbox() -> None:
+    """Refuse, where the sandbox was left out of the installation, as it is out of the image. Raises LocalError."""
+    if find_spec("broker.sandbox") is None:
+        raise LocalError("sandbox_missing", "the sandbox is not in this image: install the broker from its source tree")
 
 
 def _refused(arguments: argparse.Namespace) -> str | None:

@@ -1,1 +1,0 @@
-"""Tests that run what is deployed: the image, the pod, the units. They need root and system packages."""

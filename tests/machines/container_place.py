@@ -69,7 +69,7 @@ class ContainerPlace:
 
     def environment(self) -> dict[str, str]:
         """Give the environment of podman: that of the tests, and the settings of the place."""
-        return {**os.environ, "CONTAINERS_CONF": str(self.home / "containers.conf")}  # noqa: TID251 - a test's
+        return {**os.environ, "CONTAINERS_CONF": str(self.home / "containers.conf")}
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run podman, whatever its exit code is."""

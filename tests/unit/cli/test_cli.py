@@ -10,8 +10,8 @@ import pytest
 from broker.cli import main, parser
 
 COMMANDS = (
-    "init", "run", "check", "token", "status", "login", "grants", "rotate", "key", "csr", "audit", "store", "keygen",
-    "version", "sandbox", "demo",
+    "init", "run", "check", "token", "status", "health", "login", "grants", "rotate", "key", "csr", "audit", "store",
+    "keygen", "version", "sandbox", "demo",
 )  # fmt: skip
 
 HEAVY = ("aiohttp", "asyncio", "cryptography", "joserfc", "structlog", "prometheus_client", "cattrs", "tenacity")
@@ -34,6 +34,18 @@ def test_a_command_starts_without_the_server_s_packages():
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert result.stdout == "[]\n"
+
+
+def test_a_command_imports_none_of_the_others():
+    """A probe runs every few seconds: what it does not need is not looked at."""
+    script = "import sys, broker.cli; broker.cli.main(['health', '--socket', '/nowhere']); print(*sys.modules)"
+
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    imported = set(result.stdout.split())
+    assert "broker.cli.health" in imported
+    assert not imported & {f"broker.cli.{command}" for command in COMMANDS if command != "health"}
+    assert not imported & set(HEAVY)
 
 
 @pytest.mark.parametrize("arguments", [["unknown"], ["token"], ["run", "--nonsense"], ["tok", "a"]])

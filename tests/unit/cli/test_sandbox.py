@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import broker
 from broker.cli import main, sandbox
 from broker.sandbox.control_client import ControlClient
 from broker.sandbox.listeners import bind
@@ -211,3 +212,27 @@ def test_what_another_dialect_knows_is_exit_2(arguments: list[str], names: str, 
     """Before anything is made, with the option's name."""
     assert main(["sandbox", *arguments]) == 2
     assert names in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sandbox", "demo"])
+def test_where_it_was_left_out_one_line_says_so(tmp_path: Path, name: str):
+    """As out of the image: no traceback, and nothing is started."""
+    package = tmp_path / "broker"
+    package.mkdir()
+    for path in Path(broker.__file__).parent.iterdir():
+        if path.name != "sandbox":
+            (package / path.name).symlink_to(path)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "broker", name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "[sandbox_missing]" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
