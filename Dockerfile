@@ -43,10 +43,10 @@ RUN --mount=type=bind,target=/context \
 RUN printf '%s\n' '#!/opt/token-broker/bin/python3 -IB' 'from broker.cli import main' 'raise SystemExit(main())' \
         > /opt/token-broker/bin/token-broker \
  && chmod 0755 /opt/token-broker/bin/token-broker \
- && mkdir -p -m 0755 /image/run/token-broker /image/etc/token-broker \
- && mkdir -p -m 0750 /image/var/log/token-broker \
- && mkdir -p -m 0700 /image/var/lib/token-broker \
- && chown 65532:65532 /image/run/token-broker /image/var/log/token-broker /image/var/lib/token-broker
+ && install -d -m 0755 /image/etc/token-broker \
+ && install -d -m 0755 -o 65532 -g 65532 /image/run/token-broker \
+ && install -d -m 0750 -o 65532 -g 65532 /image/var/log/token-broker \
+ && install -d -m 0700 -o 65532 -g 65532 /image/var/lib/token-broker
 
 
 # hadolint ignore=DL3006
@@ -80,6 +80,8 @@ LABEL org.opencontainers.image.title="token-broker" \
 
 # MALLOC_ARENA_MAX: one heap for all threads. The broker has few, and a heap for each keeps what the others could use.
 # The PYTHON variables are for who starts another Python in here: the broker's own interpreter reads none.
+# hadolint takes the names for secrets; they are of places.
+# hadolint ignore=DL3064
 ENV PATH=/opt/token-broker/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     TOKEN_BROKER_CONFIG=/etc/token-broker/config.toml \
     TOKEN_BROKER_SOCKET=unix:///run/token-broker/app/api.sock \

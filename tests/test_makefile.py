@@ -13,7 +13,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BORROWED = ("make", "sh", "sed", "expand", "uname", "touch")
-PUBLIC = ("help", "install", "demo", "bench", "test", "check", "test-crash", "test-deploy", "image", "sbom", "docs", "lock", "clean")
+PUBLIC = (
+    "help",
+    "install",
+    "demo",
+    "bench",
+    "test",
+    "check",
+    "test-crash",
+    "test-deploy",
+    "image",
+    "sbom",
+    "docs",
+    "lock",
+    "clean",
+)
 
 LOCKED, INSTALLED, LOCKED_AGAIN = 1_000, 2_000, 3_000
 """Unix seconds: what make compares."""
