@@ -78,14 +78,12 @@ LABEL org.opencontainers.image.title="token-broker" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="${BASE}"
 
-# MALLOC_ARENA_MAX: one heap for all threads. The broker has few, and a heap for each keeps what the others could use.
 # The PYTHON variables are for who starts another Python in here: the broker's own interpreter reads none.
 # hadolint takes the names for secrets; they are of places.
 # hadolint ignore=DL3064
 ENV PATH=/opt/token-broker/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     TOKEN_BROKER_CONFIG=/etc/token-broker/config.toml \
     TOKEN_BROKER_SOCKET=unix:///run/token-broker/app/api.sock \
-    MALLOC_ARENA_MAX=1 \
     PYTHONSAFEPATH=1 PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
 
 WORKDIR /

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import egress
+from bench import egress, footprint
 from bench.nginx import program
 from bench.rig import GaveUpError
 from bench.tokens import QUICK, main
@@ -58,3 +58,18 @@ def test_a_quick_run_compares_every_kind_of_call_with_nginx(tmp_path: Path, caps
             assert case[side]["per_second"] > 0 < case[side]["memory"]
             assert 0 < case[side]["p50"] <= case[side]["p99"]
     assert report["table"] in capsys.readouterr().out
+
+
+def test_a_quick_run_puts_each_figure_beside_its_goal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A real broker is started; there is no such image, and that is said and no failure."""
+    report_file = tmp_path / "report.json"
+
+    code = footprint.main(["--quick", "--image", "localhost/nobody-built-this:none", "--json", str(report_file)])
+
+    figures = json.loads(report_file.read_text())["figures"]
+    start, one, many, image = figures
+    assert code == 0
+    assert start["measured"] > 50
+    assert 30 < one["measured"] <= many["measured"] + 1
+    assert image["measured"] is None
+    assert capsys.readouterr().out.count(" MB ") >= 3
