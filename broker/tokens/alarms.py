@@ -23,7 +23,7 @@ class Alarms:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, str]] = []
-        self._pending: dict[str, set[float]] = {}
+        self._pending: dict[str, tuple[float, ...]] = {}  # one as a rule, for which a set would take 200 bytes
         self._order = count()
         self._woken = asyncio.Event()
 
@@ -33,10 +33,10 @@ class Alarms:
 
     def set(self, name: str, at: float) -> None:
         """See that an alarm for *name* rings at *at* or before (boot clock)."""
-        pending = self._pending.setdefault(name, set())
+        pending = self._pending.get(name, ())
         if any(earlier <= at for earlier in pending):
             return
-        pending.add(at)
+        self._pending[name] = (*pending, at)
         heapq.heappush(self._heap, (at, next(self._order), name))
         if self._heap[0][0] == at:
             self._woken.set()
@@ -56,8 +56,9 @@ class Alarms:
         now = self._clock.boot()
         while self._heap and self._heap[0][0] <= now:
             at, _, name = heapq.heappop(self._heap)
-            pending = self._pending[name]
-            pending.discard(at)
-            if not pending:
+            left = tuple(later for later in self._pending[name] if later != at)
+            if left:
+                self._pending[name] = left
+            else:
                 del self._pending[name]
             yield name

@@ -7,6 +7,7 @@ A task exists only while an attempt runs (``attempts``), and belongs to the grou
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,14 @@ from broker.tokens.ports import Clock, Randomness, Watch
 from broker.tokens.reload import Fate, fate_of, terms_of
 from broker.tokens.serving import Serving, TokenStatus
 from broker.tokens.spec import IssuedToken, TokenSpec
+
+AT_ONCE = 64
+"""
+Attempts of one client that a start begins with; each that ends begins the next.
+
+Four times as many as an issuer may be asked at a time, so that it never waits for us, and far fewer than there may be
+tokens: ten thousand attempts that wait for their turns take 30 MB, and the process would keep most of it.
+"""
 
 
 class Registry:
@@ -55,6 +64,8 @@ class Registry:
         self._make_keeper = partial(Keeper, clock=clock, randomness=randomness, emit=emit)
         self._registrations = dict(registrations)
         self._running: set[asyncio.Task[None]] = set()
+        self._under_way: Counter[str] = Counter()  # attempts, by client
+        self._not_begun: dict[str, deque[Keeper]] = {}  # by client, in the order of the configuration
         self._clock = clock
         self._alarms = Alarms(clock)
         self._group: asyncio.TaskGroup | None = None
@@ -131,8 +142,7 @@ class Registry:
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                for keeper in self._keepers.values():
-                    self._handle(keeper, table.Tick())
+                self._begin_all()
                 while True:
                     await self._alarms.wait()
                     self._ring()
@@ -218,9 +228,28 @@ class Registry:
         if attempt is not None:
             task = self._group.create_task(self._attempts.make(keeper, attempt), name=f"refresh {keeper.spec.name}")
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._under_way[keeper.spec.client] += 1
+            task.add_done_callback(partial(self._ended, keeper.spec.client))
         if keeper.state is not before:
             self._set_alarm(keeper)
+
+    def _begin_all(self) -> None:
+        """Look at every token for the first time: all are missing, and one is as urgent as the other."""
+        for keeper in self._keepers.values():
+            self._not_begun.setdefault(keeper.spec.client, deque()).append(keeper)
+        for client in self._not_begun:
+            self._begin_more(client)
+
+    def _begin_more(self, client: str) -> None:
+        """Begin with as many tokens of *client* as there is room for; one that a caller wants does not wait for it."""
+        left = self._not_begun.get(client)
+        while left and self._under_way[client] < AT_ONCE:
+            self._handle(left.popleft(), table.Tick())
+
+    def _ended(self, client: str, attempt: asyncio.Task[None]) -> None:
+        self._running.discard(attempt)
+        self._under_way[client] -= 1
+        self._begin_more(client)
 
     def _unblock(self, client: str) -> None:
         """Let the tokens of *client* be tried again that were held back."""

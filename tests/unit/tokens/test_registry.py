@@ -8,6 +8,7 @@ import pytest
 
 from broker.errors import Outcome, RemoteError
 from broker.events import TokenExpired, TokenLapsed
+from broker.tokens.registry import AT_ONCE
 from broker.tokens.serving import Serving, Standing, TokenState, TokenUnavailableError
 from broker.tokens.spec import Refresh
 from tests.jumping import advance, loop_time
@@ -573,3 +574,44 @@ async def test_an_unknown_name_cannot_be_watched_nor_forced():
             pass
         with pytest.raises(KeyError):
             await world.registry.refresh("nothing", rejected=None, wait=0.0, begun=lambda: None)
+
+
+def crowd() -> list[str]:
+    """Name far more tokens than a start begins with."""
+    return [f"t{number}" for number in range(5 * AT_ONCE)]
+
+
+async def test_a_start_with_many_tokens_begins_with_few_and_comes_to_all():
+    """Attempts that wait for their turns take memory; each that ends, well or not, makes room for the next."""
+    names = crowd()
+    session = FakeSession(script=[DOWN], delay=0.1)
+    async with running(*(spec(name) for name in names), session=session) as world:
+        tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith("refresh ")]
+        await asyncio.sleep(600.0)
+
+        states = {world.registry.status(name).state for name in names}
+        assert len(tasks) == AT_ONCE
+        assert states == {TokenState.FRESH}
+
+
+async def test_a_client_with_many_tokens_leaves_the_others_their_start():
+    """Each client begins with its own, whatever comes first in the configuration."""
+    specs = [*(spec(name) for name in crowd()), spec("alone", client="neighbor")]
+    async with running(*specs, session=FakeSession(delay=0.1)) as world:
+        names = {task.get_name() for task in asyncio.all_tasks()}
+
+        assert "refresh alone" in names
+        assert "refresh t0" in names
+        assert world.registry.status("alone").state is TokenState.PENDING
+
+
+async def test_a_caller_does_not_wait_for_the_start_of_the_others():
+    """The last of many is fetched as soon as somebody wants it."""
+    names = crowd()
+    async with running(*(spec(name) for name in names), session=FakeSession(delay=0.1)) as world:
+        before = loop_time()
+
+        await world.registry.get(names[-1], min_valid=None, wait=10.0)
+
+        assert loop_time() - before < 2.0
+        assert world.registry.status(names[-2]).state is TokenState.PENDING
