@@ -16,10 +16,10 @@ FROM ${BASE} AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
-# Two environments: what builds the broker stays behind in this stage. The context is mounted and not copied, because
-# dist/wheels may be missing from it; some engines mount it without a look at .dockerignore. The sandbox, which is for
-# trying the broker, is left out. The broker is installed as a wheel: scanners know it by name and version then.
+# Two environments: what builds the broker stays behind in this stage. The folder of fetched wheels is mounted and not
+# copied, because it may be missing. (Only this: a cache does not see that something mounted has changed.)
 # pip compiles nothing: the bytecode below is of the kind that no time stamp makes invalid.
+COPY requirements /src/requirements
 # hadolint ignore=DL3013
 RUN --mount=type=bind,target=/context \
     set -eu; \
@@ -27,13 +27,17 @@ RUN --mount=type=bind,target=/context \
     python3 -m venv --without-pip /tmp/builder; \
     python3 -m venv --without-pip /opt/token-broker; \
     python3 -m pip --python /tmp/builder/bin/python3 install \
-        --require-hashes --only-binary=:all: --requirement /context/requirements/build.txt; \
+        --require-hashes --only-binary=:all: --requirement /src/requirements/build.txt; \
     python3 -m pip --python /opt/token-broker/bin/python3 install --no-compile \
-        --require-hashes --only-binary=:all: --requirement /context/requirements/run.txt; \
-    cp -R /context/broker /context/pyproject.toml /context/README.md /context/LICENSE /tmp/builder/; \
-    rm -rf /tmp/builder/broker/sandbox; \
-    python3 -m pip --python /tmp/builder/bin/python3 wheel --no-deps --no-build-isolation \
-        --wheel-dir /tmp/wheel /tmp/builder; \
+        --require-hashes --only-binary=:all: --requirement /src/requirements/run.txt
+
+# The broker without its sandbox, which .dockerignore leaves out, as a wheel: scanners know it by name and version then.
+COPY pyproject.toml README.md LICENSE /src/
+COPY broker /src/broker
+# hadolint ignore=DL3013
+RUN set -eu; \
+    python3 -m pip --python /tmp/builder/bin/python3 wheel --no-index --no-deps --no-build-isolation \
+        --wheel-dir /tmp/wheel /src; \
     python3 -m pip --python /opt/token-broker/bin/python3 install --no-compile --no-deps --no-index /tmp/wheel/*.whl; \
     rm -f /opt/token-broker/bin/[Aa]ctivate* /opt/token-broker/bin/token-broker; \
     python3 -m compileall -q --invalidation-mode unchecked-hash /opt/token-broker/lib
