@@ -42,7 +42,6 @@ def test_only_what_the_locks_determine_is_mounted():
     assert used == {"dist/wheels"}
 
 
-
 def test_the_image_runs_by_numbers_in_exec_form():
     """A cluster can see that it is not root, and signals reach the broker and no shell."""
     last_stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
