@@ -236,8 +236,8 @@ class Registry:
     def _begin_all(self) -> None:
         """Look at every token for the first time: all are missing, and one is as urgent as the other."""
         for keeper in self._keepers.values():
-            self._not_begun.setdefault(keeper.spec.client, deque()).append(keeper)
-        for client in self._not_begun:
+            client = keeper.spec.client
+            self._not_begun.setdefault(client, deque()).append(keeper)
             self._begin_more(client)
 
     def _begin_more(self, client: str) -> None:

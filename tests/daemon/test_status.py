@@ -65,7 +65,8 @@ def broker(sandbox: SandboxProcess, sockets: Path) -> Iterator[BrokerProcess]:
 
 AS_USER = """
 import os, sys
-from broker.cli import main
+from broker.cli import main, parser
+parser()
 uid = int(sys.argv[1])
 os.setgroups([]); os.setgid(uid); os.setuid(uid)
 sys.exit(main(sys.argv[2:]))
