@@ -22,9 +22,9 @@ PUBLIC = (
     "check",
     "test-crash",
     "test-deploy",
+    "docs",
     "image",
     "sbom",
-    "docs",
     "lock",
     "clean",
 )
