@@ -30,6 +30,7 @@ first steps:
   token-broker run --config FILE          run the daemon
   token-broker token NAME                 print a token, as a workload would get it
   token-broker status                     show the state of all tokens
+  token-broker doctor                     find out what is wrong, and what to do
   token-broker login NAME                 give a consent in a browser, where a token needs one
 
 environment:
@@ -49,6 +50,7 @@ COMMANDS = (
     "token",
     "status",
     "health",
+    "doctor",
     "login",
     "grants",
     "rotate",

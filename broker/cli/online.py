@@ -64,12 +64,23 @@ class Asked:
 
 def compare(settings: Settings, identities: Identities) -> tuple[Finding, ...]:
     """Ask every issuer, all at the same time, and give all findings in the order of the configuration."""
-    asked = asyncio.run(_ask_all(settings.issuers, identities))
     not_after = {name: certificate.not_after for name, certificate in identities.certificates.items()}
+    return (
+        *of_servers(settings, ask(settings, identities)),
+        *(of_certificate(name, end, SystemClock().wall()) for name, end in not_after.items()),
+    )
+
+
+def ask(settings: Settings, identities: Identities) -> dict[str, Asked]:
+    """Ask every issuer, all at the same time; of *identities* only the credentials of proxies are used."""
+    return asyncio.run(_ask_all(settings.issuers, identities))
+
+
+def of_servers(settings: Settings, asked: Mapping[str, Asked]) -> tuple[Finding, ...]:
+    """Judge what came of asking, in the order of the configuration."""
     return (
         *(finding for name, answer in asked.items() for finding in of_issuer(name, answer)),
         *(finding for name in settings.clients for finding in _of_client(settings, name, asked)),
-        *(of_certificate(name, end, SystemClock().wall()) for name, end in not_after.items()),
     )
 
 

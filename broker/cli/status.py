@@ -1,25 +1,27 @@
 """
 ``token-broker status``: what the daemon has, and what keeps it from having the rest.
 
-It asks over the daemon's socket like any other caller and sees what that caller may see. What it is told is
-shown as text: nothing that could steer a terminal gets through.
+It asks over the daemon's socket like any other caller and sees what that caller may see.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from typing import Any
 
 from broker.cli.environment import environment, socket_path
-from broker.cli.exits import DONE, FAILED
-from broker.cli.local_client import Status, TokenState, get_status
-from broker.cli.tables import NOTHING, STATE_COLORS, duration, folded, has_colors, plain, table
+from broker.cli.exits import DONE, FAILED, WRONG_USAGE, say
+from broker.cli.local_client import get_status
+from broker.cli.status_view import as_json, as_table
+from broker.cli.tables import has_colors
 
-HEADINGS = ("TOKEN", "STATE", "REQUIRED", "EXPIRES IN", "NEXT TRY IN", "REASON")
+INTERVALS = range(1, 3_601)
+"""Seconds between two looks of ``--watch``."""
 
+DEFAULT_INTERVAL = 2
+"""Seconds: soon enough for a person who waits, and a request that costs the daemon nothing to speak of."""
 
 EPILOG = """\
 states:
@@ -36,12 +38,18 @@ A token with a grant for each person is fresh while one of them at least can be 
 You see the tokens that you may use; root and the user of the daemon see all. Colors are used on a terminal
 that has them, and not with NO_COLOR or TERM=dumb.
 
+With --watch the table stays on the screen and is asked for again and again, also while the daemon is away;
+what does not fit is counted, the good ones last. Ctrl-C ends it. In a pipe, or with TERM=dumb, each change is
+a line with its time instead; with --json each change is a line with an object.
+
 exit codes:
-  0  ready: every required token can be served
-  1  not ready, or the daemon cannot be reached, or it refuses you
+  0    ready: every required token can be served
+  1    not ready, or the daemon cannot be reached, or it refuses you
+  130  --watch was ended by Ctrl-C
 
 examples:
   token-broker status
+  token-broker status --watch
   token-broker status --json | jq -r '.tokens[] | select(.state != "fresh") | .name'
 """
 
@@ -57,6 +65,10 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--watch", action="store_true", help="go on, and show every change")
+    parser.add_argument(
+        "--interval", type=_interval, metavar="SECONDS", help=f"between two looks of --watch ({DEFAULT_INTERVAL})"
+    )
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: TOKEN_BROKER_SOCKET)")
     parser.set_defaults(run=run)
 
@@ -64,7 +76,16 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the status."""
     variables = environment()
-    status = get_status(socket_path(arguments.socket, variables))
+    daemon = socket_path(arguments.socket, variables)
+    if arguments.watch:
+        from broker.cli.watch import watch  # noqa: PLC0415 - only when chosen
+
+        interval = DEFAULT_INTERVAL if arguments.interval is None else arguments.interval
+        watch(daemon, interval=interval, variables=variables, in_json=arguments.json)
+    if arguments.interval is not None:
+        say("--interval goes with --watch")
+        return WRONG_USAGE
+    status = get_status(daemon)
     if arguments.json:
         print(as_json(status))
     else:
@@ -74,59 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if status.ready else FAILED
 
 
-def as_json(status: Status) -> str:
-    """Write *status* as one JSON object, in ASCII; what is not known is null."""
-    tokens = [
-        {
-            "name": token.name,
-            "state": token.state,
-            "required": token.required,
-            "expires_in": token.expires_in,
-            "retry_in": token.retry_in,
-            "reason": token.reason,
-            "hint": token.hint,
-            "grants": token.grants,
-        }
-        for token in status.tokens
-    ]
-    members = {
-        "ready": status.ready,
-        "tokens": tokens,
-        "sandbox": list(status.sandboxes),
-        "restart": list(status.restart),
-        "reload_refused": status.reload_refused,
-    }
-    return json.dumps(members, indent=2)
-
-
-def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
-    """Write *status* for a person; sentences are broken at *width* columns, rows never."""
-    rows = [HEADINGS, *(_row(token) for token in status.tokens)]
-    lines = table(rows, column=HEADINGS.index("STATE"), colors=STATE_COLORS if colors else {})
-    for token in status.tokens:
-        if token.hint is not None:
-            lines += folded(f"{plain(token.name)}: {plain(token.hint)}", width)
-        if token.grants is not None:
-            how = f"{token.grants} grant(s), each with a state of its own: token-broker grants list --token"
-            lines += folded(f"{plain(token.name)}: {how} {plain(token.name)}", width)
-    if not status.tokens:
-        lines = ["no token that you may see"]
-    if status.sandboxes:
-        lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(plain, status.sandboxes))}")
-    if status.restart:
-        lines.append(f"restart pending: changes of {', '.join(map(plain, status.restart))} wait for one")
-    if status.reload_refused:
-        lines.append("the last reload was refused (see the log): old configuration in force")
-    lines.append("ready" if status.ready else "NOT READY")
-    return "\n".join(lines)
-
-
-def _row(token: TokenState) -> tuple[str, ...]:
-    return (
-        plain(token.name),
-        plain(token.state),
-        NOTHING if token.required is None else ("yes" if token.required else "no"),
-        duration(token.expires_in),
-        duration(token.retry_in),
-        NOTHING if token.reason is None else plain(token.reason),
-    )
+def _interval(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) in INTERVALS):
+        raise argparse.ArgumentTypeError(f"must be a whole number of seconds from 1 to {INTERVALS[-1]}")
+    return int(text)

@@ -10,8 +10,8 @@ import pytest
 from broker.cli import main, parser
 
 COMMANDS = (
-    "init", "run", "check", "token", "status", "health", "login", "grants", "rotate", "key", "csr", "audit", "store",
-    "keygen", "version", "sandbox", "demo",
+    "init", "run", "check", "token", "status", "health", "doctor", "login", "grants", "rotate", "key", "csr", "audit",
+    "store", "keygen", "version", "sandbox", "demo",
 )  # fmt: skip
 
 HEAVY = ("aiohttp", "asyncio", "cryptography", "joserfc", "structlog", "prometheus_client", "cattrs", "tenacity")

@@ -13,7 +13,7 @@ import pytest
 
 from broker.cli import main
 from broker.cli.local_client import Status, TokenState
-from broker.cli.status import as_json, as_table
+from broker.cli.status_view import as_json, as_table
 from tests.unit.cli.canned import answer, canned
 
 LISTED = {
@@ -46,8 +46,9 @@ def daemon(path: Path, answers: Mapping[str, bytes]) -> Iterator[None]:
             except OSError:
                 return
             with connection:
-                target = connection.recv(65_536).split(b" ")[1].decode()
-                connection.sendall(answers[target])
+                request = connection.recv(65_536)
+                if request:  # who only wants to know who listens sends none
+                    connection.sendall(answers[request.split(b" ")[1].decode()])
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -1,0 +1,100 @@
+"""
+What ``status`` and its ``--watch`` show of a daemon: the table of tokens, the sentences below it, JSON.
+
+What a daemon says is shown as text: nothing that could steer a terminal gets through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from broker.cli.local_client import Status, TokenState
+from broker.cli.tables import NOTHING, STATE_COLORS, duration, folded, plain, table
+
+HEADINGS = ("TOKEN", "STATE", "REQUIRED", "EXPIRES IN", "NEXT TRY IN", "REASON")
+
+
+def as_json(status: Status) -> str:
+    """Write *status* as one JSON object, in ASCII; what is not known is null."""
+    return json.dumps(members_of(status), indent=2)
+
+
+def members_of(status: Status) -> dict[str, Any]:
+    """Give the members of that object."""
+    tokens = [
+        {
+            "name": token.name,
+            "state": token.state,
+            "required": token.required,
+            "expires_in": token.expires_in,
+            "retry_in": token.retry_in,
+            "reason": token.reason,
+            "hint": token.hint,
+            "grants": token.grants,
+        }
+        for token in status.tokens
+    ]
+    return {
+        "ready": status.ready,
+        "tokens": tokens,
+        "sandbox": list(status.sandboxes),
+        "restart": list(status.restart),
+        "reload_refused": status.reload_refused,
+    }
+
+
+def as_table(status: Status, *, colors: bool, width: int | None = None) -> str:
+    """Write *status* for a person; sentences are broken at *width* columns, rows never."""
+    lines = rows_of(status.tokens, colors=colors) if status.tokens else ["no token that you may see"]
+    for token in status.tokens:
+        lines += notes_of(token, width)
+    lines += remarks_of(status)
+    lines.append(verdict_of(status))
+    return "\n".join(lines)
+
+
+def rows_of(tokens: Sequence[TokenState], *, colors: bool) -> list[str]:
+    """Give the headings and a row for each token."""
+    rows = [HEADINGS, *(_row(token) for token in tokens)]
+    return table(rows, column=HEADINGS.index("STATE"), colors=STATE_COLORS if colors else {})
+
+
+def notes_of(token: TokenState, width: int | None) -> list[str]:
+    """Give what there is to say of a token beside its row."""
+    lines: list[str] = []
+    if token.hint is not None:
+        lines += folded(f"{plain(token.name)}: {plain(token.hint)}", width)
+    if token.grants is not None:
+        how = f"{token.grants} grant(s), each with a state of its own: token-broker grants list --token"
+        lines += folded(f"{plain(token.name)}: {how} {plain(token.name)}", width)
+    return lines
+
+
+def remarks_of(status: Status) -> list[str]:
+    """Give what there is to say of the daemon."""
+    lines: list[str] = []
+    if status.sandboxes:
+        lines.append(f"SANDBOX, tokens worth nothing: {', '.join(map(plain, status.sandboxes))}")
+    if status.restart:
+        lines.append(f"restart pending: changes of {', '.join(map(plain, status.restart))} wait for one")
+    if status.reload_refused:
+        lines.append("the last reload was refused (see the log): old configuration in force")
+    return lines
+
+
+def verdict_of(status: Status) -> str:
+    """Say whether every required token can be served."""
+    return "ready" if status.ready else "NOT READY"
+
+
+def _row(token: TokenState) -> tuple[str, ...]:
+    return (
+        plain(token.name),
+        plain(token.state),
+        NOTHING if token.required is None else ("yes" if token.required else "no"),
+        duration(token.expires_in),
+        duration(token.retry_in),
+        NOTHING if token.reason is None else plain(token.reason),
+    )

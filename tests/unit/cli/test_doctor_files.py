@@ -1,0 +1,113 @@
+"""Tests of ``broker/cli/doctor_files.py``: keys, days, directories, audit log and store, each by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from broker.cli.doctor_case import Case
+from broker.cli.doctor_files import of_audit, of_end, of_keys, of_places, of_store
+from broker.cli.findings import Finding, Level
+from broker.cli.online import DAY
+from broker.config.load import load_settings
+from broker.config.settings import Settings
+from broker.hostenv.state_dir import held
+from tests.unit.cli.test_store import Setting
+
+WALL = 1_790_000_000.0
+CASE = Case(daemons=(Path("/s"),), uid=0)
+STRANGER = Case(daemons=(Path("/s"),), uid=5, runs_as=6)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    setting = Setting(tmp_path)
+    setting.write(b"value")
+    return setting
+
+
+def settings(setting: Setting) -> Settings:
+    return load_settings(setting.config, credentials_directory=None)
+
+
+def levels(findings: list[Finding]) -> list[Level]:
+    return [one.level for one in findings]
+
+
+@pytest.mark.parametrize(("days", "level"), [(100, Level.OK), (3, Level.WARNING), (-1, Level.FAILED)])
+def test_the_last_day_is_a_warning_while_there_is_time(days: int, level: Level):
+    """With what to do where it matters."""
+    found = of_end("certificate.c", WALL + days * DAY, WALL)
+
+    assert (found.place, found.level) == ("certificate.c", level)
+    assert (found.advice is None) is (level is Level.OK)
+
+
+def test_a_key_that_is_missing_is_told_with_its_path(setting: Setting):
+    """And nothing is said to be good then."""
+    findings = list(of_keys(CASE, settings(setting)))
+
+    assert levels(findings) == [Level.FAILED]
+    assert "k.pem" in findings[0].text
+
+
+def test_a_credential_of_the_service_manager_is_not_ours_to_miss(setting: Setting):
+    """It is there for the service alone."""
+    keys = {"k": replace(settings(setting).keys["k"], file=Path("/run/credentials/k"))}
+
+    findings = list(of_keys(CASE, replace(settings(setting), keys=keys)))
+
+    assert levels(findings) == [Level.SKIPPED]
+
+
+def test_a_state_directory_that_others_can_read_is_told_with_its_remedy(setting: Setting):
+    """As a start would refuse it."""
+    good = list(of_places(CASE, settings(setting)))
+    setting.state.chmod(0o755)
+    bad = list(of_places(CASE, settings(setting)))
+
+    assert Level.OK in levels(good)
+    assert bad[0].level is Level.FAILED
+    assert str(bad[0].advice).startswith("chmod 0700")
+
+
+def test_an_audit_log_that_was_edited_fails_and_one_that_is_not_there_yet_does_not(setting: Setting):
+    """A file that another user keeps is not known."""
+    missing = list(of_audit(CASE, settings(setting)))
+    (setting.directory / "audit.log").write_bytes(b"junk\n")
+    edited = list(of_audit(CASE, settings(setting)))
+
+    assert levels(missing) == [Level.WARNING]
+    assert levels(edited) == [Level.FAILED]
+
+
+def test_a_store_is_looked_into_while_nobody_holds_it(setting: Setting):
+    """And is the daemon's while it does."""
+    free = list(of_store(CASE, settings(setting)))
+    with held(setting.state):
+        taken = list(of_store(CASE, settings(setting)))
+
+    assert (free[0].level, "2 record(s), all of them sound" in free[0].text) == (Level.OK, True)
+    assert (taken[0].level, "the daemon holds it" in taken[0].text) == (Level.OK, True)
+
+
+def test_a_damaged_store_fails_with_what_to_do(setting: Setting):
+    """Nothing is repaired, and nothing moved."""
+    (file,) = setting.state.glob("*.db")
+    file.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4096)
+
+    findings = list(of_store(CASE, settings(setting)))
+
+    assert levels(findings) == [Level.FAILED]
+    assert file.exists()
+
+
+@pytest.mark.parametrize("look", [of_keys, of_places, of_store])
+def test_a_stranger_is_told_that_nothing_is_known(setting: Setting, look: object):
+    """A file is safe or not for the user of the daemon."""
+    findings = list(look(STRANGER, settings(setting)))  # type: ignore[operator]
+
+    assert levels(findings) == [Level.SKIPPED]
+    assert "uid 6" in findings[0].text
