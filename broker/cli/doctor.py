@@ -9,6 +9,7 @@ finding, and the others are made.
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import shutil
 import sys
@@ -99,12 +100,13 @@ def case_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> tupl
     """Find out what there is to look at and whose it is; become that user, if we are root. Raises LocalError."""
     from broker.cli import doctor_case as cases  # noqa: PLC0415 - only when chosen
 
+    _load_everything()
     uid = os.geteuid()
     settings, _ = cases.read_configuration(arguments.config, variables, stranger=True)
     daemons = cases.daemons_of(arguments.socket, settings, variables)
     runner = next((one for one in map(cases.runner_of, daemons) if one is not None), None)
     known = None if runner is None or runner.pid == cases.INIT else (runner.uid, runner.gid)
-    owner = known or cases.owner_of(settings, daemons)
+    owner = known or cases.owner_of(cases.configured(arguments.config, variables), settings, daemons)
     runs_as = None if owner is None else owner[0]
     findings: list[Finding] = []
     if owner is not None and uid == cases.ROOT and owner[0] != cases.ROOT:
@@ -113,12 +115,19 @@ def case_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> tupl
     stranger = runs_as not in {None, os.geteuid()} or (runs_as is None and uid != cases.ROOT)
     settings, found = cases.read_configuration(arguments.config, variables, stranger=stranger)
     case = cases.Case(
-        daemons=daemons,
+        daemons=cases.daemons_of(arguments.socket, settings, variables),
         runs_as=runs_as,
         uid=os.geteuid(),
         has_credentials=bool(variables.get("CREDENTIALS_DIRECTORY")),
     )
     return case, settings, findings + found
+
+
+def _load_everything() -> None:
+    """Import whatever the checks need while we can: the user that we become need not be able to read it."""
+    from broker.cli import doctor_daemon, doctor_files, doctor_servers  # noqa: F401, PLC0415 - only when chosen
+
+    codecs.lookup("idna")  # loaded by the first look-up of a host's name otherwise
 
 
 def groups(case: Case, settings: Settings | None) -> list[tuple[str, Look]]:

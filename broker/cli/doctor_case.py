@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,16 +95,24 @@ def daemons_of(given: str | None, settings: Settings | None, variables: Mapping[
     return (socket_path(given, variables),)
 
 
-def owner_of(settings: Settings | None, daemons: Sequence[Daemon]) -> tuple[int, int] | None:
+def configured(given: Path | None, variables: Mapping[str, str]) -> Path | None:
+    """Give the path of the configuration that is meant, if one is."""
+    try:
+        return config_path(given, variables)
+    except LocalError:
+        return None
+
+
+def owner_of(config: Path | None, settings: Settings | None, daemons: Sequence[Daemon]) -> tuple[int, int] | None:
     """
-    Guess the user and the group of a daemon that cannot be asked: those of what it made.
+    Guess the user and the group of a daemon that cannot be asked: those of what it made, or of its configuration.
 
     Nothing is guessed from what belongs to root: a service manager opens sockets, and audit logs are put in place.
     """
     made: list[Path | None] = [daemon for daemon in daemons if isinstance(daemon, Path)]
     if settings is not None:
         made += [settings.daemon.state_dir, None if settings.audit is None else settings.audit.file]
-    for path in made:
+    for path in (*made, config):  # the file may be theirs, and is root's more often
         try:
             found = None if path is None else path.stat()
         except OSError:
@@ -135,7 +144,8 @@ def read_configuration(
     """
     Load the configuration, and say what there is to say of it; None where there is none that could be used.
 
-    *stranger*: we are not the user that the daemon runs as, so that we need not be able to read it.
+    *stranger*: we are not the user that the daemon runs as, so that we need not be able to read it, nor trust whose
+    file it is: such problems have no place in it.
     """
     place = "configuration"
     try:
@@ -148,10 +158,21 @@ def read_configuration(
         if stranger and isinstance(error.__cause__, PermissionError):
             told = skipped(place, error.message, "run this as root, or as the user of the daemon")
             return None, [told]
-        found = [failed(f"{place} {one.path}".rstrip(), one.message, one.hint) for one in error.problems]
+        foreign = stranger and _parses(path) and not any(one.path for one in error.problems)
+        tell = skipped if foreign else failed
+        found = [tell(f"{place} {one.path}".rstrip(), one.message, one.hint) for one in error.problems]
         return None, found or [of_error(place, error)]
     except BrokerError as error:
         return None, [of_error(place, error)]
     doubts = [warning(f"{place} {one.path}".rstrip(), one.message, one.hint) for one in settings.warnings]
     count = f"{len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)"
     return settings, [ok(place, f"{settings.path}: no mistake, {count}"), *doubts]
+
+
+def _parses(path: Path) -> bool:
+    """Say whether a file is TOML, so that what is wrong with it as a whole is whose it is."""
+    try:
+        tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True

@@ -52,7 +52,7 @@ def broker(sandbox: SandboxProcess) -> Iterator[BrokerProcess]:
     config += '[token.refused]\nclient = "demo"\nscope = ["nobody:knows"]\n'
     config += '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "store.key" }\n'
     config += f'[upstream.hello]\nbase_url = "{resource}"\ntoken = "demo"\nca_file = "ca.pem"\n'
-    config += 'allow = [{ methods = ["GET"], paths = ["/**"] }]\n'
+    config += 'allow = ["GET /*"]\n'
     with broker_process(sandbox, config=config, name="examined") as process:
         process.wait_for("token_refresh_failed", token="refused")
         yield process
@@ -159,7 +159,11 @@ def test_another_user_is_told_what_could_not_be_looked_at(elsewhere: Path):
     for path in (elsewhere, *elsewhere.iterdir()):
         os.chown(path, UID_A, UID_A)
     elsewhere.chmod(0o755)
+    (elsewhere / "audit.log").write_text("whatever is in it")
+    (elsewhere / "audit.log").chmod(0o600)
     config.chmod(0o644)
+    os.chown(elsewhere, 0, 0)
+    os.chown(config, 0, 0)
 
     _, places, _ = doctor("--config", str(config), uid=UID_A + 1)
     config.chmod(0o600)

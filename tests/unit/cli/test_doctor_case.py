@@ -49,10 +49,10 @@ def test_a_daemon_that_is_not_there_is_known_by_what_it_made(config: Path, tmp_p
     """What belongs to root says nothing: it may have been put in place for somebody."""
     settings, _ = read_configuration(config, {}, stranger=False)
     (tmp_path / "audit.log").touch()
-    nobody = owner_of(settings, [tmp_path / "s"])
+    nobody = owner_of(config, settings, [tmp_path / "s"])
     os.chown(tmp_path / "audit.log", 990, 991)
 
-    assert (nobody, owner_of(settings, [tmp_path / "s"])) == (None, (990, 991))
+    assert (nobody, owner_of(config, settings, [tmp_path / "s"])) == (None, (990, 991))
 
 
 def test_a_configuration_that_is_not_for_us_is_no_failure(tmp_path: Path):
@@ -76,3 +76,15 @@ def test_only_the_user_of_the_daemon_can_judge_its_files():
     assert Case(daemons=daemons, uid=5).may_judge
     assert Case(daemons=daemons, uid=5, runs_as=5).may_judge
     assert not Case(daemons=daemons, uid=5, runs_as=6).may_judge
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("text", "level"), [(CONFIG, Level.SKIPPED), ("x = ", Level.FAILED)], ids=["good", "no TOML"])
+def test_whose_a_configuration_is_matters_to_the_daemon_alone(config: Path, text: str, level: Level):
+    """A stranger cannot judge it; what stands in it is as wrong for everybody."""
+    config.write_text(text)
+    os.chown(config, 990, 991)
+
+    settings, findings = read_configuration(config, {}, stranger=True)
+
+    assert (settings, {one.level for one in findings}) == (None, {level})

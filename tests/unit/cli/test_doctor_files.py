@@ -74,12 +74,14 @@ def test_a_state_directory_that_others_can_read_is_told_with_its_remedy(setting:
 
 
 def test_an_audit_log_that_was_edited_fails_and_one_that_is_not_there_yet_does_not(setting: Setting):
-    """A file that another user keeps is not known."""
+    """Nor does an empty one, as after a rotation."""
     missing = list(of_audit(CASE, settings(setting)))
+    (setting.directory / "audit.log").touch()
+    empty = list(of_audit(CASE, settings(setting)))
     (setting.directory / "audit.log").write_bytes(b"junk\n")
     edited = list(of_audit(CASE, settings(setting)))
 
-    assert levels(missing) == [Level.WARNING]
+    assert levels(missing + empty) == [Level.WARNING, Level.OK]
     assert levels(edited) == [Level.FAILED]
 
 
