@@ -65,20 +65,17 @@ def of_error(place: str, error: BrokerError) -> Finding:
 
 def as_lines(findings: Iterable[Finding], *, colors: bool, width: int | None) -> list[str]:
     """Write each finding as a line, broken at *width* columns if there is one, and its advice below it."""
+    room = None if width is None else width - LEVEL_WIDTH - 1
     lines: list[str] = []
     for finding in findings:
         level = finding.level.ljust(LEVEL_WIDTH)
-        first, *rest = folded(f"{level} {plain(finding.place)}: {plain(finding.text)}", width)
         head = f"\x1b[{COLORS[finding.level]}m{level}\x1b[0m" if colors else level
-        lines += [head + first.removeprefix(level), *_indented(rest)]
-        if finding.advice is not None and finding.level is not Level.OK:
-            told, *more = folded(f"{'':{LEVEL_WIDTH}} -> {plain(finding.advice)}", width)
-            lines += [told, *_indented(more)]
+        text = folded(f"{plain(finding.place)}: {plain(finding.text)}", room)
+        advised = finding.advice is not None and finding.level is not Level.OK
+        advice = folded(f"-> {plain(finding.advice or '')}", room) if advised else []
+        lines.append(f"{head} {text[0]}")
+        lines += [f"{'':{LEVEL_WIDTH}} {line}" for line in (*text[1:], *advice)]
     return lines
-
-
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"{'':{LEVEL_WIDTH}}{line}" for line in lines]
 
 
 def as_json(findings: Iterable[Finding]) -> str:

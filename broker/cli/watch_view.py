@@ -102,8 +102,10 @@ def _verdict(seen: Seen, wall: float, size: Size, *, colors: bool) -> list[str]:
         return [_colored(text, GREEN if status is not None and status.ready else RED, colors=colors)]
     text = f"{_of_trouble(seen.trouble)} since {_clock(seen.since)} ({duration(int(max(0, wall - seen.since)))}): "
     lines = folded(text + plain(seen.trouble.message), size.columns)
-    known = [] if seen.status is None else [f"below is what was known at {_clock(seen.since)}"]
-    return [*(_colored(line, RED, colors=colors) for line in lines), *known]
+    told = [_colored(line, RED, colors=colors) for line in lines]
+    if seen.status is not None:
+        return [*told, f"below is what was known at {_clock(seen.since)}"]
+    return told if seen.trouble.hint is None else [*told, *folded(plain(seen.trouble.hint), size.columns)]
 
 
 def _of_trouble(error: BrokerError) -> str:

@@ -26,7 +26,7 @@ def test_on_a_terminal_lines_are_broken_at_its_edge():
     """And what goes on stands under the text."""
     lines = as_lines([failed("c", "word " * 30, "advice " * 20)], colors=False, width=80)
 
-    assert max(map(len, lines)) <= 88
+    assert max(map(len, lines)) <= 80
     assert all(line.startswith(("FAILED", "        ")) for line in lines)
 
 
