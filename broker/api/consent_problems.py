@@ -44,7 +44,8 @@ GRANT_REQUIRED = Problem(
     error=ErrorCode.GRANT_REQUIRED,
     description="the token has a grant for each person, and none is named",
     reason=RefusalReason.GRANT_REQUIRED,
-    hint="GET /v1/grants lists them, GET /v1/grants/{id}/token gives the token of one",
+    hint="token-broker grants list (GET /v1/grants) names them, "
+    "token-broker token --grant ID (GET /v1/grants/{id}/token) gives the token of one",
 )
 
 GRANT_NOT_VISIBLE = Problem(
@@ -52,7 +53,7 @@ GRANT_NOT_VISIBLE = Problem(
     error=ErrorCode.NOT_FOUND,
     description="there is no such grant",
     reason=RefusalReason.GRANT_NOT_VISIBLE,
-    hint="GET /v1/grants lists the grants of this caller",
+    hint="token-broker grants list (GET /v1/grants) names the grants of this caller",
 )
 
 AUTHORIZATION_NOT_VISIBLE = Problem(
@@ -80,7 +81,7 @@ NOT_CONSENTED_TO = invalid(
     400,
     RefusalReason.NOT_CONSENTED_TO,
     "the token is not one that a person consents to",
-    hint="GET /v1/tokens/{name} gives it as it is",
+    hint="token-broker token NAME (GET /v1/tokens/{name}) gives it as it is",
     close=False,
 )
 
@@ -171,7 +172,7 @@ def _finished(error: FinishedError) -> Problem:
         error=ErrorCode.INVALID_REQUEST,
         description=error.message,
         reason=RefusalReason.AUTHORIZATION_FINISHED,
-        hint="begin another one: POST /v1/authorizations" if error.grant is None else None,
+        hint="begin another one: token-broker login NAME, or POST /v1/authorizations" if error.grant is None else None,
         more=tuple((name, value) for name, value in more.items() if value is not None),
     )
 

@@ -311,7 +311,7 @@ ROUTE_UNKNOWN = Problem(
     error=ErrorCode.NOT_FOUND,
     description="there is no such route",
     reason=RefusalReason.ROUTE_UNKNOWN,
-    hint="GET /v1/tokens lists the tokens of this caller",
+    hint="token-broker status (GET /v1/tokens) names the tokens of this caller",
 )
 
 RETRY_CONNECTING = ("Retry-After", "1")

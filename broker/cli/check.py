@@ -19,6 +19,8 @@ ANY_DIRECTORY = Path("/run/credentials")
 """Stands for the directory of credentials where none of them will be opened."""
 
 EPILOG = """\
+With --syntax the file alone is looked at: users and groups that it names need not be there.
+
 Without --syntax the certificates and keys are loaded, too: do they belong together, are they in time, are
 they readable by nobody else? And the directories of sockets, secrets, token files and state are looked at:
 could anybody else put something there? Run it as the user that the daemon runs as.
@@ -99,15 +101,17 @@ def load(given: Path | None, *, syntax: bool = False, warn: bool = True) -> tupl
     """
     Load the configuration that is meant; say what is wrong with it, and with *warn* what looks wrong.
 
-    For the *syntax* alone it does not matter that credentials are there only under the service manager.
+    For the *syntax* alone it does not matter that credentials are there only under the service manager, nor which
+    users and groups this host has.
     """
+    from broker.config.accounts import AnyAccounts  # noqa: PLC0415 - only when chosen
     from broker.config.load import ConfigurationError, load_settings  # noqa: PLC0415 - only when chosen
 
     variables = environment()
     try:
         path = config_path(given, variables)
         credentials = credentials_directory(variables) or (ANY_DIRECTORY if syntax else None)
-        settings = load_settings(path, credentials_directory=credentials)
+        settings = load_settings(path, credentials_directory=credentials, accounts=AnyAccounts() if syntax else None)
     except ConfigurationError as error:
         tell_problems(path, error)
         return None, WRONG_USAGE

@@ -79,10 +79,19 @@ def get_token(daemon: Daemon, name: str, *, min_valid: int | None = None, wait: 
 
     Raises LocalError when the daemon cannot be reached, RemoteError with its error code when it says no.
     """
+    return _fetched(daemon, f"/v1/tokens/{quote(name, safe='')}", min_valid, wait)
+
+
+def _fetched(daemon: Daemon, path: str, min_valid: int | None, wait: int | None) -> Token:
     query = urlencode({k: v for k, v in (("min_valid", min_valid), ("wait", wait)) if v is not None})
-    target = f"/v1/tokens/{quote(name, safe='')}" + (f"?{query}" if query else "")
+    target = path + (f"?{query}" if query else "")
     timeout = (DEFAULT_WAIT if wait is None else float(wait)) + TIMEOUT_MARGIN
     return _token(daemon, request_json(daemon, target, timeout=timeout))
+
+
+def get_grant_token(daemon: Daemon, grant: str, *, min_valid: int | None = None, wait: int | None = None) -> Token:
+    """Fetch the token of one *grant*, by its id; arguments and errors as ``get_token``."""
+    return _fetched(daemon, f"/v1/grants/{quote(grant, safe='')}/token", min_valid, wait)
 
 
 def refresh_token(daemon: Daemon, name: str) -> Token:

@@ -7,13 +7,14 @@ from typing import Any
 
 from broker.cli.environment import environment, socket_path
 from broker.cli.exits import DONE, WRONG_USAGE, say
-from broker.cli.local_client import get_token, refresh_token
+from broker.cli.local_client import get_grant_token, get_token, refresh_token
 
 EPILOG = """\
 The daemon decides by your uid and gid whether you may have the token; every answer is in its audit log.
 
 examples:
   token-broker token directory --header | curl -H @- ...     # keeps the token out of the process table
+  token-broker token --grant ID --header | curl -H @- ...       # where a token has a grant for each person
   token-broker token directory --refresh                     # replaces one that was rejected somewhere
 """
 
@@ -28,7 +29,9 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("name", metavar="NAME", help="the name of a [token.NAME] section of the daemon")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", metavar="NAME", nargs="?", help="the name of a [token.NAME] section of the daemon")
+    which.add_argument("--grant", metavar="ID", help="the token of this grant, instead of NAME (see: grants list)")
     parser.add_argument("--header", action="store_true", help="print a whole Authorization header")
     parser.add_argument("--socket", metavar="PATH", help="the daemon's socket (default: TOKEN_BROKER_SOCKET)")
     parser.add_argument("--min-valid", type=int, metavar="SECONDS", help="how long it has to be valid at least")
@@ -40,7 +43,12 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the token."""
     path = socket_path(arguments.socket, environment())
-    if not arguments.refresh:
+    if arguments.grant is not None:
+        if arguments.refresh:
+            say("--refresh goes with the NAME of a token, and not with --grant")
+            return WRONG_USAGE
+        token = get_grant_token(path, arguments.grant, min_valid=arguments.min_valid, wait=arguments.wait)
+    elif not arguments.refresh:
         token = get_token(path, arguments.name, min_valid=arguments.min_valid, wait=arguments.wait)
     elif arguments.min_valid is not None or arguments.wait is not None:
         say("--refresh goes with neither --min-valid nor --wait: the daemon waits 10 s for a new token at most")

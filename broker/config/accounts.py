@@ -6,6 +6,9 @@ import grp
 import pwd
 from typing import Protocol
 
+NOBODY = 65_533
+"""A number that distributions give to nobody; the one above it is the kernel's for the unknown."""
+
 
 class Accounts(Protocol):
     """Knows the users and groups of a host."""
@@ -15,6 +18,18 @@ class Accounts(Protocol):
 
     def gid(self, name: str) -> int | None:
         """Give the number of the group *name*, or None if there is none."""
+
+
+class AnyAccounts:
+    """Knows every name, as a stand-in: for looking at a file on another host than the one that it is for."""
+
+    def uid(self, _name: str) -> int | None:
+        """Give the number of nobody."""
+        return NOBODY
+
+    def gid(self, _name: str) -> int | None:
+        """Give the number of nobody."""
+        return NOBODY
 
 
 class HostAccounts:

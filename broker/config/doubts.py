@@ -22,11 +22,18 @@ from broker.policy.rules import Action
 OVERFLOW_ID = 65_534
 """What the kernel shows for a user or group that has no number in this namespace (``overflowuid`` in proc(5))."""
 
+WELL_KNOWN = "/.well-known/"
+"""Where metadata is (RFC 8615); no issuer has it in its name."""
+
+PLACEHOLDERS = frozenset({"CLIENT_ID", "KID"})
+"""What the configurations of docs/examples have where a person has to write something."""
+
 
 def find_doubts(document: Document, warnings: Findings) -> None:
     """Note everything in *document* that an operator should look at twice."""
     _audit(document, warnings)
     _issuers(document, warnings)
+    _placeholders(document, warnings)
     _unused(document, warnings)
     _tokens(document, warnings)
     _sinks(document, warnings)
@@ -68,6 +75,21 @@ def _issuers(document: Document, warnings: Findings) -> None:
         if issuer.allow_insecure_loopback:
             at = place("issuer", name, "allow_insecure_loopback")
             warnings.add(at, "connections to this issuer may be without TLS: for tests only")
+        if WELL_KNOWN in issuer.issuer:
+            at = place("issuer", name, "issuer")
+            hint = f"write what comes before {WELL_KNOWN}: the broker finds the metadata itself"
+            warnings.add(at, "is the address of the metadata, and not the issuer that stands in it", hint)
+
+
+def _placeholders(document: Document, warnings: Findings) -> None:
+    """Note what an example has in the place of what only the server's operator knows."""
+    written: dict[str, str | None] = {
+        place("client", name, "client_id"): client.client_id for name, client in document.clients.items()
+    }
+    written |= {place("key", name, "kid"): key.kid for name, key in document.keys.items()}
+    for at, value in written.items():
+        if value in PLACEHOLDERS:
+            warnings.add(at, "is the word of an example", "write what the server has registered, as it has it")
 
 
 def _unused(document: Document, warnings: Findings) -> None:

@@ -43,6 +43,16 @@ def test_credentials_need_not_be_there_for_the_syntax(tmp_path: Path):
     assert main(["check", "--syntax", "--config", configured(tmp_path, text)]) == 0
 
 
+def test_users_need_not_be_there_for_the_syntax(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A file is checked where it is written, and its users are where it is used."""
+    text = CONFIG.replace('listener = ["l"]', 'listener = ["l"]\nuid = ["no-such-user-here", "nor-this-one"]')
+    config = configured(tmp_path, text)
+
+    assert main(["check", "--syntax", "--config", config]) == 0
+    assert main(["check", "--config", config]) == 2
+    assert "no-such-user-here" in capsys.readouterr().err
+
+
 def test_every_problem_is_one_line_and_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Exit 2; each with its place."""
     text = CONFIG.replace('client = "c"', 'client = "d"').replace('mode = "0600"', "mode = 600")

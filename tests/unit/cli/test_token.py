@@ -66,3 +66,27 @@ def test_wishes_that_a_refresh_has_not_are_a_mistake(option: list[str], capsys: 
     captured = capsys.readouterr()
     assert (code, captured.out) == (2, "")
     assert "--refresh" in captured.err
+
+
+def test_the_token_of_one_grant_can_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Where a token has a grant for each person, its name says too little."""
+    with canned(tmp_path / "s", answer(TOKEN)) as seen:
+        code = main(["token", "--grant", "g/1", "--wait", "3", "--socket", str(tmp_path / "s")])
+
+    assert (code, capsys.readouterr().out) == (0, "opaque-token\n")
+    assert seen[0].startswith(b"GET /v1/grants/g%2F1/token?wait=3 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "--grant", "g"]])
+def test_either_a_token_or_a_grant_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    """Not both, and not neither."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["token", *arguments])
+
+    assert "--grant" in capsys.readouterr().err
+
+
+def test_a_grant_is_not_refreshed_by_hand_here(capsys: pytest.CaptureFixture[str]):
+    """There is no route for it."""
+    assert main(["token", "--grant", "g", "--refresh"]) == 2
+    assert "not with --grant" in capsys.readouterr().err

@@ -29,6 +29,12 @@ def test_the_good_file_raises_no_doubts() -> None:
     [
         (('key = { file = "audit.key" }\n', ""), "audit.key", "not authenticated"),
         (("[audit]", "[audit]\nenabled = false"), "audit.enabled", "recorded nowhere"),
+        (
+            (ISSUER, 'issuer = "https://auth.example.com/.well-known/openid-configuration"'),
+            "issuer.raidiam.issuer",
+            "is the address of the metadata",
+        ),
+        (('"our-client"', '"CLIENT_ID"'), "client.raidiam.client_id", "the word of an example"),
         ((ISSUER, f"{ISSUER}\nsandbox = true"), "issuer.raidiam.sandbox", "a sandbox is trusted"),
         (
             (ISSUER, 'issuer = "http://127.0.0.1:1"\nallow_insecure_loopback = true'),
