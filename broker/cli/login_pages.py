@@ -112,6 +112,12 @@ SERVER_REFUSED = Problem(
     explanation="The server sent you back with an error instead of a consent. Nothing was granted.",
     remedy="The terminal names the error. Run the command again; if it comes again, ask whoever runs the broker.",
 )
+CLIENT_REFUSED = Problem(
+    heading="The server refused the broker",
+    explanation="The server answered a request of the broker itself with an error: that was not about you or your "
+    "consent. Nothing was granted.",
+    remedy="The terminal names the error. Show it to whoever runs the broker: token-broker doctor looks for the cause.",
+)
 NOT_ACCEPTED = Problem(
     heading="The server's answer was not accepted",
     explanation="What came back from the server is not an answer that the broker may accept. Nothing can be used.",
@@ -138,7 +144,9 @@ def problem_of(error: BrokerError) -> Problem:
         if error.status == GONE:
             return EXPIRED
         if error.server_error is not None:
-            return REFUSED if error.server_error == "access_denied" else SERVER_REFUSED
+            if error.server_error == "access_denied":
+                return REFUSED
+            return CLIENT_REFUSED if error.check is None else SERVER_REFUSED  # a check is made of what a browser brings
     return BY_CODE.get(error.code, NOT_ACCEPTED)
 
 

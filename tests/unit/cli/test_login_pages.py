@@ -88,7 +88,11 @@ def test_without_a_scope_the_page_says_so():
     ("error", "problem"),
     [
         (DaemonError({"error": "authorization_server_error", "server_error": "access_denied"}, 502), pages.REFUSED),
-        (DaemonError({"error": "authorization_server_error", "server_error": "x"}, 502), pages.SERVER_REFUSED),
+        (
+            DaemonError({"error": "authorization_server_error", "server_error": "x", "check": "error"}, 502),
+            pages.SERVER_REFUSED,
+        ),
+        (DaemonError({"error": "authorization_server_error", "server_error": "x"}, 502), pages.CLIENT_REFUSED),
         (DaemonError({"error": "subject_mismatch"}, 409), pages.OTHER_PERSON),
         (DaemonError({"error": "invalid_request", "state": "expired"}, 410), pages.EXPIRED),
         (DaemonError({"error": "not_found"}, 404), pages.EXPIRED),
