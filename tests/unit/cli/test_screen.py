@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import termios
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from dataclasses import dataclass
 import pytest
 
 from broker.cli.screen import ENTER, LEAVE, LOCAL_FLAGS, EndedError, Screen
+
+
+PATIENCE = 5.0
+"""Seconds after which what was not written is not written any more."""
 
 
 @dataclass
@@ -26,6 +31,7 @@ class Terminal:
         """Give all that was written up to *end*; the kernel makes CR LF of LF, as for a shell."""
         text = ""
         while not text.endswith(end):
+            assert select.select([self.outside], [], [], PATIENCE)[0], f"in vain: {end!r} after {text!r}"
             text += os.read(self.outside, 65_536).decode()
         return text.replace("\r\r\n", "\r\n")
 
