@@ -15,7 +15,6 @@ import pytest
 
 from broker.cli.screen import ENTER, LEAVE, LOCAL_FLAGS, EndedError, Screen
 
-
 PATIENCE = 5.0
 """Seconds after which what was not written is not written any more."""
 
