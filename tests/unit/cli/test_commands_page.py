@@ -53,15 +53,16 @@ def test_the_page_has_every_command_and_every_argument_and_no_other():
 
 def variables() -> Iterator[str]:
     """Give the name of every variable that a command looks up in what ``environment()`` gives."""
-    for file in CLI.glob("*.py"):
-        tree = ast.parse(file.read_text())
-        constants = {
-            node.targets[0].id: node.value.value
-            for node in tree.body
-            if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and isinstance(node.value, ast.Constant)
-        }
+    trees = [ast.parse(file.read_text()) for file in CLI.glob("*.py")]
+    constants = {
+        node.targets[0].id: node.value.value
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+    for tree in trees:
         for node in ast.walk(tree):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="variables"), attr="get"), args=[name, *_]):
