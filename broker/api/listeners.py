@@ -44,12 +44,17 @@ class UnixListener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenUnix:
-    """A listening socket, and which file it is: *device* and *inode* tell ours from one that took its place."""
+    """
+    A listening socket, and which file it is: *device* and *inode* tell ours from one that took its place.
+
+    *inherited*: the file is not ours, whoever opened the socket for us looks after it.
+    """
 
     listener: UnixListener
     socket: socket.socket
-    device: int
-    inode: int
+    device: int = 0
+    inode: int = 0
+    inherited: bool = False
 
     @property
     def address(self) -> str:
@@ -62,6 +67,8 @@ class OpenUnix:
 
         To be called while the socket is open: as long as it is, the inode's number cannot be given away.
         """
+        if self.inherited:
+            return
         try:
             found = os.lstat(self.listener.path)
             if (found.st_dev, found.st_ino) == (self.device, self.inode):

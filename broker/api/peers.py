@@ -8,9 +8,11 @@ SO_PEERCRED and SO_PEERGROUPS are structures of numbers and are read as such; no
 from __future__ import annotations
 
 import errno
+import fcntl
 import select
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,9 @@ UCRED = struct.Struct("=iII")
 """``struct ucred`` of unix(7): pid, uid, gid."""
 
 GID = struct.Struct("=I")
+
+COUNT = struct.Struct("=i")
+"""What FIONREAD of ioctl(2) gives: an int."""
 
 GROUPS_BYTES = 1_024
 """Bytes, the most that ``socket.getsockopt`` takes: room for 256 supplementary groups."""
@@ -118,3 +123,9 @@ def has_left(connection: HasFileDescriptor) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def unread(connection: HasFileDescriptor) -> int:
+    """Give the bytes that lie in *connection*, arrived and not read. Raises OSError."""
+    (count,) = COUNT.unpack(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(COUNT.size)))
+    return int(count)

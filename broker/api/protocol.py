@@ -9,6 +9,7 @@ same way: neither its texts nor its log lines, which hold bytes of the request, 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from enum import Enum
 from typing import Any, cast
@@ -30,13 +31,19 @@ from broker.api.incoming_body import IncomingBody
 from broker.api.limits import Admission, Limits, Stay
 from broker.api.messages import incoming_of, response_of, stream_of
 from broker.api.metering import HeadMeter
-from broker.api.peers import has_left
+from broker.api.peers import has_left, unread
 from broker.api.problems import Problem
 from broker.errors import BrokerError
 from broker.policy.peer import Peer
 
 REFUSED_TIMEOUT = 2.0
 """Seconds that a connection over the cap may take to ask, so that it can be told why not."""
+
+ASKS_AGAIN = 0.5
+"""
+Seconds. Who asked within so long before the broker stops is likely to ask again, on a connection that it keeps: for as
+long it may, and its answer says that it is the last.
+"""
 
 IDLE_ENOUGH = 0.5
 """Seconds without a whole request after which a connection may have to leave: a caller that is there needs less."""
@@ -136,7 +143,7 @@ class Connection(web.RequestHandler):
         self._answers = 0
         self._has_body = self._in_body = False
         self._overrun = False
-        self._cut_off = self.lingers = False
+        self._cut_off = self.lingers = self._hung_up = False
         self._began_at = self.since = self._loop.time()
         self._line: asyncio.Transport | None = None
         self._alarm = Alarm(self._loop)
@@ -151,7 +158,7 @@ class Connection(web.RequestHandler):
         self._line = cast("asyncio.Transport", transport)
         self._line.set_write_buffer_limits(high=0)
         idle = self._limits.idle_timeout if self._stay.admission is Admission.ADMITTED else REFUSED_TIMEOUT
-        self._alarm.set(idle, self.force_close)
+        self._alarm.set(idle, self._hang_up)
         self._engine.activity.begin()
         super().connection_made(transport)
 
@@ -160,6 +167,11 @@ class Connection(web.RequestHandler):
         if not data or self._accepts(data):
             super().data_received(data)
             self._see_body()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's gives None, which asyncio takes for False
+        """Stay open where it was we who wanted no more: an answer may be under way."""
+        super().eof_received()
+        return self._hung_up
 
     def pause_writing(self) -> None:
         """Give the peer a time to take the answer."""
@@ -221,7 +233,7 @@ class Connection(web.RequestHandler):
         """Say whether the connection ends with *answer*; only a body that was passed on is known to be over."""
         is_over = answer.after_body and self._body is not None and self._body.is_read
         has_rest = self._has_body and not is_over
-        return answer.close or has_rest or self._overrun or self._engine.draining or self._is_old()
+        return answer.close or has_rest or self._overrun or self._hung_up or self._engine.draining or self._is_old()
 
     async def _pass_on(self, request: web.BaseRequest, answer: PassedAnswer, stream: Stream) -> web.StreamResponse:
         """Write a reply as it comes. What breaks off is cut, so that nobody takes it for whole."""
@@ -293,17 +305,21 @@ class Connection(web.RequestHandler):
         self._desk.report_bug("http", error or RuntimeError())
 
     def drain(self) -> None:
-        """Close if idle; a connection that never asked yet, or is about to, gets a moment; a body gets none."""
+        """Close if idle; a connection that never asked yet, or is likely to, gets a moment; a body gets none."""
         if self._body is not None:
             self._body.give_up(problems.DRAINING)
         if self._phase is Phase.RECEIVING and self._alarm.due is not None:
             self._alarm.set(min(DRAIN_GRACE, self._alarm.due - self._loop.time()), self._too_slow)
         if self._phase is not Phase.IDLE and not self._cut_off:
             return
-        if self._answers or self._cut_off:
+        if self._cut_off:
             self.force_close()
+        elif not self._answers:
+            self._alarm.set(DRAIN_GRACE, self._hang_up)
+        elif (idle := self._loop.time() - self.since) < ASKS_AGAIN:
+            self._alarm.set(ASKS_AGAIN - idle, self._hang_up)
         else:
-            self._alarm.set(DRAIN_GRACE, self.force_close)
+            self._hang_up()
 
     def abort(self) -> None:
         """Cut the connection, with what was not sent yet."""
@@ -372,16 +388,39 @@ class Connection(web.RequestHandler):
             self._receive()
         else:
             self._phase, self.since = Phase.IDLE, self._loop.time()
-            self._alarm.set(self._limits.idle_timeout, self.force_close)
+            idle = ASKS_AGAIN if self._engine.draining else self._limits.idle_timeout
+            self._alarm.set(idle, self._hang_up)
 
     def _receive(self) -> None:
         """Note that a request has begun to arrive."""
         self._phase, self.since = Phase.RECEIVING, self._loop.time()
         self._alarm.set(DRAIN_GRACE if self._engine.draining else self._limits.request_deadline, self._too_slow)
 
+    def _hang_up(self) -> None:
+        """
+        Close, unless a request came in this very moment: that one is answered.
+
+        On a Unix socket nobody can send any more from the first step on, so that whoever tries sees that no byte of
+        its request was taken. Without it a request between the last look and the end would be lost.
+        """
+        if self._line is None or self._line.is_closing():
+            return
+        connection = self._line.get_extra_info("socket")
+        try:
+            if connection.family == socket.AF_UNIX:
+                connection.shutdown(socket.SHUT_RD)
+                self._hung_up = True
+            is_silent = unread(connection) == 0
+        except OSError:  # it has gone: there is nobody to be answered
+            is_silent = True
+        if is_silent:
+            self.force_close()
+        else:
+            self._alarm.set(DRAIN_GRACE, self.force_close)
+
     def _look(self) -> None:
         """See whether the caller is still there, also where nothing is read that would tell."""
-        if self._line is not None and has_left(self._line.get_extra_info("socket")):
+        if self._line is not None and not self._hung_up and has_left(self._line.get_extra_info("socket")):
             self.abort()
         else:
             self._alarm.set(LOOK_EVERY, self._look)

@@ -9,6 +9,7 @@ The API sockets of the daemon, from opening to drain.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -67,6 +68,7 @@ class ApiServer:
         rotate: Callable[[], Rotate | None] = lambda: None,
         proving: Proving | None = None,
         resources: Callable[[str], Sequence[str]] = lambda _token: (),
+        inherited: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -79,8 +81,10 @@ class ApiServer:
         *egress* calls *upstreams*; *bases* are the listeners that stand for one of these, by their names;
         *takes_records*: what may not happen unrecorded may be begun.
         *proving* makes DPoP proofs for callers, for URLs under those that *resources* gives by the token's name.
+        *inherited* are listening sockets that were opened for us, by the listeners' names.
         """
         self._listeners = tuple(listeners)
+        self._inherited = inherited
         self._limits = limits or Limits()
         self._waiting = WaitingRoom(self._limits)
         self._emit = emit
@@ -140,7 +144,8 @@ class ApiServer:
 
     def _open_one(self, listener: Listener) -> OpenUnix | OpenTcp:
         if isinstance(listener, UnixListener):
-            return open_unix(listener)
+            given = self._inherited.get(listener.name)
+            return open_unix(listener) if given is None else OpenUnix(listener=listener, socket=given, inherited=True)
         opened = open_tcp(listener, self._randomness.token(SECRET_BYTES))
         self._gates[listener.name].arm(opened.secret.digest, opened.hosts)
         return opened
@@ -161,6 +166,7 @@ class ApiServer:
                         else partial(tcp_peer, listener=opened.listener.name)
                     ),
                     is_stranger=self._is_stranger,
+                    handed_on=isinstance(opened, OpenUnix) and opened.inherited,
                 )
                 for opened in self._open
             ]
@@ -174,7 +180,7 @@ class ApiServer:
         """
         Take no more connections, answer what waits at once, let what runs finish, for *seconds* at most.
 
-        The sockets' files go first, so that whoever comes meanwhile sees that nobody is there. To be called
+        The files of our own sockets go first, so that whoever comes meanwhile sees that nobody is there. To be called
         on every way out, also after ``run`` was cancelled; once is enough, twice does no harm. Raises
         LocalError, when all is over, for a file that could not be removed.
         """

@@ -45,13 +45,15 @@ class Listening:
     A listening socket.
 
     *identify* says who is at the other end of a connection, or raises OSError; *is_stranger* whether that is
-    somebody who may have nothing here.
+    somebody who may have nothing here. *handed_on*: whoever comes after us has the same socket, so that at the end
+    those whom nobody has accepted yet are left to them.
     """
 
     name: str
     sock: socket.socket
     identify: Callable[[socket.socket], Peer]
     is_stranger: Callable[[Peer], bool] = lambda _peer: False
+    handed_on: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,8 +95,8 @@ class Service:
         """
         Stop accepting, answer what has arrived, and end every connection within *seconds*.
 
-        Connections that the kernel has taken for us already are accepted first. Returns when no connection
-        and no task of one is left.
+        Connections that the kernel has taken for us already are accepted first, unless somebody else will. Returns
+        when no connection and no task of one is left.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
@@ -123,6 +125,8 @@ class Service:
             while not self._stopping.is_set():
                 await ready.wait()
                 ready.clear()
+                if listening.handed_on and self._stopping.is_set():
+                    break
                 try:
                     failing = await self._take_pending(listening) and failing
                 except OSError as error:

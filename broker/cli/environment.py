@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from broker.cli.local_client import Address, Daemon
@@ -24,6 +24,12 @@ LOOPBACK = re.compile(r"http://(?P<host>127(?:\.[0-9]{1,3}){3}|\[::1\]):(?P<port
 def environment() -> Mapping[str, str]:
     """Give the process's environment."""
     return os.environ  # noqa: TID251 - this is the one place
+
+
+def forget(names: Iterable[str]) -> None:
+    """Remove variables that were meant for this process, so that no child gets them."""
+    for name in names:
+        os.environ.pop(name, None)  # noqa: TID251 - this is the one place
 
 
 def config_path(given: Path | None, variables: Mapping[str, str]) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from broker.cli.check import load, load_files
-from broker.cli.environment import credentials_directory, environment
-from broker.cli.exits import IN_USE, explain
+from broker.cli.environment import credentials_directory, environment, forget
+from broker.cli.exits import IN_USE, WRONG_USAGE, explain
 
 EPILOG = """\
 Logs are JSON lines on standard error; what keeps it from starting is said in plain ones.
@@ -36,8 +37,11 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration and the files it names, and run until a signal."""
     from broker.daemon.process import hold_signals, run_daemon  # noqa: PLC0415 - only when chosen
+    from broker.hostenv.activation import inherit  # noqa: PLC0415 - only when chosen
     from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
     from broker.hostenv.state_dir import StateDirInUseError  # noqa: PLC0415 - only when chosen
+    from broker.hostenv.supervision import VARIABLES, supervision_of  # noqa: PLC0415 - only when chosen
+    from broker.wiring.listening import socket_paths  # noqa: PLC0415 - only when chosen
 
     hold_signals()
     require_linux()
@@ -48,9 +52,23 @@ def run(arguments: argparse.Namespace) -> int:
     identities, code = load_files(settings)
     if identities is None:
         return code
+    supervision = supervision_of(environment(), os.getpid())
+    forget(VARIABLES)
+    sockets, unfit = inherit(supervision.inherited, socket_paths(settings))
+    for error in unfit:
+        explain(error)
+    if unfit:
+        return WRONG_USAGE
     credentials = credentials_directory(environment())
     try:
-        return run_daemon(settings, identities, log_stream=sys.stderr, credentials_directory=credentials)
+        return run_daemon(
+            settings,
+            identities,
+            log_stream=sys.stderr,
+            credentials_directory=credentials,
+            supervision=supervision,
+            inherited=sockets,
+        )
     except StateDirInUseError as error:
         explain(error)
         return IN_USE

@@ -11,10 +11,13 @@ import asyncio
 import gc
 import os
 import signal
+import socket
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, TextIO
+from types import MappingProxyType
+from typing import Any, NoReturn, TextIO
 
 from broker import __version__
 from broker.config.load import load_settings
@@ -31,7 +34,10 @@ from broker.events import (
 )
 from broker.hostenv.clock import SYSTEM_CLOCK
 from broker.hostenv.clock_watch import Clocks
+from broker.hostenv.notify import Notifier
 from broker.hostenv.state_dir import held
+from broker.hostenv.supervision import UNSUPERVISED, Supervision
+from broker.hostenv.watchdog import Checks, Pulse, feed
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
 from broker.wiring import Identities, Parts, build
 
@@ -43,6 +49,9 @@ HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 TICK = 1.0
 """Seconds between checkpoints of the audit log (rules.md R9), and between looks at the clocks."""
 
+CLOSING = 20.0
+"""Seconds behind a drain: refreshes that are waited for have 15, and the store is written last."""
+
 
 def run_daemon(
     settings: Settings,
@@ -51,24 +60,27 @@ def run_daemon(
     log_stream: TextIO,
     credentials_directory: Path | None = None,
     clock: Clocks = SYSTEM_CLOCK,
+    supervision: Supervision = UNSUPERVISED,
+    inherited: Mapping[str, socket.socket] = MappingProxyType({}),
 ) -> int:
     """
     Run until SIGTERM or SIGINT; give the exit code.
 
-    *credentials_directory* is where a reload looks for credentials, as the first load did.
+    *credentials_directory* is where a reload looks for credentials, as the first load did. *supervision* says whom to
+    tell how we are, *inherited* are the sockets that were opened for us, by the listeners' names.
 
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
     StateDirInUseError among them when another broker holds the state directory.
     """
     with held(settings.daemon.state_dir), asyncio.Runner(loop_factory=_Loop) as runner:
         load = partial(load_settings, credentials_directory=credentials_directory)
-        parts = build(settings, identities, log_stream=log_stream, clock=clock)
+        parts = build(settings, identities, log_stream=log_stream, clock=clock, inherited=inherited)
         parts.life.restore()
         # What is there now stays. Looking through it for garbage would stop the loop for a tenth of a second, again
         # and again, where there are ten thousand tokens or grants.
         gc.freeze()
         try:
-            return runner.run(run(parts, load))
+            return runner.run(run(parts, load, supervision))
         finally:
             hold_signals()  # what comes now changes nothing any more
             gc.unfreeze()
@@ -100,7 +112,7 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
 
 
-async def run(parts: Parts, load: Load) -> int:
+async def run(parts: Parts, load: Load, supervision: Supervision = UNSUPERVISED) -> int:
     """Put *parts* to work until a signal, and take them down; as ``run_daemon``. *load* reads settings again."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_exception_handler(parts.emit))
@@ -111,7 +123,7 @@ async def run(parts: Parts, load: Load) -> int:
             stack.push_async_callback(parts.store.close)
             stack.push_async_callback(parts.life.close)
             try:
-                await _serve(parts, stack, load)
+                await _serve(parts, stack, load, supervision)
             except BaseExceptionGroup as group:
                 # Only bugs get here: what can be expected of a root task is dealt with in it.
                 _report(parts, group)
@@ -121,12 +133,13 @@ async def run(parts: Parts, load: Load) -> int:
     return code
 
 
-async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
+async def _serve(parts: Parts, stack: AsyncExitStack, load: Load, supervision: Supervision) -> None:
     """Open everything, work until a signal, take everything down again."""
     adoption = Adoption(parts)
     stack.push_async_callback(adoption.close)
     stack.push_async_callback(parts.lines.close)
-    reloader, rotation = Reloader(adoption, load), Rotation(adoption)
+    notifier = Notifier(supervision.notify_socket, parts.emit)
+    reloader, rotation = Reloader(adoption, load, notifier), Rotation(adoption)
     parts.serving.rotate = rotation
     hangups = asyncio.Event()
     signals = _stop_signals(parts, hangups)
@@ -137,10 +150,11 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
         parts.ops.open()
         stack.push_async_callback(parts.ops.drain, 0.0)
     parts.sinks.open()  # after the listeners, which may have made the directories
+    pulse = Pulse(parts.clock)
     async with asyncio.TaskGroup() as group:
         tasks = [
             *(group.create_task(run(), name=name) for name, run in parts.life.runs().items()),
-            group.create_task(_tick(parts), name="tick"),
+            group.create_task(_tick(parts, pulse), name="tick"),
             group.create_task(parts.api.run(), name="api"),
             group.create_task(parts.sinks.run(), name="sinks"),
         ]
@@ -158,7 +172,12 @@ async def _serve(parts: Parts, stack: AsyncExitStack, load: Load) -> None:
                 pid=os.getpid(),
             )
         )
+        if supervision.watchdog_seconds is not None:
+            checks = _checks(parts, pulse, tuple(tasks))
+            tasks.append(group.create_task(feed(notifier, supervision.watchdog_seconds, checks, parts.emit)))
+        notifier.ready(reloader.standing())
         parts.emit(DaemonStopping(reason=await signals.get()))
+        notifier.stopping(parts.settings.daemon.drain_seconds + CLOSING)
         for change in changing:
             change.cancel()  # from here on nothing is begun
         draining = group.create_task(parts.api.drain(parts.settings.daemon.drain_seconds), name="drain")
@@ -184,9 +203,19 @@ def _stop_signals(parts: Parts, hangups: asyncio.Event) -> asyncio.Queue[str]:
     return signals
 
 
-async def _tick(parts: Parts) -> NoReturn:
+def _checks(parts: Parts, pulse: Pulse, tasks: Sequence[asyncio.Task[Any]]) -> Checks:
+    """Say what has to be well for the watchdog to be fed."""
+    return {
+        "tasks": lambda: not any(task.done() for task in tasks),
+        "tick": pulse.is_on_time,
+        "store": parts.store_works,
+    }
+
+
+async def _tick(parts: Parts, pulse: Pulse) -> NoReturn:
     while True:
         await asyncio.sleep(TICK)
+        pulse.beat()
         parts.telemetry.tick()
         if parts.clock_watch.look():
             parts.life.reconsider()

@@ -24,6 +24,7 @@ from broker.events import (
     Emit,
     UnexpectedFailure,
 )
+from broker.hostenv.notify import Notifier
 from broker.wiring import Identities, load_identities
 from broker.wiring.sinking import unsafe_sinks
 
@@ -52,10 +53,11 @@ class _RefusedError(Exception):
 class Reloader:
     """Reloads when asked, one at a time."""
 
-    def __init__(self, adoption: Adoption, load: Load) -> None:
+    def __init__(self, adoption: Adoption, load: Load, notifier: Notifier) -> None:
         self._adoption = adoption
         self._parts = adoption.parts
         self._load = load
+        self._notifier = notifier
         self._keys = _contents(adoption.parts.identities)
         self.generation = 1
 
@@ -64,12 +66,23 @@ class Reloader:
         while True:
             await asked.wait()
             asked.clear()
+            self._notifier.reloading(self._parts.clock.awake())
             try:
                 async with self._adoption.turn:
                     await self._reload()
             except Exception as error:  # noqa: BLE001 - the boundary: a bug in a reload must not stop the daemon
                 name, frames = type(error).__name__, frames_of(error)
                 self._parts.emit(UnexpectedFailure(where="reload", incident="", error=name, frames=frames))
+            self._notifier.ready(self.standing())
+
+    def standing(self) -> str:
+        """Say for people which configuration is in force, and whether the last one was refused."""
+        if self._parts.serving.refused:
+            return f"Serving with configuration {self.generation}; the last reload was refused: see the log"
+        waiting = ", ".join(self._parts.serving.restart)
+        return f"Serving with configuration {self.generation}" + (
+            f"; a restart waits for: {waiting}" if waiting else ""
+        )
 
     async def _reload(self) -> None:
         parts = self._parts

@@ -44,7 +44,9 @@ from broker.events.daemon import (
     LibraryReported,
     ListenerOpened,
     MachineResumed,
+    NotificationFailed,
     UnexpectedFailure,
+    WatchdogUnfed,
 )
 from broker.events.event import (
     AuditUnavailableError,
@@ -164,6 +166,7 @@ __all__ = [
     "MachineResumed",
     "MetadataLoaded",
     "MetadataRefused",
+    "NotificationFailed",
     "ProofServed",
     "RequestAnswered",
     "RequestRefused",
@@ -193,4 +196,5 @@ __all__ = [
     "TokenRefreshed",
     "TokenServed",
     "UnexpectedFailure",
+    "WatchdogUnfed",
 ]

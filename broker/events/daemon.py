@@ -92,6 +92,26 @@ class ListenerOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationFailed(Event):
+    """The service manager cannot be told how we are, for the system's *reason* (an errno); said once an outage."""
+
+    name: ClassVar[str] = "notification_failed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogUnfed(Event):
+    """The service manager's watchdog is not fed and will kill us: *reason* names what is not well."""
+
+    name: ClassVar[str] = "watchdog_unfed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped(Event):
     """The wall clock was set *by* so many seconds, forward or (negative) backward. No deadline moved with it."""
 

@@ -58,14 +58,19 @@ def held(path: Path | None) -> Iterator[None]:
 
 
 def _open_directory(path: Path) -> int:
-    """Give a descriptor of the directory, found to be ours alone."""
+    """
+    Give a descriptor of the directory, found to be ours alone.
+
+    It may be reached through symbolic links, which were judged with the way: systemd leaves one at StateDirectory= of
+    a unit with DynamicUser=.
+    """
     _check_above(path)
     try:
         made = _made(path)
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise _unsafe(path, "is not a directory, or a symbolic link", "name the directory itself") from error
+            raise _unsafe(path, "is not a directory", "name a directory") from error
         raise _failed(path, "cannot be opened", error) from error
     try:
         if made:
@@ -83,7 +88,7 @@ def examine(path: Path | None) -> None:
         return
     _check_above(path)
     try:
-        found = os.lstat(path)
+        found = path.stat()
     except FileNotFoundError as error:
         if not path.parent.exists():
             raise _failed(path, "cannot be made", error) from error
@@ -91,7 +96,7 @@ def examine(path: Path | None) -> None:
     except OSError as error:
         raise _failed(path, "cannot be looked at", error) from error
     if not stat.S_ISDIR(found.st_mode):
-        raise _unsafe(path, "is not a directory, or a symbolic link", "name the directory itself")
+        raise _unsafe(path, "is not a directory", "name a directory")
     _check(path, found)
 
 

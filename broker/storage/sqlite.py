@@ -79,6 +79,11 @@ class SqliteStore:
         return "degraded" if self._degraded else "durable"
 
     @property
+    def works(self) -> bool:
+        """Say whether the writer is there: without it whoever writes waits for ever, and only a restart helps."""
+        return self._closed or self._thread.is_alive()
+
+    @property
     def rolled_back(self) -> bool:
         """Say whether the anchor knows of a newer store."""
         return self._vault.rolled_back

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from broker.api import directories
 from broker.api.listeners import UnixListener, examine_unix
@@ -18,6 +19,11 @@ from broker.telemetry import audit_file
 def listeners_of(settings: Settings) -> list[Listener]:
     """Give the listeners of the API, in the order of the configuration."""
     return [_listener(wanted) for wanted in settings.listeners]
+
+
+def socket_paths(settings: Settings) -> dict[str, Path]:
+    """Give the paths of the Unix listeners, by name."""
+    return {one.name: one.path for one in settings.listeners if isinstance(one, ListenerSettings)}
 
 
 def unsafe_places(settings: Settings) -> list[LocalError]:

@@ -11,8 +11,10 @@ import hashlib
 import hmac
 import os
 import resource
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TextIO
 
 from broker.api.desk import UNROUTED
@@ -34,6 +36,7 @@ from broker.hostenv.clock_watch import Clocks, ClockWatch
 from broker.keys.identity import TransportCertificate
 from broker.policy.rules import Policy
 from broker.sinks.roster import Roster
+from broker.storage.sqlite import SqliteStore
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
 from broker.telemetry.metrics import Metrics
@@ -65,7 +68,8 @@ class _Serving:
     What both servers are made of.
 
     *settings* are those in force, *public* the keys that go with them, *restart* the sections that wait for one,
-    *refused* says that the last reload was refused. *rotate* looks at the files, once the daemon runs.
+    *refused* says that the last reload was refused. *rotate* looks at the files, once the daemon runs. *inherited*
+    are the sockets that were opened for us, by the listeners' names.
     """
 
     settings: Settings
@@ -79,6 +83,7 @@ class _Serving:
     rotate: Rotate | None = None
     lines: UpstreamLines
     audit: AuditLog | None
+    inherited: Mapping[str, socket.socket] = field(default_factory=dict)
 
     def sandboxes(self) -> tuple[str, ...]:
         """Name the issuers that may be sandboxes: readiness says so (rules.md R10)."""
@@ -128,6 +133,7 @@ class _Serving:
             rotate=lambda: self.rotate,
             proving=self.life.proving,
             resources=self.resources,
+            inherited=self.inherited,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -167,7 +173,7 @@ class Parts:
     serving: _Serving
     metrics: Metrics
     clock_watch: ClockWatch
-    clock: Clock
+    clock: Clocks
     randomness: Randomness
     emit: Emit = field(repr=False)
 
@@ -221,15 +227,26 @@ class Parts:
             for name, thumbprints in self.lines.shown().items()
         }
 
+    def store_works(self) -> bool:
+        """Say whether what writes the store goes on, however slow or full the disk is."""
+        return not isinstance(self.store, SqliteStore) or self.store.works
+
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""
         if self.audit is not None:
             self.audit.reopen()
 
 
-def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clock: Clocks = SYSTEM_CLOCK) -> Parts:
+def build(
+    settings: Settings,
+    identities: Identities,
+    *,
+    log_stream: TextIO,
+    clock: Clocks = SYSTEM_CLOCK,
+    inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+) -> Parts:
     """
-    Build a daemon's parts; opens the audit log and the store.
+    Build a daemon's parts; opens the audit log and the store. *inherited* are sockets that were opened for us.
 
     Raises LocalError when one of them cannot be opened safely.
     """
@@ -261,6 +278,7 @@ def build(settings: Settings, identities: Identities, *, log_stream: TextIO, clo
         public=public_keys(settings, identities),
         lines=lines,
         audit=audit,
+        inherited=inherited,
     )
     generations = Generations(identities.certificates)
     generations.on_retired(lambda certificate: lines.retire(certificate.thumbprint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,19 @@ from broker.errors import LocalError
 from broker.events import AuditUnavailableError, Event, ListenerOpened, RequestRefused, TokenServed
 from broker.policy.rules import Policy, Workload
 from tests.fakes import Dice, Events, HandClock
-from tests.unit.api.world import HOST, QUICK, FakeTokens, parse, parse_all, request, served, serving, unavailable, until
+from tests.unit.api.world import (
+    HOST,
+    PATIENCE,
+    QUICK,
+    FakeTokens,
+    parse,
+    parse_all,
+    request,
+    served,
+    serving,
+    unavailable,
+    until,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -174,8 +187,73 @@ async def test_after_draining_nothing_is_left(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_draining_closes_what_is_idle_at_once(tmp_path: Path):
-    """A kept-alive connection keeps nobody waiting."""
+async def test_an_inherited_socket_is_served_and_its_file_stays(tmp_path: Path):
+    """Whoever opened it keeps it, also for who connects while nobody serves."""
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as kept:
+        kept.bind(str(path))
+        kept.listen()
+        before = path.stat()
+        inherited = {"app": socket.socket(fileno=os.dup(kept.fileno()))}
+        async with served(tmp_path, inherited=inherited) as api:
+            answer = await api.get()
+            await api.server.drain(1.0)
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.close()
+            await writer.wait_closed()
+
+    after = path.stat()
+    assert answer.status == 200
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert api.events.of(ListenerOpened) == [ListenerOpened(listener="app", address=f"unix://{path}")]
+
+
+async def test_draining_answers_who_asks_again_on_a_connection_that_is_kept(tmp_path: Path):
+    """It asked a moment ago, and could not know: its answer says that it is the last."""
+    async with served(tmp_path) as api, api.connect() as client, asyncio.TaskGroup() as group:
+        client.send(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        await client.one()
+        draining = group.create_task(api.server.drain(5.0))
+        await asyncio.sleep(0.1)
+        client.send(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        received = parse(await client.rest())
+        await draining
+
+    assert received.status == 200
+    assert received.headers["connection"] == "close"
+
+
+async def test_a_request_is_answered_or_its_sender_sees_that_no_byte_was_taken(tmp_path: Path):
+    """Whatever the moment at which an idle connection is closed under it: a sent request without an answer is lost."""
+    outcomes = {"answered": 0, "not taken": 0, "lost": 0}
+
+    def ask_until_closed(path: Path) -> None:
+        asking = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            for _ in range(10_000):
+                try:
+                    client.send(asking)
+                except BrokenPipeError:
+                    outcomes["not taken"] += 1
+                    return
+                try:
+                    answered = client.recv(65_536)
+                except ConnectionResetError:
+                    answered = b""
+                outcomes["answered" if answered else "lost"] += 1
+
+    limits = Limits(idle_timeout=0.0)
+    async with served(tmp_path, limits=limits) as api:
+        await asyncio.gather(*(asyncio.to_thread(ask_until_closed, api.path) for _ in range(200)))
+
+    assert outcomes["lost"] == 0
+    assert outcomes["not taken"] == 200
+
+
+async def test_draining_closes_what_is_idle_soon(tmp_path: Path):
+    """A kept-alive connection keeps nobody waiting for longer than a moment."""
     loop = asyncio.get_running_loop()
     async with served(tmp_path) as api, api.connect() as client:
         client.send(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")

@@ -98,6 +98,7 @@ async def running(
     *failures: OSError,
     limits: Limits | None = None,
     who: Callable[[socket.socket], Peer] = identify,
+    handed_on: bool = False,
 ) -> AsyncIterator[Running]:
     desk, events = FakeDesk(), Events()
     service = Service(desk, limits=limits or Limits(), emit=events, accept_pause=0.05)
@@ -106,7 +107,7 @@ async def running(
         listening.bind(str(path))
         listening.listen()
         async with asyncio.TaskGroup() as group:
-            group.create_task(service.run([Listening(name="app", sock=listening, identify=who)]))
+            group.create_task(service.run([Listening(name="app", sock=listening, identify=who, handed_on=handed_on)]))
             try:
                 yield Running(service, desk, events, listening)
             finally:
@@ -267,6 +268,27 @@ async def test_connections_that_the_kernel_has_taken_are_answered_before_the_end
             received = early.recv(65_536)
 
     assert parse(received).body == b"app"
+
+
+async def test_who_waits_at_a_socket_that_is_handed_on_is_left_to_the_next(tmp_path: Path):
+    """What was accepted is answered; what was not is neither answered nor refused, and is there for who comes next."""
+    path = tmp_path / "s"
+    async with running(path, handed_on=True) as bench:
+        async with connected(path) as accepted:
+            await asyncio.sleep(0.02)
+            accepted.send(request())
+            with socket.socket(socket.AF_UNIX) as late:
+                late.connect(str(path))  # no turn of the loop in between: nobody has accepted it yet
+                late.send(request())
+                await bench.service.drain(1.0)
+                answer = parse(await accepted.rest())
+                served, _ = bench.listening.accept()
+                with served:
+                    waiting = served.recv(65_536)
+
+    assert answer.body == b"app"
+    assert waiting == request()
+    assert bench.desk.asked == 1
 
 
 async def test_a_drain_during_a_pause_does_not_wait_for_its_end(tmp_path: Path):

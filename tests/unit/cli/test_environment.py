@@ -9,6 +9,7 @@ from broker.cli.environment import (
     config_path,
     credentials_directory,
     environment,
+    forget,
     socket_path,
 )
 from broker.cli.local_client import Address
@@ -76,3 +77,12 @@ def test_a_loopback_address_comes_with_a_secret_file(address: str, host: str):
 def test_the_environment_is_the_process_s():
     """One place reads it."""
     assert "PATH" in environment()
+
+
+def test_what_was_meant_for_this_process_is_not_handed_on(monkeypatch: pytest.MonkeyPatch):
+    """A child that had the notify socket would speak in our name."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
+
+    forget(["NOTIFY_SOCKET", "NOT_THERE_AT_ALL"])
+
+    assert "NOTIFY_SOCKET" not in environment()

@@ -18,6 +18,7 @@ from broker.config.load import load_settings
 from broker.config.settings import Settings
 from broker.daemon.process import DONE, FAILED, HANDLED, run, run_daemon
 from broker.errors import LocalError
+from broker.hostenv.supervision import Supervision
 from broker.wiring import Identities, Parts, build
 
 pytestmark = pytest.mark.real_time
@@ -230,3 +231,49 @@ def test_sighup_reopens_the_audit_file(tmp_path: Path, settings: Settings):
 
     assert code == DONE
     assert "daemon_stopped" in (tmp_path / "audit.log").read_text()
+
+
+def test_the_service_manager_is_told_and_the_watchdog_fed(tmp_path: Path, settings: Settings):
+    """Ready when it serves, reloading and ready again, stopping with the time that it takes; on the socket it got."""
+    told: list[str] = []
+    supervision = Supervision(notify_socket=str(tmp_path / "notify"), watchdog_seconds=0.3)
+    given = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    given.bind(str(tmp_path / "api.sock"))
+    given.listen()
+
+    def listen_and_stop(manager: socket.socket) -> None:
+        def hear(wanted: str) -> None:
+            while not any(wanted in one for one in told[-1:]):
+                told.append(manager.recv(4_096).decode())
+
+        hear("READY=1")
+        hear("WATCHDOG=1")
+        with connect(tmp_path / "api.sock") as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            told.append(connection.recv(12).decode())
+        kill(signal.SIGHUP)
+        hear("RELOADING=1")
+        hear("READY=1")
+        kill(signal.SIGTERM)
+        hear("STOPPING=1")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        thread = meanwhile(lambda: listen_and_stop(manager))
+        code = run_daemon(
+            settings,
+            identities(tmp_path),
+            log_stream=io.StringIO(),
+            supervision=supervision,
+            inherited={"l": given},
+        )
+        thread.join()
+
+    seldom = [one for one in told if one != "WATCHDOG=1"]
+    assert code == DONE
+    assert seldom[:2] == ["READY=1\nSTATUS=Serving with configuration 1", "HTTP/1.1 200"]
+    assert seldom[2].startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert seldom[3] == "READY=1\nSTATUS=Serving with configuration 2"
+    assert seldom[4].startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=80000000\n")
+    assert (tmp_path / "api.sock").exists()  # it was not ours to remove

@@ -17,6 +17,7 @@ from broker.daemon.reload import Reloader
 from broker.errors import LocalError
 from broker.keys.sealing import load_sealing_key
 from broker.telemetry.audit_verify import verify
+from broker.hostenv.notify import Notifier
 from broker.wiring import Parts, build, load_identities
 from tests.unit.daemon.test_process import CONFIG, events, identities
 from tests.unit.keys.certificates import WALL, key_pem, p256, written
@@ -33,7 +34,7 @@ async def reloaded(parts: Parts, load: Callable[[Path], Settings], log: io.Strin
     """Reload until an event *wanted* is in the *log*."""
     asked = asyncio.Event()
     adoption = Adoption(parts)
-    reloader = Reloader(adoption, load)
+    reloader = Reloader(adoption, load, Notifier(None, parts.emit))
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(reloader.run(asked))
         asked.set()

@@ -74,18 +74,46 @@ def test_one_of_another_user_is_refused(tmp_path: Path):
     assert caught.value.code == "state_dir_unsafe"
 
 
-@pytest.mark.parametrize("kind", ["link", "file"])
-def test_what_is_no_directory_is_refused(tmp_path: Path, kind: str):
-    """A link could be changed to lead elsewhere."""
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+def test_a_link_that_only_we_could_change_is_followed(tmp_path: Path, look: Callable[[Path], None]):
+    """systemd leaves one at StateDirectory= of a unit with DynamicUser=; what it leads to is judged as ever."""
     path = tmp_path / "state"
-    if kind == "link":
-        (tmp_path / "elsewhere").mkdir(0o700)
-        path.symlink_to(tmp_path / "elsewhere")
-    else:
-        path.write_text("")
+    (tmp_path / "elsewhere").mkdir(0o700)
+    path.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(LocalError) as caught, held(path):
-        pass
+    with held(path):
+        assert (tmp_path / "elsewhere" / LOCK).exists()
+    (tmp_path / "elsewhere").chmod(0o755)
+
+    with pytest.raises(LocalError) as caught:
+        look(path)
+
+    assert caught.value.code == "state_dir_unsafe"
+
+
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+def test_a_link_that_others_could_change_is_refused(tmp_path: Path, look: Callable[[Path], None]):
+    """It stands where anybody may put another."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "elsewhere").mkdir(0o700)
+    (tmp_path / "open" / "state").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(LocalError) as caught:
+        look(tmp_path / "open" / "state")
+
+    assert caught.value.code == "state_dir_unsafe"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+def test_what_is_no_directory_is_refused(tmp_path: Path, look: Callable[[Path], None]):
+    """A file in its place is left alone."""
+    path = tmp_path / "state"
+    path.write_text("")
+
+    with pytest.raises(LocalError) as caught:
+        look(path)
 
     assert caught.value.code == "state_dir_unsafe"
 

@@ -62,6 +62,20 @@ async def failed(attempt: object) -> str:
     return caught.value.code
 
 
+async def test_a_writer_that_is_gone_is_noticed(tmp_path: Path):
+    """Whoever writes would wait for ever; its end in an orderly close is something else."""
+    closed, broken = (
+        SqliteStore(open_vault(place(tmp_path / name)), clock=HandClock(), emit=Events()) for name in "ab"
+    )
+    before = (closed.works, broken.works)
+
+    await closed.close()
+    broken._orders.put(None)  # it ends, and nobody had asked for that
+    broken._thread.join(10.0)
+
+    assert (before, closed.works, broken.works) == ((True, True), True, False)
+
+
 async def test_all_who_wait_share_one_transaction(tmp_path: Path):
     """A hundred writers cost two syncs: one that runs, and one for all who came meanwhile."""
     mine = gate()
