@@ -273,18 +273,17 @@ async def test_connections_that_the_kernel_has_taken_are_answered_before_the_end
 async def test_who_waits_at_a_socket_that_is_handed_on_is_left_to_the_next(tmp_path: Path):
     """What was accepted is answered; what was not is neither answered nor refused, and is there for who comes next."""
     path = tmp_path / "s"
-    async with running(path, handed_on=True) as bench:
-        async with connected(path) as accepted:
-            await asyncio.sleep(0.02)
-            accepted.send(request())
-            with socket.socket(socket.AF_UNIX) as late:
-                late.connect(str(path))  # no turn of the loop in between: nobody has accepted it yet
-                late.send(request())
-                await bench.service.drain(1.0)
-                answer = parse(await accepted.rest())
-                served, _ = bench.listening.accept()
-                with served:
-                    waiting = served.recv(65_536)
+    async with running(path, handed_on=True) as bench, connected(path) as accepted:
+        await asyncio.sleep(0.02)
+        accepted.send(request())
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(str(path))  # no turn of the loop in between: nobody has accepted it yet
+            late.send(request())
+            await bench.service.drain(1.0)
+            answer = parse(await accepted.rest())
+            served, _ = bench.listening.accept()
+            with served:
+                waiting = served.recv(65_536)
 
     assert answer.body == b"app"
     assert waiting == request()

@@ -15,9 +15,9 @@ from broker.config.settings import Settings
 from broker.daemon.adoption import Adoption
 from broker.daemon.reload import Reloader
 from broker.errors import LocalError
+from broker.hostenv.notify import Notifier
 from broker.keys.sealing import load_sealing_key
 from broker.telemetry.audit_verify import verify
-from broker.hostenv.notify import Notifier
 from broker.wiring import Parts, build, load_identities
 from tests.unit.daemon.test_process import CONFIG, events, identities
 from tests.unit.keys.certificates import WALL, key_pem, p256, written
