@@ -103,6 +103,10 @@ class SecretReference:
     """The name of a systemd credential: a file in ``$CREDENTIALS_DIRECTORY``."""
 
 
+PrivateKeyFile = PathText | SecretReference
+"""A path as it is, which is what most keys have, or a table that names a credential."""
+
+
 @attrs.frozen(kw_only=True)
 class DaemonSection:
     """``[daemon]``: state and limits of the daemon itself."""
@@ -209,7 +213,7 @@ class CertificateSection:
 
     cert_file: PathText
     """The certificate and its chain, in PEM."""
-    key_file: PathText
+    key_file: PrivateKeyFile
     """Its private key, in PEM; readable by nobody but the broker."""
     passphrase: SecretReference | None = None
     """Opens an encrypted private key."""
@@ -219,7 +223,7 @@ class CertificateSection:
 class KeySection:
     """``[key.NAME]``: a signing key."""
 
-    file: PathText
+    file: PrivateKeyFile
     """The private key, as PEM or as a JWK; readable by nobody but the broker."""
     alg: SigningAlg
     """The algorithm it signs with. Written out, because the server has it registered."""

@@ -40,6 +40,7 @@ from broker.config.schema import (
     ListenerSection,
     LogSection,
     OpsSection,
+    PrivateKeyFile,
     SecretReference,
     SigningAlg,
     SinkSection,
@@ -48,7 +49,7 @@ from broker.config.schema import (
     UpstreamSection,
     WorkloadSection,
 )
-from broker.config.values import Refused, Rule
+from broker.config.values import PathText, Refused, Rule
 
 T = TypeVar("T")
 Hook = Callable[[Any, Any], Any]
@@ -232,6 +233,15 @@ def _dialect(value: Any, converter: Converter) -> Base | DialectSection:
     return Base(_word(value, Base))
 
 
+def _private_key_file(value: Any, converter: Converter) -> str | SecretReference:
+    """Take a path, or a table as for any other secret."""
+    if type(value) is str:
+        return str(converter.structure(value, PathText))
+    if type(value) is not dict:
+        raise Refused(f"must be a path or a table, not {_WORDS[type(value)]}", 'for example "client.key"')
+    return converter.structure(value, SecretReference)
+
+
 def _number_or_text(value: Any, _: Any) -> int | str:
     if type(value) is int or type(value) is str:
         return value
@@ -314,6 +324,9 @@ def _strict_converter() -> Converter:
     converter.register_structure_hook_func(lambda wanted: wanted == int | str, _number_or_text)
     converter.register_structure_hook_func(
         lambda wanted: wanted == Base | DialectSection, lambda value, _: _dialect(value, converter)
+    )
+    converter.register_structure_hook_func(
+        lambda wanted: wanted == PrivateKeyFile, lambda value, _: _private_key_file(value, converter)
     )
     factories: tuple[tuple[Callable[[Any], bool], Factory], ...] = (
         (lambda wanted: get_origin(wanted) is tuple, _array),

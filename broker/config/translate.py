@@ -87,6 +87,12 @@ class Surroundings:
             return None
         return self.credentials_directory / reference.credential
 
+    def private_file(self, given: str | SecretReference, *at: str) -> Path:
+        """Give the file of a private key; where there is no place to look, which is a finding, any path will do."""
+        if isinstance(given, str):
+            return self.path(given)
+        return self.secret_file(given, *at) or self.base
+
     def number(self, account: int | str, resolve: Callable[[str], int | None], kind: str, *at: str | int) -> int | None:
         """Give the number of a user or group, or None, with a finding, if the host does not know it."""
         if isinstance(account, int):
@@ -140,7 +146,7 @@ def certificate_settings(name: str, section: CertificateSection, here: Surroundi
     return CertificateSettings(
         name=name,
         cert_file=here.path(section.cert_file),
-        key_file=here.path(section.key_file),
+        key_file=here.private_file(section.key_file, "certificate", name, "key_file"),
         passphrase_file=here.secret_file(section.passphrase, "certificate", name, "passphrase"),
     )
 
@@ -149,7 +155,7 @@ def key_settings(name: str, section: KeySection, here: Surroundings) -> KeySetti
     """Translate ``[key.NAME]``."""
     return KeySettings(
         name=name,
-        file=here.path(section.file),
+        file=here.private_file(section.file, "key", name, "file"),
         alg=section.alg.value,
         kid=section.kid,
         passphrase_file=here.secret_file(section.passphrase, "key", name, "passphrase"),

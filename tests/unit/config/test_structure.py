@@ -64,6 +64,17 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
             )
         ],
     ),
+    (
+        {"certificate": {"c": {"cert_file": "c.pem", "key_file": 1}}},
+        ['certificate.c.key_file: must be a path or a table, not a whole number; for example "client.key"'],
+    ),
+    (
+        {"certificate": {"c": {"cert_file": "c.pem", "key_file": {"credential": "a", "file": "b"}}}},
+        [
+            "certificate.c.key_file: must have exactly one of file and credential; "
+            'write { file = "..." } or { credential = "..." } and move the secret there'
+        ],
+    ),
     ({"log": {"levle": "info"}}, ['log.levle: there is no such key; did you mean "level"?']),
     ({"log": {"zzz": 1}}, ["log.zzz: there is no such key; the keys here are level"]),
     ({"log": {"\x1b[2J": 1}}, ['log."\\u001b[2J": there is no such key; the keys here are level']),

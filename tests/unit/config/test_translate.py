@@ -152,6 +152,17 @@ def test_a_credential_is_a_file_in_the_credentials_directory(tmp_path: Path) -> 
     assert settings.keys["signing"].passphrase_file == Path("/run/credentials/token-broker.service/signing.pass")
 
 
+def test_private_keys_may_be_credentials(tmp_path: Path) -> None:
+    """That of a certificate and one that signs, with no path of a machine in the file."""
+    keys = ('file = "signing.key"', 'file = { credential = "signing" }')
+    text = changed(keys, ('key_file = "transport.key"', 'key_file = { credential = "transport" }'))
+
+    settings = load(tmp_path, text, credentials=Path("/run/credentials/token-broker.service"))
+
+    assert settings.keys["signing"].file == Path("/run/credentials/token-broker.service/signing")
+    assert settings.certificates["transport"].key_file == Path("/run/credentials/token-broker.service/transport")
+
+
 def test_a_credential_without_credentials_directory_is_a_problem(tmp_path: Path) -> None:
     """Started by hand, without systemd."""
     text = changed(('key = { file = "audit.key" }', 'key = { credential = "audit" }'))
