@@ -28,6 +28,15 @@ MAX_PUBLIC = 1024 * 1024
 MAX_LINKS = 40
 """Symlinks on one path, as the kernel's own limit (path_resolution(7))."""
 
+CREDENTIALS = Path("/run/credentials")
+"""Where systemd puts the credentials of a service: nobody can put one there by hand."""
+
+_FOR_FILES = "put it there, or correct the path in the configuration"
+_FOR_CREDENTIALS = (
+    "put it into /etc/credstore (mode 0600, root) and name it by LoadCredential= in the unit, "
+    "or correct its name in the configuration"
+)
+
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Not blocking, so that a FIFO in the place of a key cannot hold us up; no terminal may become ours."""
@@ -168,7 +177,7 @@ def _translated(error: OSError, path: Path) -> LocalError:
             return LocalError(
                 "file_missing",
                 f"{path}: there is no such file",
-                hint="put it there, or correct the path in the configuration",
+                hint=_FOR_CREDENTIALS if path.is_relative_to(CREDENTIALS) else _FOR_FILES,
             )
         case errno.EACCES | errno.EPERM:
             hint = f"the user of the broker must be able to read it: ls -ld {shlex.quote(str(path))}"

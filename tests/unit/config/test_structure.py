@@ -71,8 +71,10 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
     (
         {"certificate": {"c": {"cert_file": "c.pem", "key_file": {"credential": "a", "file": "b"}}}},
         [
-            "certificate.c.key_file: must have exactly one of file and credential; "
-            'write { file = "..." } or { credential = "..." } and move the secret there'
+            (
+                "certificate.c.key_file: must have exactly one of file and credential; "
+                'write { file = "..." } or { credential = "..." } and move the secret there'
+            )
         ],
     ),
     ({"log": {"levle": "info"}}, ['log.levle: there is no such key; did you mean "level"?']),

@@ -51,6 +51,16 @@ def test_a_missing_file_is_named(tmp_path: Path, read: Read) -> None:
 
 
 @EVERY_READ
+def test_a_missing_credential_is_told_where_it_belongs(read: Read) -> None:
+    """Nobody can put it where it is looked for."""
+    with pytest.raises(LocalError) as caught:
+        read(Path("/run/credentials/token-broker.service/of-no-such-name"))
+
+    assert caught.value.code == "file_missing"
+    assert "LoadCredential=" in (caught.value.hint or "")
+
+
+@EVERY_READ
 def test_a_path_through_a_file_is_missing(tmp_path: Path, read: Read) -> None:
     """Nothing is below a file."""
     written(tmp_path / "key", b"content")
