@@ -129,6 +129,8 @@ class DaemonSection:
     """Requests of one user in a second, refused ones too: more than a hot caller needs, less than a core can answer."""
     hosts: tuple[HostHeader, ...] = ()
     """``Host`` values accepted beside ``localhost``, ``token-broker`` and ``unix``: what stops a browser's requests."""
+    landlock: bool = False
+    """True gives up, at the start, every file that is neither the system's nor named here."""
 
 
 @attrs.frozen(kw_only=True)

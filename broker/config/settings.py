@@ -196,7 +196,7 @@ class DaemonSettings:
 
     *drain_seconds*: open requests may go on for so long after a signal. *request_seconds*: a request must
     have arrived whole within so long. *max_waiting*: requests that wait for something to happen. *hosts*:
-    values of ``Host`` that are accepted beside the fixed ones.
+    values of ``Host`` that are accepted beside the fixed ones. *landlock*: other files are given up at the start.
     """
 
     state_dir: Path | None
@@ -208,6 +208,7 @@ class DaemonSettings:
     max_waiting_per_uid: int
     max_requests_per_second_per_uid: int
     hosts: frozenset[str]
+    landlock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -387,4 +387,5 @@ def daemon_settings(section: DaemonSection, here: Surroundings) -> DaemonSetting
         max_waiting_per_uid=min(section.max_waiting_per_uid, section.max_waiting),
         max_requests_per_second_per_uid=section.max_requests_per_second_per_uid,
         hosts=frozenset(section.hosts),
+        landlock=section.landlock,
     )

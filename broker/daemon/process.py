@@ -40,6 +40,7 @@ from broker.hostenv.supervision import UNSUPERVISED, Supervision
 from broker.hostenv.watchdog import Checks, Pulse, feed
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
 from broker.wiring import Identities, Parts, build
+from broker.wiring.confinement import confine_to
 
 DONE = 0
 FAILED = 1
@@ -73,14 +74,17 @@ def run_daemon(
     StateDirInUseError among them when another broker holds the state directory.
     """
     with held(settings.daemon.state_dir), asyncio.Runner(loop_factory=_Loop) as runner:
+        confinement = confine_to(settings)  # before the store has its thread, which would be left out
         load = partial(load_settings, credentials_directory=credentials_directory)
         parts = build(settings, identities, log_stream=log_stream, clock=clock, inherited=inherited)
+        if confinement.event is not None:
+            parts.emit(confinement.event)
         parts.life.restore()
         # What is there now stays. Looking through it for garbage would stop the loop for a tenth of a second, again
         # and again, where there are ten thousand tokens or grants.
         gc.freeze()
         try:
-            return runner.run(run(parts, load, supervision))
+            return runner.run(run(parts, partial(confinement.load, load), supervision))
         finally:
             hold_signals()  # what comes now changes nothing any more
             gc.unfreeze()

@@ -92,6 +92,25 @@ class ListenerOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessConfined(Event):
+    """Landlock is in force, in this *version* of the kernel's: other files than those that were named are given up."""
+
+    name: ClassVar[str] = "process_confined"
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfinementFailed(Event):
+    """The kernel has no Landlock, or a filter forbids it (*reason*, an errno); we go on without."""
+
+    name: ClassVar[str] = "confinement_failed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationFailed(Event):
     """The service manager cannot be told how we are, for the system's *reason* (an errno); said once an outage."""
 

@@ -278,6 +278,27 @@ def test_a_socket_that_is_no_listeners_is_refused_with_what_to_write(running: Ma
     assert "write FileDescriptorName=apps into token-broker.socket" in said
 
 
+def test_landlock_keeps_it_to_the_files_that_it_names(running: Machine):
+    """It serves as ever, and a reload that names a file elsewhere says that it needs a restart."""
+    config = running.file(CONFIG)
+    before = config.read_text()
+    try:
+        config.write_text(before.replace("[daemon]", "[daemon]\nlandlock = true"))
+        running.good("systemctl", "restart", "token-broker.service")
+        confined = "process_confined" in running.journal()
+        good = served(running)
+        config.write_text(config.read_text().replace('"ca.pem"', '"/srv/sandbox/ca.pem"'))
+        running.good("systemctl", "reload", "token-broker.service")
+        running.until("the refusal", "was refused", "systemctl", "show", "--property=StatusText", "token-broker")
+    finally:
+        config.write_text(before)
+        running.good("systemctl", "restart", "token-broker.service")
+
+    assert (confined, good) == (True, True)
+    assert "/srv/sandbox" in running.journal()
+    assert "restart the broker: it may use other files only from its start on" in running.journal()
+
+
 def test_a_second_broker_on_its_state_is_refused(running: Machine):
     """It names the process that holds the directory, and exits with 3; the first goes on."""
     served(running)
