@@ -89,6 +89,7 @@ def make_root(release: Release, where: Path) -> None:
         if (ROOT / name).is_file():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout / name)
+    (where / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")  # the smallest Debian has none
     for unit in ("systemd-firstboot.service", "console-getty.service", "getty.target"):
         (where / "etc/systemd/system" / unit).symlink_to("/dev/null")
 
