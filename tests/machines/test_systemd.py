@@ -232,6 +232,25 @@ def test_a_broker_that_stands_still_is_killed_and_started_again(running: Machine
         no_drop_in(running, "watchdog")
 
 
+def test_the_network_can_be_shut_but_for_some_addresses(running: Machine):
+    """The example's lines: with the server's address a new token is there, without it none can be fetched."""
+    example = f"{CHECKOUT}/deploy/systemd/token-broker.service.d/addresses.conf.example"
+    running.good("install", "-D", "-m", "0644", example, f"{DROP_INS}/addresses.conf")
+    running.good("systemctl", "daemon-reload")
+    running.good("systemctl", "restart", "token-broker.service")
+    with_the_server = served(running)
+    drop_in(running, "shut", "IPAddressAllow=\nIPAddressAllow=192.0.2.10")
+    try:
+        code, answer = ask(running, target=f"{TOKEN}?wait=3")
+    finally:
+        running.file(f"{DROP_INS}/addresses.conf").unlink()
+        no_drop_in(running, "shut")
+
+    assert with_the_server
+    assert (code, answer["error"]) == (22, "temporarily_unavailable")
+    assert served(running)
+
+
 def test_an_encrypted_key_is_as_good(running: Machine):
     """By the commands of the guide: sealed to the machine; the plain one is gone."""
     running.guide("Keys that are encrypted, too")
