@@ -21,6 +21,7 @@ from broker.api.peers import (
     read_unknowns,
     supplementary_groups,
     unknown_ids,
+    unread,
 )
 from broker.policy.peer import Peer
 
@@ -186,3 +187,16 @@ def test_who_has_ended_a_connection_has_left_it():
         left = has_left(ours)
 
     assert (stays, left, has_left(ours)) == (False, True, True)
+
+
+def test_what_lies_unread_is_counted():
+    """Also when nothing more can come."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        nothing = unread(ours)
+        theirs.send(b"GET")
+        ours.shutdown(socket.SHUT_RD)
+
+        assert (nothing, unread(ours)) == (0, 3)
+        with pytest.raises(BrokenPipeError):
+            theirs.send(b" /")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from broker.api.listeners import UnixListener
 from broker.api.tcp import TcpListener
-from broker.wiring.listening import listeners_of, unsafe_places
+from broker.wiring.listening import listeners_of, socket_paths, unsafe_places
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.wiring.configurations import settings_of
 
@@ -66,3 +66,8 @@ def test_a_file_in_the_place_of_a_socket_is_said(tmp_path: Path):
     found = unsafe_places(settings_of(tmp_path, CONFIG))
 
     assert [error.code for error in found] == ["listener_occupied"]
+
+
+def test_only_unix_listeners_can_be_handed_over(tmp_path: Path):
+    """By their names, with the paths that their sockets have to be bound to."""
+    assert socket_paths(settings_of(tmp_path, CONFIG + TCP)) == {"l": tmp_path / "api.sock"}
