@@ -7,6 +7,7 @@ The tests of one machine stand on each other: it is installed once, and each lea
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,10 +46,13 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.skip(reason)
     release: Release = request.param
     root = tmp_path_factory.mktemp("machine") / release.name
-    make_root(release, root)
-    with booted(root) as made:
-        install(made)
-        yield made
+    try:
+        make_root(release, root)
+        with booted(root) as made:
+            install(made)
+            yield made
+    finally:
+        shutil.rmtree(root, ignore_errors=True)  # it is large, and pytest would keep it
 
 
 def install(machine: Machine) -> None:
@@ -342,7 +346,7 @@ class Load:
     """Clients in the machine that ask all the time."""
 
     def __init__(self, machine: Machine, name: str) -> None:
-        folder = f"/home/app/{name}"
+        folder = f"/srv/{name}"
         machine.good("install", "-d", "-o", "app", folder)
         self._machine, self._folder = machine, machine.file(folder)
         program = f"{CHECKOUT}/{Path(__file__).with_name('load_clients.py').relative_to(ROOT)}"
