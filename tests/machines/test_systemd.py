@@ -35,7 +35,7 @@ DROP_INS = "/etc/systemd/system/token-broker.service.d"
 ENOUGH = 600
 """Requests, of which none may fail."""
 
-RESTARTS = 4
+RESTARTS = 6
 
 
 @pytest.fixture(scope="module", params=RELEASES, ids=lambda release: release.name)
@@ -378,7 +378,7 @@ class Load:
 
 
 def test_restarts_fail_no_request_and_cost_no_retry(running: Machine):
-    """Clients with fresh connections and with kept ones: what was accepted is answered, the rest waits for the next."""
+    """New connections, kept ones, requests under way: what was accepted is answered, the rest waits for the next."""
     load, pids = Load(running, "restarts"), {running.main_pid()}
     for number in range(1, RESTARTS + 1):
         load.until(number * ENOUGH // RESTARTS)
