@@ -73,6 +73,7 @@ def places_of(settings: Settings) -> Places:
     """Give what a daemon under *settings* reads, beside the system and its own program, and what it writes."""
     written = dict(_written(settings))
     read = [path for path in _paths(settings) if path not in written]
+    read += [Path(sink.hook.argv[0]) for sink in settings.sinks if sink.hook is not None]
     reads = {directory for file in read for directory in (file.parent, file.resolve().parent)}
     return Places(reads=tuple(sorted(reads)), writes=tuple(sorted(set(written.values()))))
 
@@ -94,6 +95,7 @@ def _written(settings: Settings) -> Iterator[tuple[Path, Path]]:
         files.append(settings.audit.file)
     if settings.store is not None and settings.store.anchor is not None:
         files.append(settings.store.anchor)
+    files += [sink.path for sink in settings.sinks]
     for file in files:
         yield file, file.parent
 

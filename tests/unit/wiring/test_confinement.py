@@ -28,6 +28,10 @@ anchor = "anchor/a"
 [listener.tcp]
 address = "127.0.0.1:8181"
 secret_file = "secrets/tcp"
+[sink.s]
+token = "t"
+path = "tokens/t"
+hook = ["/opt/tools/told", "now"]
 """
 )
 
@@ -36,8 +40,8 @@ def test_the_directories_of_all_named_files_are_read_and_of_few_written(tmp_path
     """Where something is written nothing beside it is read: the state directory stands among those of others."""
     places = places_of(settings_of(tmp_path, WHOLE))
 
-    assert set(places.reads) == {tmp_path, tmp_path / "keys"}
-    assert set(places.writes) == {tmp_path / name for name in ("state", "log", "run", "secrets", "anchor")}
+    assert set(places.reads) == {tmp_path, tmp_path / "keys", Path("/opt/tools")}
+    assert set(places.writes) == {tmp_path / name for name in ("state", "log", "run", "secrets", "anchor", "tokens")}
 
 
 def test_the_system_is_read_and_the_homes_are_not(tmp_path: Path):
@@ -81,6 +85,7 @@ def test_a_reload_that_names_other_places_says_that_it_needs_a_restart(tmp_path:
         Confinement(places=places).load(load, tmp_path / "config.toml")
 
     assert caught.value.code == "restart_required"
-    assert caught.value.message.endswith(f"names now: {os.fspath(tmp_path)}")
+    assert "/opt/tools" in caught.value.message
+    assert os.fspath(tmp_path) in caught.value.message
     assert Confinement().load(load, tmp_path / "config.toml") is settings
     assert Confinement(places=places_of(settings)).load(load, tmp_path / "config.toml") is settings
