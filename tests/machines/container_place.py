@@ -27,7 +27,13 @@ BASE = "docker.io/library/python:3.13-slim"
 
 IMAGE = "localhost/token-broker:test"
 
-PROGRAMS = {"podman": "podman", "runc": "runc", "conmon": "conmon", "mmdebstrap": "mmdebstrap"}
+PROGRAMS = {
+    "podman": "podman",
+    "runc": "runc",
+    "conmon": "conmon",
+    "catatonit": "catatonit",
+    "mmdebstrap": "mmdebstrap",
+}
 """What is needed, and the Debian packages that have it."""
 
 PATIENCE = 300.0
