@@ -39,6 +39,10 @@ class HeadMeter:
         """Give the bytes of the head that is coming, or has come, since ``next_request``."""
         return self.open_bytes if self._first is None else self._first
 
+    def is_cut_short(self) -> bool:
+        """Say whether a head has begun and not ended; one that ended may wait for its turn."""
+        return self._first is None and self.open_bytes > 0
+
     def next_request(self) -> None:
         """Begin to count the next head; what came of it already is counted."""
         self._first = None

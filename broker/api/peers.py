@@ -116,12 +116,16 @@ class HasFileDescriptor(Protocol):
         """Give the descriptor, -1 when it is closed."""
 
 
-def has_left(connection: HasFileDescriptor) -> bool:
-    """Say whether the peer has ended *connection*, whatever lies unread before the end: a look that takes no time."""
+def has_left(connection: HasFileDescriptor, *, hung_up: bool = False) -> bool:
+    """
+    Say whether the peer has ended *connection*, whatever lies unread before the end: a look that takes no time.
+
+    Where we have *hung_up* it cannot send any more, which says nothing of it: then it has to be gone altogether.
+    """
     if connection.fileno() < 0:
         return True
     poll = select.poll()
-    poll.register(connection.fileno(), select.POLLRDHUP)
+    poll.register(connection.fileno(), 0 if hung_up else select.POLLRDHUP)  # POLLHUP is told unasked
     return bool(poll.poll(0))
 
 

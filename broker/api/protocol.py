@@ -169,8 +169,10 @@ class Connection(web.RequestHandler):
             self._see_body()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's gives None, which asyncio takes for False
-        """Stay open where it was we who wanted no more: an answer may be under way."""
+        """Stay open where it was we who wanted no more: an answer may be under way. What is not whole never will be."""
         super().eof_received()
+        if self._hung_up and self._phase is Phase.RECEIVING and self._meter.is_cut_short():
+            self._too_slow()
         return self._hung_up
 
     def pause_writing(self) -> None:
@@ -252,7 +254,7 @@ class Connection(web.RequestHandler):
         finally:
             self._write_deadline = self._limits.write_deadline
             await stream.end(whole=whole)
-            self._answered(last=self._closes(answer) or not response.keep_alive)
+            self._answered(last=not response.keep_alive)  # as its head said: another request may be on its way
         return response
 
     def _say_continue(self) -> None:
@@ -420,7 +422,7 @@ class Connection(web.RequestHandler):
 
     def _look(self) -> None:
         """See whether the caller is still there, also where nothing is read that would tell."""
-        if self._line is not None and not self._hung_up and has_left(self._line.get_extra_info("socket")):
+        if self._line is not None and has_left(self._line.get_extra_info("socket"), hung_up=self._hung_up):
             self.abort()
         else:
             self._alarm.set(LOOK_EVERY, self._look)

@@ -85,13 +85,15 @@ def check_way(sink: Sink, directory: int) -> os.stat_result | None:
         raise _occupied(sink, "is a directory", "name a file in it")
     if stat.S_ISLNK(found.st_mode):
         raise _occupied(sink, "is a symbolic link, and would be replaced by the file", "name the file itself")
+    if stat.S_ISREG(found.st_mode) and found.st_uid == sink.uid != os.geteuid():
+        # What we gave away we replace, whatever its owner made of it, and need not be able to read: or its owner could
+        # keep the broker from starting, or a token that has ended in its file.
+        return found
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         raise _occupied(sink, "exists, and is no file of the broker's", "remove it, or choose another path")
     try:
         descriptor = os.open(sink.path.name, _READ, dir_fd=directory)
     except PermissionError as error:
-        if found.st_uid == sink.uid:
-            return found  # what we gave away we may replace, and need not be able to read
         raise _occupied(sink, "belongs to another user", "remove it, or choose another path") from error
     try:
         content = os.read(descriptor, MAX_BYTES + 1)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from broker.api import problems
-from broker.api.answers import Answer, problem_answer
+from broker.api.answers import Answer, PassedAnswer, problem_answer
 from broker.api.desk import ReadBody
 from broker.api.guard import Incoming
 from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
 from broker.api.problems import Problem
-from broker.api.protocol import IDLE_ENOUGH
+from broker.api.protocol import IDLE_ENOUGH, LOOK_EVERY, Connection
 from broker.api.service import Listening, Service
 from broker.events import AcceptFailed
 from broker.policy.peer import Peer
@@ -30,6 +30,24 @@ from tests.unit.api.world import PATIENCE, Client, parse, request, until
 pytestmark = pytest.mark.real_time
 
 
+class HeldStream:
+    """A reply with one piece, whose end comes when it is told to."""
+
+    def __init__(self) -> None:
+        self.pieces = [b"piece"]
+        self.begun, self.over = False, asyncio.Event()
+
+    async def read(self) -> bytes:
+        if self.pieces:
+            return self.pieces.pop()
+        self.begun = True
+        await self.over.wait()
+        return b""
+
+    async def end(self, *, whole: bool) -> None:
+        pass
+
+
 class FakeDesk:
     """Answers everything with the name of the listener."""
 
@@ -37,6 +55,7 @@ class FakeDesk:
         self.refused: list[Problem] = []
         self.bugs: list[str] = []
         self.held: asyncio.Event | None = None
+        self.stream: HeldStream | None = None
         self.asked = 0
         self.cancelled = 0
 
@@ -48,6 +67,8 @@ class FakeDesk:
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
+        if self.stream is not None:
+            return PassedAnswer(fields=(), stream=self.stream, body=b"")
         return Answer(body=peer.listener.encode())
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
@@ -463,3 +484,76 @@ async def test_callers_without_a_uid_that_have_their_last_answer_leave_first(tmp
 
     assert received == [200, 200]
     assert bench.desk.refused == []
+
+
+async def test_a_reply_that_ends_while_draining_holds_nobody_up(tmp_path: Path):
+    """Its head was written before and said that the connection is kept: it is closed as an idle one, and soon."""
+    loop = asyncio.get_running_loop()
+    async with running(tmp_path / "s") as run, connected(tmp_path / "s") as client, asyncio.TaskGroup() as group:
+        run.desk.stream = stream = HeldStream()
+        client.send(KEPT)
+        await until(lambda: stream.begun or run.desk.bugs)
+        assert run.desk.bugs == []
+        began = loop.time()
+        draining = group.create_task(run.service.drain(5.0))
+        await asyncio.sleep(0.1)
+        stream.over.set()
+        await draining
+
+        assert loop.time() - began < 2.5
+
+
+KEPT = b"GET /v1/tokens/directory HTTP/1.1\r\nHost: localhost\r\n\r\n"
+"""A request on a connection that goes on behind it."""
+
+
+def hang_up_on(run: Running, client: Client, sent: bytes) -> Connection:
+    """Close an idle connection in the very moment in which *sent* has arrived and was not read."""
+    (connection,) = run.service._engine.connections
+    client.writer.get_extra_info("socket")._sock.send(sent)  # past the loop, which would read it in its next turn
+    assert isinstance(connection, Connection)
+    connection._hang_up()
+    return connection
+
+
+async def test_a_caller_that_leaves_is_noticed_also_after_we_hung_up(tmp_path: Path):
+    """What came in that moment is answered, but not to nobody: its place is given back."""
+    async with running(tmp_path / "s") as run, connected(tmp_path / "s") as client:
+        run.desk.held = asyncio.Event()
+        await until(lambda: run.service._engine.connections)
+        hang_up_on(run, client, request())
+        await until(lambda: run.desk.asked)
+
+        client.writer.transport.abort()
+        await until(lambda: not run.service._engine.connections)
+
+        assert run.desk.cancelled == 1
+
+
+async def test_a_caller_that_waits_is_answered_after_we_hung_up(tmp_path: Path):
+    """That it cannot send any more is no sign that it left."""
+    async with running(tmp_path / "s") as run, connected(tmp_path / "s") as client:
+        run.desk.held = asyncio.Event()
+        await until(lambda: run.service._engine.connections)
+        hang_up_on(run, client, request())
+        await until(lambda: run.desk.asked)
+        await asyncio.sleep(2 * LOOK_EVERY)
+        run.desk.held.set()
+
+        received = parse(await client.rest())
+
+    assert (received.status, received.headers["connection"]) == (200, "close")
+
+
+async def test_half_a_request_is_not_waited_for_after_we_hung_up(tmp_path: Path):
+    """Its rest cannot come any more."""
+    loop = asyncio.get_running_loop()
+    async with running(tmp_path / "s") as run, connected(tmp_path / "s") as client:
+        await until(lambda: run.service._engine.connections)
+        began = loop.time()
+        hang_up_on(run, client, request()[:10])
+
+        received = parse(await client.rest())
+
+    assert received.status == 408
+    assert loop.time() - began < Limits().request_deadline

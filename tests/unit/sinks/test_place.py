@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import LocalError
+from broker.sinks.files import Mark, remove, write
 from broker.sinks.place import beside, examine, prepare
 from broker.sinks.spec import Sink
 from tests.unit.keys.privileges import STRANGER, without_privileges
@@ -153,6 +154,29 @@ def test_a_file_that_was_given_away_is_known_by_its_owner() -> None:
             error = refused(sink(path=path))
 
     assert error.code == "sink_occupied"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives files to others")
+@pytest.mark.parametrize("made_of_it", ["a-token\n", "two\nlines\n", "x" * 300_000])
+def test_whoever_owns_the_file_cannot_keep_the_broker_from_replacing_or_removing_it(
+    tmp_path: Path, made_of_it: str
+) -> None:
+    """Or a workload would decide whether all the others are served, and how long a token lies there."""
+    path = tmp_path / "token"
+    path.write_text(made_of_it)
+    os.link(path, tmp_path / "another-name")
+    os.chown(path, 40_001, 40_001)
+    wanted = sink(path=path, uid=40_001)
+
+    prepare(wanted)
+    write(wanted, b"new-token", Mark(token="t", written_at=1, ends_at=2))
+    is_new = path.read_bytes() == b"new-token"
+    path.write_text(made_of_it)
+
+    assert is_new
+    assert remove(wanted)
+    assert not path.exists()
+    assert (tmp_path / "another-name").read_text() == made_of_it
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root gives files to others")
