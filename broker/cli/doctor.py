@@ -105,13 +105,13 @@ def case_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> tupl
     settings, _ = cases.read_configuration(arguments.config, variables, stranger=True)
     daemons = cases.daemons_of(arguments.socket, settings, variables)
     runner = next((one for one in map(cases.runner_of, daemons) if one is not None), None)
-    known = None if runner is None or runner.pid == cases.INIT else (runner.uid, runner.gid)
+    known = None if runner is None or cases.tells_nothing(runner, uid) else (runner.uid, runner.gid)
     owner = known or cases.owner_of(cases.configured(arguments.config, variables), settings, daemons)
     runs_as = None if owner is None else owner[0]
     findings: list[Finding] = []
     if owner is not None and uid == cases.ROOT and owner[0] != cases.ROOT:
-        cases.become(*owner, None if runner is None else runner.pid)
-        findings.append(ok("doctor", f"looks as uid {owner[0]}, whom the daemon's files belong to"))
+        groups = () if runner is None or known is None else runner.groups
+        findings.append(_switched(owner[0]) if cases.become(*owner, groups) else _not_switched(owner[0]))
     stranger = runs_as not in {None, os.geteuid()} or (runs_as is None and uid != cases.ROOT)
     settings, found = cases.read_configuration(arguments.config, variables, stranger=stranger)
     case = cases.Case(
@@ -121,6 +121,15 @@ def case_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> tupl
         has_credentials=bool(variables.get("CREDENTIALS_DIRECTORY")),
     )
     return case, settings, findings + found
+
+
+def _switched(uid: int) -> Finding:
+    return ok("doctor", f"looks as uid {uid}, whom the daemon's files belong to")
+
+
+def _not_switched(uid: int) -> Finding:
+    text = f"may not become uid {uid}, whom the daemon's files belong to"
+    return skipped("doctor", text, f"run this with CAP_SETUID and CAP_SETGID, or as uid {uid}")
 
 
 def _load_everything() -> None:

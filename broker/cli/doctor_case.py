@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-import tomllib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.api.peers import UCRED
+from broker.api.peers import GID, UCRED, supplementary_groups
 from broker.cli.check import ANY_DIRECTORY
 from broker.cli.environment import SOCKET, config_path, credentials_directory, socket_path
 from broker.cli.findings import Finding, failed, of_error, ok, skipped, warning
@@ -29,16 +29,24 @@ SECONDS = 2.0
 INIT = 1
 """Process id of the service manager, which opens the sockets of a unit that it activates by them."""
 
+ELSEWHERE = 0
+"""Process id of whoever has none in our namespace: that of a daemon in a container, say."""
+
 ROOT = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """The process that opened a socket, and its user and group, as the kernel saw them then (unix(7), SO_PEERCRED)."""
+    """
+    The process that opened a socket, its user and its groups, as the kernel saw them then (unix(7), SO_PEERCRED).
+
+    *groups* are the supplementary ones; none of a process that is not the daemon, or not of our process namespace.
+    """
 
     pid: int
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +87,29 @@ def runner_of(daemon: Daemon) -> Runner | None:
         connection.settimeout(SECONDS)
         try:
             connection.connect(str(daemon))
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
-        except OSError:
+            ucred = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+            groups = supplementary_groups(connection.getsockopt)
+            return parse_runner(ucred, groups)
+        except (OSError, struct.error):
             return None
-    pid, uid, gid = UCRED.unpack(raw)
-    return Runner(pid=pid, uid=uid, gid=gid)
+
+
+def parse_runner(ucred: bytes, groups: bytes) -> Runner:
+    """Read what the two socket options gave. Raises struct.error for bytes that are neither."""
+    pid, uid, gid = UCRED.unpack(ucred)
+    is_known = pid not in {INIT, ELSEWHERE}
+    return Runner(pid=pid, uid=uid, gid=gid, groups=tuple(g for (g,) in GID.iter_unpack(groups)) if is_known else ())
+
+
+def tells_nothing(runner: Runner, uid: int) -> bool:
+    """
+    Say whether *runner* does not tell the user of the daemon to us, who have *uid*.
+
+    The service manager opens sockets for others. And root does not believe in a daemon of root's before its files
+    say so, too: the daemon's user could have put a link to another socket in the place of its own, for root to go on
+    as root.
+    """
+    return runner.pid == INIT or (uid == ROOT and runner.uid == ROOT)
 
 
 def daemons_of(given: str | None, settings: Settings | None, variables: Mapping[str, str]) -> tuple[Daemon, ...]:
@@ -108,34 +134,42 @@ def owner_of(config: Path | None, settings: Settings | None, daemons: Sequence[D
     Guess the user and the group of a daemon that cannot be asked: those of what it made, or of its configuration.
 
     Nothing is guessed from what belongs to root: a service manager opens sockets, and audit logs are put in place.
+    A link in the place of a socket or a log counts as itself: whoever made it may have let it lead to root's.
     """
-    made: list[Path | None] = [daemon for daemon in daemons if isinstance(daemon, Path)]
+    looks = [daemon.lstat for daemon in daemons if isinstance(daemon, Path)]
     if settings is not None:
-        made += [settings.daemon.state_dir, None if settings.audit is None else settings.audit.file]
-    for path in (*made, config):  # the file may be theirs, and is root's more often
+        looks += [] if settings.daemon.state_dir is None else [settings.daemon.state_dir.stat]
+        looks += [] if settings.audit is None else [settings.audit.file.lstat]
+    looks += [] if config is None else [config.stat]  # the file may be theirs, and is root's more often
+    for look in looks:
         try:
-            found = None if path is None else path.stat()
+            found = look()
         except OSError:
             continue
-        if found is not None and found.st_uid != ROOT:
+        if found.st_uid != ROOT:
             return found.st_uid, found.st_gid
     return None
 
 
-def become(uid: int, gid: int, pid: int | None) -> None:
-    """Become the user that the daemon runs as, with the groups of process *pid*, for good. For root alone."""
-    os.setgroups(_groups_of(pid))
+def become(uid: int, gid: int, groups: Sequence[int]) -> bool:
+    """
+    Become the user that the daemon runs as, for good; False, and nothing has changed, if we may not. For root alone.
+
+    Each right is tried where that can be taken back, because half a change would be worse than none. Raises OSError
+    where the kernel fails all the same, behind which nothing must go on.
+    """
+    user, group = os.getresuid(), os.getresgid()
+    try:
+        os.setresuid(-1, -1, uid)
+        os.setresgid(-1, -1, gid)
+        os.setgroups(groups)
+    except OSError:
+        os.setresgid(*group)
+        os.setresuid(*user)
+        return False
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-
-
-def _groups_of(pid: int | None) -> list[int]:
-    """Give the supplementary groups of a process (proc_pid_status(5)); none where they cannot be read."""
-    try:
-        text = "" if pid is None else Path(f"/proc/{pid}/status").read_text("ascii")
-    except (OSError, UnicodeError):
-        return []
-    return [int(number) for line in text.splitlines() if line.startswith("Groups:") for number in line.split()[1:]]
+    return True
 
 
 def read_configuration(
@@ -158,7 +192,7 @@ def read_configuration(
         if stranger and isinstance(error.__cause__, PermissionError):
             told = skipped(place, error.message, "run this as root, or as the user of the daemon")
             return None, [told]
-        foreign = stranger and _parses(path) and not any(one.path for one in error.problems)
+        foreign = stranger and error.is_toml and not any(one.path for one in error.problems)
         tell = skipped if foreign else failed
         found = [tell(f"{place} {one.path}".rstrip(), one.message, one.hint) for one in error.problems]
         return None, found or [of_error(place, error)]
@@ -167,12 +201,3 @@ def read_configuration(
     doubts = [warning(f"{place} {one.path}".rstrip(), one.message, one.hint) for one in settings.warnings]
     count = f"{len(settings.tokens)} token(s), {len(settings.listeners)} listener(s)"
     return settings, [ok(place, f"{settings.path}: no mistake, {count}"), *doubts]
-
-
-def _parses(path: Path) -> bool:
-    """Say whether a file is TOML, so that what is wrong with it as a whole is whose it is."""
-    try:
-        tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from broker.cli.check import ANY_DIRECTORY
 from broker.cli.doctor_case import Case
@@ -14,7 +17,7 @@ from broker.cli.store import CONTRADICTIONS
 from broker.config.settings import AuditSettings, Settings, StoreSettings
 from broker.errors import LocalError
 from broker.hostenv.clock import SYSTEM_CLOCK
-from broker.hostenv.state_dir import StateDirInUseError, held
+from broker.hostenv.state_dir import StateDirInUseError, quiet
 from broker.keys.files import read_private
 from broker.keys.sealing import load_sealing_key
 from broker.storage.report import Report, examine
@@ -28,6 +31,9 @@ MAX_VERIFIED = 64 * 1024 * 1024
 
 LITTLE_SPACE = 64 * 1024 * 1024
 """Bytes free on the file system of state or audit log; a busy broker writes so much audit in some hours."""
+
+AUDIT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""As the daemon opens it: never through a link, which could lead root anywhere, and not waiting for a FIFO."""
 
 CHUNK = 1 << 16
 """Bytes that are read at once."""
@@ -108,29 +114,44 @@ def of_audit(case: Case, settings: Settings) -> Iterator[Finding]:
 
 
 def _of_log(place: str, wanted: AuditSettings, case: Case) -> Iterator[Finding]:
-    by_hand = f"token-broker audit verify --key KEY {wanted.file}"
     try:
-        size = wanted.file.stat().st_size
-        if not size:
-            yield ok(place, f"{wanted.file} is empty: nothing was recorded in it yet")
-            return
-        if size > MAX_VERIFIED:
-            yield skipped(place, f"{wanted.file} has {size // 2**20} MiB, which take long to verify", by_hand)
-            return
-        report = verify([(str(wanted.file), _chunks(wanted.file))], key=_audit_key(wanted, case))
+        descriptor = os.open(wanted.file, AUDIT_FLAGS)
     except FileNotFoundError:
         yield warning(place, f"there is no {wanted.file} yet", "the daemon makes it at its start; was it moved away?")
     except PermissionError:
         yield skipped(place, f"{wanted.file} may not be read by uid {case.uid}", "run this as root")
+    except OSError as error:
+        is_link = error.errno == errno.ELOOP
+        why = "is a symbolic link" if is_link else f"cannot be opened: {os.strerror(error.errno or 0)}"
+        yield failed(
+            place, f"{wanted.file} {why}", "the daemon follows none: name the file itself" if is_link else None
+        )
     else:
-        if report.damaged:
-            advice = f"it is not what the daemon wrote: keep a copy, and see {by_hand}"
-            yield failed(place, f"{wanted.file}: {report.damaged} finding(s) in {report.records} record(s)", advice)
-            return
-        lost = f", {report.lost} record(s) lost, as the daemon itself recorded" if report.lost else ""
-        proven = "authentic" if report.authenticated else "consistent, not authenticated"
-        tell = warning if report.lost else ok
-        yield tell(place, f"{wanted.file}: {report.records} record(s), {proven} but for the newest{lost}")
+        with os.fdopen(descriptor, "rb") as file:
+            yield from _of_opened(place, file, wanted, case)
+
+
+def _of_opened(place: str, file: BinaryIO, wanted: AuditSettings, case: Case) -> Iterator[Finding]:
+    by_hand = f"token-broker audit verify --key KEY {wanted.file}"
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        yield failed(place, f"{wanted.file} is not a file", "something took its place; name another one")
+        return
+    if not found.st_size:
+        yield ok(place, f"{wanted.file} is empty: nothing was recorded in it yet")
+        return
+    if found.st_size > MAX_VERIFIED:
+        yield skipped(place, f"{wanted.file} has {found.st_size // 2**20} MiB, which take long to verify", by_hand)
+        return
+    report = verify([(str(wanted.file), _chunks(file))], key=_audit_key(wanted, case))
+    if report.damaged:
+        advice = f"it is not what the daemon wrote: keep a copy, and see {by_hand}"
+        yield failed(place, f"{wanted.file}: {report.damaged} finding(s) in {report.records} record(s)", advice)
+        return
+    lost = f", {report.lost} record(s) lost, as the daemon itself recorded" if report.lost else ""
+    proven = "authentic" if report.authenticated else "consistent, not authenticated"
+    tell = warning if report.lost else ok
+    yield tell(place, f"{wanted.file}: {report.records} record(s), {proven} but for the newest{lost}")
 
 
 def _audit_key(wanted: AuditSettings, case: Case) -> bytes | None:
@@ -143,10 +164,9 @@ def _audit_key(wanted: AuditSettings, case: Case) -> bytes | None:
         return None
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
 
 
 def of_store(case: Case, settings: Settings) -> Iterator[Finding]:
@@ -164,7 +184,7 @@ def of_store(case: Case, settings: Settings) -> Iterator[Finding]:
 
 def _of_records(place: str, wanted: StoreSettings, state_dir: Path) -> Iterator[Finding]:
     try:
-        with held(state_dir):
+        with quiet(state_dir):
             sealer = load_sealing_key(wanted.key_file)
             where = Place(directory=state_dir, sealer=sealer, anchor=wanted.anchor, wall=SYSTEM_CLOCK.wall)
             yield from of_report(place, examine(where))

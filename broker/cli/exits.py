@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from broker.cli.tables import plain
 from broker.errors import BrokerError
 
 DONE = 0
@@ -18,9 +19,14 @@ INTERRUPTED = 130
 
 def explain(error: BrokerError) -> None:
     """Say what is wrong and, where it is known, what to do."""
-    say(f"{error.message} [{error.code}]")
+    say(line_of(error))
     if error.hint is not None:
-        say(f"  {error.hint}")
+        say("  " + "\n".join(map(plain, error.hint.split("\n"))))
+
+
+def line_of(error: BrokerError) -> str:
+    """Give the line that says what is wrong, which cannot steer a terminal: a path in it may be anything."""
+    return plain(f"{error.message} [{error.code}]")
 
 
 def say(line: str) -> None:

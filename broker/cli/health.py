@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from broker.cli.environment import environment, socket_path
-from broker.cli.exits import DONE, FAILED, say
+from broker.cli.exits import DONE, FAILED, line_of, say
 from broker.cli.local_client import TIMEOUT_MARGIN, request_json
 from broker.errors import BrokerError
 
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         request_json(socket_path(arguments.socket, environment()), target(arguments.ready), timeout=TIMEOUT_MARGIN)
     except BrokerError as error:
-        say(f"{error.message} [{error.code}]")
+        say(line_of(error))
         return FAILED
     return DONE
 

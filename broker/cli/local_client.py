@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from broker.cli.tables import plain
 from broker.errors import LocalError, Outcome, RemoteError
 
 MAX_ANSWER = 1 << 26
 """Bytes: far above any answer of the local API; the states of 10,000 tokens are some megabytes."""
 
 TIMEOUT_MARGIN = 5.0
-"""Seconds beyond the wait that the request itself asks the daemon for."""
+"""Seconds beyond the wait that the request itself asks the daemon for; for all of an answer, however it comes."""
+
+CODE = re.compile(r"[a-z_]{1,64}")
+"""What every error code of the local API looks like; anything else was not made by a broker."""
+
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What comes of reading an answer that is not a broker's: 1e999 for seconds, say, or lists without end."""
 
 DEFAULT_WAIT = 10.0
 """Seconds that the daemon waits for a first token if it is not told otherwise."""
@@ -60,6 +69,34 @@ class UnixConnection(http.client.HTTPConnection):
         except OSError:
             self.sock.close()
             raise
+
+
+class _Stream(socket.socket):
+    """
+    The socket *connected*, taken over, with which all is over at *until* (``time.monotonic``): TimeoutError.
+
+    The time-out of a socket begins anew with each call, so that a byte now and then would keep us for ever.
+    """
+
+    def __init__(self, connected: socket.socket, until: float) -> None:
+        super().__init__(connected.family, connected.type, connected.proto, fileno=connected.detach())
+        self._until = until
+
+    def _hurry(self) -> None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.settimeout(left)
+
+    def recv_into(self, *arguments: Any) -> int:
+        """Read what is there, as ever."""
+        self._hurry()
+        return super().recv_into(*arguments)
+
+    def sendall(self, *arguments: Any) -> None:
+        """Send all of it, as ever."""
+        self._hurry()
+        super().sendall(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +151,7 @@ def _token(daemon: Daemon, body: dict[str, Any]) -> Token:
             stale=bool(body["stale"]),
             thumbprint=confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None,
         )
-    except (KeyError, TypeError, ValueError):
+    except MALFORMED:
         raise _not_a_broker(daemon) from None
 
 
@@ -170,7 +207,7 @@ def get_status(daemon: Daemon) -> Status:
             restart=tuple(str(name) for name in readiness.get("restart", ())),
             reload_refused=readiness.get("reload_refused") is True,
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except MALFORMED:
         raise _not_a_broker(daemon) from None
 
 
@@ -212,27 +249,34 @@ def request_json(
 
 class DaemonError(RemoteError):
     """
-    The daemon says no, in its own words.
+    The daemon says no, in its own words, as far as those are text that cannot steer a terminal.
 
+    Whoever listens at the socket need not be a broker.
     *check* names what an answer of the authorization server failed, where it did (local API, "Errors").
     """
 
     def __init__(self, answer: Mapping[str, Any], status: int) -> None:
+        code = _said(answer, "error")
         super().__init__(
-            str(answer.get("error", "server_error")),
-            str(answer.get("error_description", "the daemon gave no reason")),
+            code if code is not None and CODE.fullmatch(code) else "server_error",
+            _said(answer, "error_description") or "the daemon gave no reason",
             outcome=Outcome.REFUSED,
             status=status,
-            hint=str(answer["hint"]) if "hint" in answer else None,
-            server_error=str(answer["server_error"]) if "server_error" in answer else None,
+            hint=_said(answer, "hint"),
+            server_error=_said(answer, "server_error"),
         )
-        self.check = str(answer["check"]) if "check" in answer else None
+        self.check = _said(answer, "check")
+
+
+def _said(answer: Mapping[str, Any], name: str) -> str | None:
+    value = answer.get(name)
+    return plain(value) if isinstance(value, str) else None
 
 
 def _object(daemon: Daemon, raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except MALFORMED as error:
         raise _not_a_broker(daemon) from error
     if not isinstance(body, dict):
         raise _not_a_broker(daemon)
@@ -244,8 +288,11 @@ def _ask(
 ) -> tuple[int, bytes]:
     content = {} if body is None else {"Content-Type": "application/json"}
     secret = {} if isinstance(daemon, Path) else {"Authorization": f"Bearer {_secret(daemon)}"}
+    until = time.monotonic() + timeout
     connection = _connection(daemon, timeout)
     try:
+        connection.connect()
+        connection.sock = _Stream(connection.sock, until)
         connection.request(
             method,
             target,

@@ -6,12 +6,13 @@ What opens or ends an authorization (its id, its binding, its URL) has no printa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from broker.cli.local_client import TIMEOUT_MARGIN, Daemon, request_json
+from broker.cli.local_client import MALFORMED, TIMEOUT_MARGIN, Daemon, request_json
 from broker.errors import LocalError
 
 BEGIN_TIMEOUT = 30.0
@@ -90,10 +91,10 @@ def begin(daemon: Daemon, wish: Wish) -> Begun:
             id=str(answer["id"]),
             binding=str(answer["binding"]),
             authorization_url=str(answer["authorization_url"]),
-            expires_in=float(answer["expires_in"]),
+            expires_in=_seconds(answer),
             state_sha256=str(answer["state_sha256"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except MALFORMED:
         raise _unexpected() from None
     if not is_web_address(begun.authorization_url):
         raise _unexpected()
@@ -114,7 +115,7 @@ def finish(daemon: Daemon, begun: Begun, *, callback_url: str, form: Mapping[str
             subject_verified=answer.get("subject_verified") is True,
             scope=_scope(answer),
         )
-    except (KeyError, TypeError):
+    except MALFORMED:
         raise _unexpected() from None
 
 
@@ -122,8 +123,8 @@ def seconds_left(daemon: Daemon, begun: Begun) -> float:
     """Ask how long an authorization stays open. Raises as ``begin``."""
     answer = request_json(daemon, _authorization(begun), timeout=TIMEOUT_MARGIN)
     try:
-        return float(answer["expires_in"])
-    except (KeyError, TypeError, ValueError):
+        return _seconds(answer)
+    except MALFORMED:
         raise _unexpected() from None
 
 
@@ -142,7 +143,7 @@ def grants_of(daemon: Daemon, *, token: str | None = None, subject: str | None =
         answer = request_json(daemon, f"/v1/grants?{query}", timeout=TIMEOUT_MARGIN)
         try:
             yield from [_grant(entry) for entry in answer["grants"]]
-        except (KeyError, TypeError, ValueError):
+        except MALFORMED:
             raise _unexpected() from None
         cursor = _text(answer, "cursor")
         if cursor is None:
@@ -210,6 +211,13 @@ def _text(entry: Mapping[str, Any], name: str) -> str | None:
 def _number(entry: Mapping[str, Any], name: str) -> int | None:
     value = entry.get(name)
     return None if value is None else int(value)
+
+
+def _seconds(answer: Mapping[str, Any]) -> float:
+    seconds = float(answer["expires_in"])
+    if not math.isfinite(seconds):
+        raise ValueError
+    return seconds
 
 
 def _scope(entry: Mapping[str, Any]) -> str:

@@ -164,7 +164,7 @@ def changes(before: Seen | None, seen: Seen) -> list[str]:
     """Say what changed between two looks, beside the times that only run down."""
     if seen.trouble is not None:
         known = None if before is None or before.trouble is None else before.trouble.code
-        told = f"{_of_trouble(seen.trouble)}: {plain(seen.trouble.message)} [{seen.trouble.code}]"
+        told = f"{_of_trouble(seen.trouble)}: {plain(seen.trouble.message)} [{plain(seen.trouble.code)}]"
         return [] if seen.trouble.code == known else [told]
     if seen.status is None:
         return []

@@ -60,7 +60,7 @@ def load_settings(path: Path, *, credentials_directory: Path | None, accounts: A
     check_owner(source.owner, euid=os.geteuid(), egid=os.getegid(), problems=problems, warnings=warnings)
     raw = parse(source.content, problems)
     if raw is None:
-        raise _invalid(path, problems)
+        raise _invalid(path, problems, is_toml=False)
     document = structure(raw, problems)
     here = Surroundings(
         base=path.absolute().parent,
@@ -72,16 +72,17 @@ def load_settings(path: Path, *, credentials_directory: Path | None, accounts: A
     check_combinations(document, here.base, problems)
     settings = _translate(path, source, document, here)
     if problems.problems():
-        raise _invalid(path, problems)
+        raise _invalid(path, problems, is_toml=True)
     find_doubts(document, warnings)
     find_locked_out(document, warnings, euid=os.geteuid())
     return replace(settings, warnings=warnings.problems())
 
 
-def _invalid(path: Path, problems: Findings) -> ConfigurationError:
+def _invalid(path: Path, problems: Findings, *, is_toml: bool) -> ConfigurationError:
     found = problems.problems()
     count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    return ConfigurationError("configuration_invalid", f"the configuration {path} has {count}", problems=found)
+    message = f"the configuration {path} has {count}"
+    return ConfigurationError("configuration_invalid", message, problems=found, is_toml=is_toml)
 
 
 def _translate(path: Path, source: Source, document: Document, here: Surroundings) -> Settings:

@@ -36,11 +36,21 @@ class ConfigurationError(LocalError):
     A configuration cannot be used.
 
     *code* is ``configuration_unreadable`` (the file could not be read at all; *problems* is empty) or
-    ``configuration_invalid`` (*problems* lists everything that is wrong with it).
+    ``configuration_invalid`` (*problems* lists everything that is wrong with it). *is_toml*: the file was read and
+    is TOML, so that what is wrong with it as a whole is only whose it is.
     """
 
-    def __init__(self, code: str, message: str, *, problems: Iterable[Problem] = (), hint: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        problems: Iterable[Problem] = (),
+        hint: str | None = None,
+        is_toml: bool = False,
+    ) -> None:
         super().__init__(code, message, hint=hint)
+        self.is_toml = is_toml
         self.problems = tuple(problems)
 
 

@@ -35,7 +35,7 @@ from broker.events import (
 from broker.hostenv.clock import SYSTEM_CLOCK
 from broker.hostenv.clock_watch import Clocks
 from broker.hostenv.notify import Notifier
-from broker.hostenv.state_dir import held
+from broker.hostenv.state_dir import START_PATIENCE, held
 from broker.hostenv.supervision import UNSUPERVISED, Supervision
 from broker.hostenv.watchdog import Checks, Pulse, feed
 from broker.telemetry.foreign import foreign_reports, loop_exception_handler
@@ -73,7 +73,8 @@ def run_daemon(
     Raises LocalError when the daemon cannot start: a socket in use, an audit file that is not safe.
     StateDirInUseError among them when another broker holds the state directory.
     """
-    with held(settings.daemon.state_dir), asyncio.Runner(loop_factory=_Loop) as runner:
+    state_dir = settings.daemon.state_dir
+    with held(state_dir, patience=START_PATIENCE), asyncio.Runner(loop_factory=_Loop) as runner:
         confinement = confine_to(settings)  # before the store has its thread, which would be left out
         load = partial(load_settings, credentials_directory=credentials_directory)
         parts = build(settings, identities, log_stream=log_stream, clock=clock, inherited=inherited)

@@ -12,7 +12,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,31 +31,66 @@ LOCK_MODE = 0o600
 MAX_PID_BYTES = 20
 """Bytes that are read of the holder's process id: a 64-bit number has no more digits."""
 
+START_PATIENCE = 3.0
+"""
+Seconds for which a broker that starts tries again: whoever only reads there (``quiet``) is done by then.
+
+A service manager would not start it again, because a second broker does not go away by another start.
+"""
+
+PAUSE = 0.1
+"""Seconds between two tries."""
+
 
 class StateDirInUseError(LocalError):
     """Another broker holds the state directory (``state_dir_in_use``)."""
 
 
 @contextmanager
-def held(path: Path | None) -> Iterator[None]:
+def held(path: Path | None, *, patience: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
     """
     Hold the state directory *path* until the end of the block; nothing for None.
 
-    Makes one level of it if need be. Raises StateDirInUseError, or LocalError: ``state_dir_unsafe``,
-    ``state_dir_failed``.
+    Makes one level of it if need be, and tries for *patience* seconds to get it.
+    Raises StateDirInUseError, or LocalError: ``state_dir_unsafe``, ``state_dir_failed``.
     """
     if path is None:
         yield
         return
     directory = _open_directory(path)
     try:
-        lock = _lock(path, directory)
+        lock = _lock(path, directory, round(patience / PAUSE), sleep)
     finally:
         os.close(directory)
     try:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """
+    Keep brokers out of the state directory *path* until the end of the block, for somebody who only reads.
+
+    It writes nothing, and makes neither directory nor lock: where there is no lock, no broker was there yet, and
+    nobody is kept out. Raises as ``held``.
+    """
+    examine(path)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        lock = os.open(path / LOCK, flags)
+    except FileNotFoundError:
+        lock = None
+    except OSError as error:
+        raise _failed(path, "has a lock that cannot be opened", error) from error
+    try:
+        if lock is not None:
+            _share(path, lock)
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _open_directory(path: Path) -> int:
@@ -124,29 +160,55 @@ def _made(path: Path) -> bool:
     return True
 
 
-def _lock(path: Path, directory: int) -> int:
-    """Lock the file and write our process id into it; give its descriptor."""
+def _lock(path: Path, directory: int, tries: int, sleep: Callable[[float], None]) -> int:
+    """Lock the file and write our process id into it; give its descriptor. Tries again *tries* times."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         lock = os.open(LOCK, flags, LOCK_MODE, dir_fd=directory)
     except OSError as error:
         raise _failed(path, "has a lock that cannot be opened", error) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock, tries, sleep)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
-        holder = _holder(lock)
+        in_use = _in_use(path, lock)
         os.close(lock)
-        raise StateDirInUseError(
-            "state_dir_in_use",
-            f"another broker holds the state directory {path}: process {holder}",
-            hint="stop it first, or give this one a state_dir of its own",
-        ) from error
+        raise in_use from error
     except OSError as error:
         os.close(lock)
         raise _failed(path, "cannot be locked", error) from error
     return lock
+
+
+def _take(lock: int, tries: int, sleep: Callable[[float], None]) -> None:
+    """Lock it. Raises BlockingIOError when it could not be had in one try and *tries* more."""
+    for _ in range(tries):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sleep(PAUSE)
+        else:
+            return
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _share(path: Path, lock: int) -> None:
+    """Lock it together with others who read, and against a broker."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _in_use(path, lock) from error
+    except OSError as error:
+        raise _failed(path, "cannot be locked", error) from error
+
+
+def _in_use(path: Path, lock: int) -> StateDirInUseError:
+    return StateDirInUseError(
+        "state_dir_in_use",
+        f"another broker holds the state directory {path}: process {_holder(lock)}",
+        hint="stop it first, or give this one a state_dir of its own",
+    )
 
 
 def _holder(lock: int) -> str:

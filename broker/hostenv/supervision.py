@@ -29,6 +29,9 @@ FIRST_DESCRIPTOR = 3
 MAX_DESCRIPTORS = 1_024
 """More sockets than anybody has listeners: a larger number is a mistake."""
 
+MAX_DIGITS = 20
+"""Of a number: one of 64 bits has no more."""
+
 UNNAMED = "unknown"
 """What sd_listen_fds_with_names(3) calls a descriptor without a name."""
 
@@ -110,7 +113,7 @@ def _number(variables: Mapping[str, str], name: str) -> int | None:
     text = variables.get(name)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise _invalid(name)
     return int(text)
 

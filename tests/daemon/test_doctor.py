@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,19 @@ sys.exit(main(sys.argv[2:]))
 """
 """All is loaded before the user changes: another one need not be able to read it."""
 
+WITHOUT_SETUID = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+head, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capget(head, sets) == 0
+sets[0] &= ~(1 << 7)
+sets[1] &= ~(1 << 7)
+assert libc.capset(head, sets) == 0
+from broker.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""As root without CAP_SETUID, which is bit 7 of the effective and of the permitted set (capabilities(7))."""
+
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
@@ -58,9 +72,12 @@ def broker(sandbox: SandboxProcess) -> Iterator[BrokerProcess]:
         yield process
 
 
-def doctor(*arguments: str, uid: int | None = None) -> tuple[int, dict[str, tuple[str, str]], str]:
+def doctor(
+    *arguments: str, uid: int | None = None, program: str | None = None
+) -> tuple[int, dict[str, tuple[str, str]], str]:
     """Run it; give its exit code, the last level and text of each place, and all that it said."""
     begin = ["-m", "broker"] if uid is None else ["-c", AS_USER, str(uid)]
+    begin = begin if program is None else ["-c", program]
     done = subprocess.run(
         [sys.executable, *begin, "doctor", "--json", *arguments],
         capture_output=True,
@@ -149,6 +166,37 @@ def test_root_looks_at_files_as_the_user_that_they_belong_to(elsewhere: Path):
     assert f"looks as uid {UID_A}" in places["doctor"][1]
     assert places["keys"][0] == "failed"
     assert "client.key: may not be read" in out
+
+
+@as_root
+def test_a_link_to_a_socket_of_root_s_does_not_keep_root_from_looking_as_the_daemon_s_user(elsewhere: Path):
+    """It is the daemon's user who could have put it there."""
+    for path in (elsewhere, *elsewhere.iterdir()):
+        os.chown(path, UID_A, UID_A)
+    with socket.socket(socket.AF_UNIX) as of_root:
+        of_root.bind(str(elsewhere.parent / "of-root.sock"))
+        of_root.listen()
+        (elsewhere / "api.sock").symlink_to(elsewhere.parent / "of-root.sock")
+        os.chown(elsewhere / "api.sock", UID_A, UID_A, follow_symlinks=False)
+
+        _, places, _ = doctor("--config", str(elsewhere / "config.toml"))
+
+    assert f"looks as uid {UID_A}" in places["doctor"][1]
+
+
+@as_root
+def test_a_root_that_may_not_become_the_daemon_s_user_is_told_so(elsewhere: Path):
+    """And looks at no file for it."""
+    for path in (elsewhere, *elsewhere.iterdir()):
+        os.chown(path, UID_A, UID_A)
+    (elsewhere / "audit.log").touch()
+    os.chown(elsewhere / "audit.log", UID_A, UID_A)
+    os.chown(elsewhere, 0, 0)
+    os.chown(elsewhere / "config.toml", 0, 0)
+
+    _, places, _ = doctor("--config", str(elsewhere / "config.toml"), program=WITHOUT_SETUID)
+
+    assert [places[place][0] for place in ("doctor", "keys", "directories")] == ["skipped"] * 3
 
 
 @as_root

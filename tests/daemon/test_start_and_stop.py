@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from broker.hostenv.state_dir import held, quiet
 from tests.daemon.harness import (
     CANARY,
     PATIENCE,
@@ -182,6 +185,23 @@ def test_a_second_broker_on_the_same_state_is_refused(sandbox: SandboxProcess):
         broker.stop(signal.SIGKILL)
         broker.up()
         assert broker.token().status == 200
+
+
+def test_a_broker_that_starts_waits_for_a_doctor_who_reads(sandbox: SandboxProcess):
+    """Exit 3 would be the end of it: a service manager starts it once."""
+    config = (sandbox.home / "config.toml").read_text() + '\n[daemon]\nstate_dir = "read"\n'
+    with held(sandbox.home / "read"):
+        pass
+    reading = ExitStack()
+    reading.enter_context(quiet(sandbox.home / "read"))
+    until = threading.Timer(2.0, reading.close)
+    until.start()
+
+    with broker_process(sandbox, config=config, name="waits") as broker:
+        status = broker.token().status
+    until.join()
+
+    assert status == 200
 
 
 def test_a_state_directory_that_others_can_read_is_refused(sandbox: SandboxProcess):

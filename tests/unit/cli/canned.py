@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -56,3 +56,29 @@ def canned(path: Path, raw: bytes) -> Iterator[list[bytes]]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(5)
+
+
+@contextmanager
+def dripping(path: Path, *, count: int, pause: float) -> Iterator[None]:
+    """Serve the beginning of an answer at *path*, and *count* bytes more of it, *pause* seconds apart."""
+    stop = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(BrokenPipeError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                for _ in range(count):
+                    if stop.wait(pause):
+                        return
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(5)

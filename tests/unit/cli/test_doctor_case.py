@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from broker.cli.doctor_case import Case, daemons_of, owner_of, read_configuration, runner_of
+from broker.api.peers import GID, UCRED
+from broker.cli.doctor_case import (
+    Case,
+    Runner,
+    daemons_of,
+    owner_of,
+    parse_runner,
+    read_configuration,
+    runner_of,
+    tells_nothing,
+)
 from broker.cli.findings import Level
 from broker.errors import LocalError
 from tests.unit.cli.canned import canned
@@ -42,6 +55,107 @@ def test_who_opened_a_socket_is_the_kernel_s_word(tmp_path: Path):
     assert runner is not None
     assert (runner.pid, runner.uid) == (os.getpid(), os.geteuid())
     assert runner_of(tmp_path / "s") is None
+
+
+SERVE = """
+import os, socket, sys
+os.setgroups([4242, 4243])
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+os.setgroups([27])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""Opens a socket, and has other groups afterwards, as another process with its id would have."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can choose its groups")
+def test_the_groups_are_those_of_who_opened_the_socket(tmp_path: Path):
+    """And not of whatever process has its id now."""
+    serve = [sys.executable, "-c", SERVE, str(tmp_path / "s")]
+    with subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        runner = runner_of(tmp_path / "s")
+        process.communicate()
+
+    assert runner is not None
+    assert runner.groups == (4242, 4243)
+
+
+@pytest.mark.parametrize(("pid", "groups"), [(4711, (4242,)), (1, ()), (0, ())])
+def test_who_is_not_the_daemon_or_not_known_has_no_groups_for_us(pid: int, groups: tuple[int, ...]):
+    """The service manager has its own; process 0 is one of another namespace."""
+    runner = parse_runner(UCRED.pack(pid, 990, 991), GID.pack(4242))
+
+    assert runner == Runner(pid=pid, uid=990, gid=991, groups=groups)
+
+
+def test_root_does_not_believe_in_a_daemon_of_root_s():
+    """The way to its socket may be the work of the daemon's user; for anybody else it is as good as another one."""
+    by_init, by_root = Runner(pid=1, uid=0, gid=0), Runner(pid=4711, uid=0, gid=0)
+    by_another = Runner(pid=4711, uid=990, gid=991)
+
+    assert [tells_nothing(one, 0) for one in (by_init, by_root, by_another)] == [True, True, False]
+    assert [tells_nothing(one, 5) for one in (by_init, by_root, by_another)] == [True, False, False]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_in_the_place_of_what_a_daemon_made_is_its_user_s(config: Path, tmp_path: Path):
+    """Whatever of root's it leads to."""
+    settings, _ = read_configuration(config, {}, stranger=False)
+    found = []
+    with socket.socket(socket.AF_UNIX) as of_root:
+        of_root.bind(str(tmp_path / "of-root"))
+    for name in ("s", "audit.log"):
+        (tmp_path / name).symlink_to(tmp_path / "of-root")
+        os.chown(tmp_path / name, 990, 991, follow_symlinks=False)
+        found.append(owner_of(config, settings, [tmp_path / "s"]))
+        (tmp_path / name).unlink()
+
+    assert found == [(990, 991)] * 2
+
+
+BECOME = """
+import ctypes, os, sys
+lacking = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+head, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3, and two words of each set
+assert libc.capget(head, sets) == 0
+sets[0] &= ~lacking
+sets[1] &= ~lacking
+assert libc.capset(head, sets) == 0
+from broker.cli.doctor_case import become
+who = lambda: (os.getresuid(), os.getresgid(), os.getgroups())
+before = who()
+print(become(990, 991, [4242]), who() == before)
+"""
+CAP_SETGID, CAP_SETUID = 1 << 6, 1 << 7
+"""Bits of capabilities(7)."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("lacking", [CAP_SETGID, CAP_SETUID, CAP_SETGID | CAP_SETUID, 0])
+def test_a_root_that_may_not_become_another_user_stays_what_it_was(lacking: int):
+    """All of it or nothing: not the user without the groups, nor the groups without the user."""
+    done = subprocess.run(
+        [sys.executable, "-c", BECOME, str(lacking)], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.split() == (["False", "True"] if lacking else ["True", "False"])
+
+
+def test_a_configuration_that_is_a_fifo_is_not_waited_for(tmp_path: Path):
+    """It was opened once, with care, and not again."""
+    os.mkfifo(tmp_path / "fifo")
+    arguments = ["doctor", "--config", str(tmp_path / "fifo"), "--socket", str(tmp_path / "s")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "broker", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert f"FAILED  configuration: {tmp_path}/fifo is not a file [configuration_unreadable]" in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from broker.cli.findings import Finding, Level
 from broker.cli.online import DAY
 from broker.config.load import load_settings
 from broker.config.settings import Settings
-from broker.hostenv.state_dir import held
+from broker.hostenv.state_dir import LOCK, held
 from tests.unit.cli.test_store import Setting
 
 WALL = 1_790_000_000.0
@@ -93,6 +94,30 @@ def test_a_store_is_looked_into_while_nobody_holds_it(setting: Setting):
 
     assert (free[0].level, "2 record(s), all of them sound" in free[0].text) == (Level.OK, True)
     assert (taken[0].level, "the daemon holds it" in taken[0].text) == (Level.OK, True)
+
+
+def test_looking_into_a_store_leaves_no_trace(setting: Setting):
+    """Where no broker was yet, there is no lock, and none is made."""
+    (setting.state / LOCK).unlink(missing_ok=True)
+    before = sorted(setting.state.iterdir())
+
+    (found,) = of_store(CASE, settings(setting))
+
+    assert "2 record(s), all of them sound" in found.text
+    assert sorted(setting.state.iterdir()) == before
+
+
+def test_an_audit_log_that_is_a_link_is_not_followed(setting: Setting):
+    """It could lead root anywhere; nor is a FIFO waited for."""
+    (setting.directory / "elsewhere").write_bytes(b"junk\n")
+    (setting.directory / "audit.log").symlink_to(setting.directory / "elsewhere")
+    (link,) = of_audit(CASE, settings(setting))
+    (setting.directory / "audit.log").unlink()
+    os.mkfifo(setting.directory / "audit.log")
+    (fifo,) = of_audit(CASE, settings(setting))
+
+    assert (link.level, "symbolic link" in link.text) == (Level.FAILED, True)
+    assert (fifo.level, "is not a file" in fifo.text) == (Level.FAILED, True)
 
 
 def test_a_damaged_store_fails_with_what_to_do(setting: Setting):

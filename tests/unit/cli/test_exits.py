@@ -20,3 +20,10 @@ def test_without_a_hint_it_is_one_line(capsys: pytest.CaptureFixture[str]):
     explain(LocalError("x", "y"))
 
     assert capsys.readouterr().err == "y [x]\n"
+
+
+def test_what_is_told_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]):
+    """A path in it may be anything; the lines of a hint stay lines."""
+    explain(LocalError("x", "no \x1b[2J\nat all", hint="look:\n  \x1b]0;title\x07"))
+
+    assert capsys.readouterr().err == "no \ufffd[2J\ufffdat all [x]\n  look:\n  \ufffd]0;title\ufffd\n"

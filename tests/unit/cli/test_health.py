@@ -45,6 +45,15 @@ def test_a_no_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr() == ("", "a required token cannot be served [temporarily_unavailable]\n")
 
 
+def test_a_no_of_somebody_else_s_cannot_steer_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Whoever took the place of the socket: one line, and no code that no broker has."""
+    hostile = {"error": "\x1b[2J", "error_description": "a\nb \x1b]0;title\x07 \ud800"}
+    with canned(tmp_path / "s", answer(hostile, "403 Forbidden")):
+        main(["health", "--socket", str(tmp_path / "s")])
+
+    assert capsys.readouterr().err == "a\ufffdb \ufffd]0;title\ufffd \ufffd [server_error]\n"
+
+
 def test_where_nobody_serves_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A socket that is not there yet is what a start-up probe sees first."""
     code = main(["health", "--socket", str(tmp_path / "none")])

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.local_client import Address, get_token
+from broker.cli.local_client import Address, DaemonError, get_status, get_token, request_json
 from broker.errors import LocalError, RemoteError
-from tests.unit.cli.canned import TOKEN, answer, canned
+from tests.unit.cli.canned import TOKEN, answer, canned, dripping
+from tests.unit.cli.test_status import LISTED, READY, daemon
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+"""More than any parser that calls itself takes."""
+
+
+def raw_answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def test_a_token_is_fetched_in_one_request(tmp_path: Path):
@@ -44,6 +52,51 @@ def test_a_refusal_keeps_code_and_hint(tmp_path: Path):
         "yours: b",
         403,
     )
+
+
+@pytest.mark.parametrize("code", ["\x1b[2J", "", "A", "a b", "a" * 65, ["a"], 5, None])
+def test_a_refusal_of_somebody_else_s_is_text_that_steers_no_terminal(tmp_path: Path, code: object):
+    """Whoever took the place of the socket; a code that no broker has is not taken over."""
+    body = {"error": code, "error_description": "a\x1b[2J", "hint": "b\n\x9b", "check": "\x07", "server_error": {}}
+    with canned(tmp_path / "s", answer(body, "403 Forbidden")), pytest.raises(DaemonError) as caught:
+        get_token(tmp_path / "s", "a")
+
+    assert (caught.value.code, caught.value.message, caught.value.hint, caught.value.check) == (
+        "server_error",
+        "a\ufffd[2J",
+        "b\ufffd\ufffd",
+        "\ufffd",
+    )
+    assert caught.value.server_error is None
+
+
+@pytest.mark.parametrize("body", [b'{"expires_in": 1e999}', b'{"a": ' + NESTED + b"}"], ids=["endless", "nested"])
+def test_an_answer_that_python_cannot_hold_is_not_a_broker_s(tmp_path: Path, body: bytes):
+    """Of a token as of the states of tokens."""
+    whole = answer(TOKEN).partition(b"\r\n\r\n")[2].replace(b"120", b"1e999") if b"1e999" in body else body
+    listed = b'{"tokens": [{"name": "a", "state": "fresh", "expires_in": 1e999}]}' if b"1e999" in body else body
+    found = []
+    with canned(tmp_path / "s", raw_answer(whole)), pytest.raises(LocalError) as caught:
+        get_token(tmp_path / "s", "a")
+    found.append(caught.value.code)
+    answers = {"/v1/tokens": raw_answer(listed), "/readyz": answer(READY)}
+    with daemon(tmp_path / "t", answers), pytest.raises(LocalError) as caught:
+        get_status(tmp_path / "t")
+    found.append(caught.value.code)
+    answers = {"/v1/tokens": answer(LISTED), "/readyz": raw_answer(NESTED)}
+    with daemon(tmp_path / "u", answers), pytest.raises(LocalError) as caught:
+        get_status(tmp_path / "u")
+    found.append(caught.value.code)
+
+    assert found == ["not_a_broker"] * 3
+
+
+def test_an_answer_that_drips_is_late_all_the_same(tmp_path: Path):
+    """The time is for all of it, and not for each byte: these would take two seconds."""
+    with dripping(tmp_path / "s", count=200, pause=0.01), pytest.raises(LocalError) as caught:
+        request_json(tmp_path / "s", "/livez", timeout=0.1)
+
+    assert caught.value.code == "daemon_silent"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def test_what_opens_an_authorization_does_not_print_itself(tmp_path: Path):
     [
         {"id": None},
         {"expires_in": "soon"},
+        {"expires_in": float("inf")},
+        {"expires_in": float("nan")},
         {"authorization_url": "javascript:alert(1)"},
         {"authorization_url": "https://as.example/\r\nSet-Cookie: a=b"},
         {"authorization_url": "https:///nowhere"},
@@ -97,10 +99,11 @@ def test_all_pages_of_grants_are_asked_for(tmp_path: Path):
     ]
 
 
-def test_a_list_that_is_none_is_told(tmp_path: Path):
-    """A grant without an id is no grant."""
+@pytest.mark.parametrize("grant", [{}, {**GRANT, "created_at": float("inf")}], ids=["empty", "endless"])
+def test_a_list_that_is_none_is_told(tmp_path: Path, grant: dict[str, Any]):
+    """A grant without an id is no grant, nor is one of no time."""
     with fake_daemon(tmp_path / "s") as fake:
-        fake.replies["GET grants"] = (200, {"grants": [{}]})
+        fake.replies["GET grants"] = (200, {"grants": [grant]})
 
         with pytest.raises(LocalError) as caught:
             list(consents.grants_of(fake.path))

@@ -159,3 +159,10 @@ def test_programs_get_one_object_in_a_line_for_each_change():
         "message": "nobody listens at /s",
     }
     assert objects_of(first, seen(token(expires_in=3), at=2)) == []
+
+
+def test_no_word_of_a_daemon_steers_a_terminal():
+    """Neither its message nor its code."""
+    no = RemoteError("\x1b[2J", "a\nb", outcome=Outcome.REFUSED, status=403)
+
+    assert changes(None, Seen(wall=WALL).failed(no, WALL)) == ["refused: a\ufffdb [\ufffd[2J]"]

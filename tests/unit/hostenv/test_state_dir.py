@@ -3,12 +3,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from broker.errors import LocalError
-from broker.hostenv.state_dir import LOCK, StateDirInUseError, examine, held
+from broker.hostenv.state_dir import LOCK, START_PATIENCE, StateDirInUseError, examine, held, quiet
 
 
 def test_it_is_made_for_us_alone_and_names_its_holder(tmp_path: Path):
@@ -74,7 +75,7 @@ def test_one_of_another_user_is_refused(tmp_path: Path):
     assert caught.value.code == "state_dir_unsafe"
 
 
-@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), lambda path: quiet(path).__enter__(), examine])
 def test_a_link_that_only_we_could_change_is_followed(tmp_path: Path, look: Callable[[Path], None]):
     """systemd leaves one at StateDirectory= of a unit with DynamicUser=; what it leads to is judged as ever."""
     path = tmp_path / "state"
@@ -91,7 +92,7 @@ def test_a_link_that_only_we_could_change_is_followed(tmp_path: Path, look: Call
     assert caught.value.code == "state_dir_unsafe"
 
 
-@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), lambda path: quiet(path).__enter__(), examine])
 def test_a_link_that_others_could_change_is_refused(tmp_path: Path, look: Callable[[Path], None]):
     """It stands where anybody may put another."""
     (tmp_path / "open").mkdir()
@@ -106,7 +107,7 @@ def test_a_link_that_others_could_change_is_refused(tmp_path: Path, look: Callab
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), lambda path: quiet(path).__enter__(), examine])
 def test_what_is_no_directory_is_refused(tmp_path: Path, look: Callable[[Path], None]):
     """A file in its place is left alone."""
     path = tmp_path / "state"
@@ -147,7 +148,7 @@ def test_without_one_nothing_is_held(tmp_path: Path):
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), examine])
+@pytest.mark.parametrize("look", [lambda path: held(path).__enter__(), lambda path: quiet(path).__enter__(), examine])
 def test_a_directory_above_that_others_can_write_is_refused(tmp_path: Path, look: Callable[[Path], None]):
     """Whoever can rename it can put another in its place; nothing is made."""
     (tmp_path / "open").mkdir()
@@ -174,3 +175,75 @@ def test_looking_finds_what_holding_finds_and_makes_nothing(tmp_path: Path):
             examine(tmp_path / name)
         assert caught.value.code == "state_dir_unsafe"
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_broker_waits_for_somebody_who_only_reads(tmp_path: Path):
+    """A service manager would not start it again."""
+    path = tmp_path / "state"
+    reader = ExitStack()
+    with held(path):
+        pass
+    reader.enter_context(quiet(path))
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            reader.close()
+
+    with held(path, patience=START_PATIENCE, sleep=sleep):
+        assert (path / LOCK).read_text() == f"{os.getpid()}\n"
+    assert len(waits) == 3
+
+
+def test_a_second_broker_waits_and_is_refused_all_the_same(tmp_path: Path):
+    """The first does not go away."""
+    path = tmp_path / "state"
+    waits: list[float] = []
+
+    with held(path), pytest.raises(StateDirInUseError) as caught, held(path, patience=3, sleep=waits.append):
+        raise AssertionError("held twice")
+
+    assert sum(waits) == pytest.approx(3)
+    assert f"process {os.getpid()}" in caught.value.message
+
+
+def test_who_only_reads_makes_and_writes_nothing(tmp_path: Path):
+    """Neither a directory nor a lock, nor its process id into one that is there."""
+    path = tmp_path / "state"
+    with quiet(path):
+        made = path.exists()
+    path.mkdir(0o700)
+    with quiet(path):
+        locked = (path / LOCK).exists()
+    (path / LOCK).write_text("4711\n")
+    (path / LOCK).chmod(0o400)
+    with quiet(path), quiet(path):
+        content = (path / LOCK).read_text()
+
+    assert (made, locked, content) == (False, False, "4711\n")
+
+
+def test_who_only_reads_is_told_who_holds_it(tmp_path: Path):
+    """A broker changes what it would read."""
+    path = tmp_path / "state"
+
+    with held(path), pytest.raises(StateDirInUseError) as caught, quiet(path):
+        raise AssertionError("read while it is held")
+
+    assert f"process {os.getpid()}" in caught.value.message
+
+
+def test_who_only_reads_follows_no_lock_that_is_a_link(tmp_path: Path):
+    """Nor waits for one that is a FIFO."""
+    path = tmp_path / "state"
+    path.mkdir(0o700)
+    os.mkfifo(path / LOCK)
+    with quiet(path):
+        (path / LOCK).unlink()
+    (path / LOCK).symlink_to(tmp_path)
+
+    with pytest.raises(LocalError) as caught, quiet(path):
+        pass
+
+    assert caught.value.code == "state_dir_failed"

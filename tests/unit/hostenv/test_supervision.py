@@ -67,6 +67,8 @@ def test_a_notify_socket_may_be_abstract():
         ({**SOCKETS, "LISTEN_FDNAMES": "app"}, "LISTEN_FDNAMES"),
         ({"WATCHDOG_USEC": "0"}, "WATCHDOG_USEC"),
         ({"WATCHDOG_USEC": "1s"}, "WATCHDOG_USEC"),
+        ({"WATCHDOG_USEC": "1" * 21}, "WATCHDOG_USEC"),
+        pytest.param({**SOCKETS, "LISTEN_PID": "1" * 5_000}, "LISTEN_PID", id="thousands of digits"),
         ({"WATCHDOG_USEC": "\N{SUPERSCRIPT TWO}"}, "WATCHDOG_USEC"),
         ({"NOTIFY_SOCKET": "vsock:2:1234"}, "NOTIFY_SOCKET"),
         ({"NOTIFY_SOCKET": "@"}, "NOTIFY_SOCKET"),
