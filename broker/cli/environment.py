@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from broker.cli.local_client import Address, Daemon
@@ -15,6 +16,9 @@ SOCKET = "TOKEN_BROKER_SOCKET"
 SECRET_FILE = "TOKEN_BROKER_SECRET_FILE"  # noqa: S105 - the name of a variable
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Set by systemd for a unit with LoadCredential."""
+
+UNSEEN = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/dev/null"}
+"""Where OpenSSL finds no certificate authorities (openssl-env(7))."""
 
 DEFAULT_SOCKET = Path("/run/token-broker/api.sock")
 SCHEME = "unix://"
@@ -30,6 +34,24 @@ def forget(names: Iterable[str]) -> None:
     """Remove variables that were meant for this process, so that no child gets them."""
     for name in names:
         os.environ.pop(name, None)  # noqa: TID251 - this is the one place
+
+
+@contextmanager
+def authorities_unseen() -> Iterator[None]:
+    """
+    Keep OpenSSL from the certificate authorities of the system for as long as something is imported.
+
+    aiohttp makes contexts of its own when it is imported and loads them all: 35 ms and 1.6 MB for contexts that we
+    never use, since each connection has one of ``broker.keys.tls``, which asks no variable. No thread may run yet.
+    """
+    variables = os.environ  # noqa: TID251 - this is the one place
+    before = {name: value for name, value in variables.items() if name in UNSEEN}
+    variables.update(UNSEEN)
+    try:
+        yield
+    finally:
+        forget(UNSEEN)
+        variables.update(before)
 
 
 def config_path(given: Path | None, variables: Mapping[str, str]) -> Path:

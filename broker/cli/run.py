@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.cli.check import load, load_files
-from broker.cli.environment import credentials_directory, environment, forget
+from broker.cli.environment import authorities_unseen, credentials_directory, environment, forget
 from broker.cli.exits import IN_USE, WRONG_USAGE, explain
 
 EPILOG = """\
@@ -36,12 +36,13 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration and the files it names, and run until a signal."""
-    from broker.daemon.process import hold_signals, run_daemon  # noqa: PLC0415 - only when chosen
-    from broker.hostenv.activation import inherit  # noqa: PLC0415 - only when chosen
-    from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
-    from broker.hostenv.state_dir import StateDirInUseError  # noqa: PLC0415 - only when chosen
-    from broker.hostenv.supervision import VARIABLES, supervision_of  # noqa: PLC0415 - only when chosen
-    from broker.wiring.listening import socket_paths  # noqa: PLC0415 - only when chosen
+    with authorities_unseen():
+        from broker.daemon.process import hold_signals, run_daemon  # noqa: PLC0415 - only when chosen
+        from broker.hostenv.activation import inherit  # noqa: PLC0415 - only when chosen
+        from broker.hostenv.hardening import harden, require_linux  # noqa: PLC0415 - only when chosen
+        from broker.hostenv.state_dir import StateDirInUseError  # noqa: PLC0415 - only when chosen
+        from broker.hostenv.supervision import VARIABLES, supervision_of  # noqa: PLC0415 - only when chosen
+        from broker.wiring.listening import socket_paths  # noqa: PLC0415 - only when chosen
 
     hold_signals()
     require_linux()
