@@ -7,7 +7,6 @@ value) or escaped and cut (a key).
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -49,6 +48,8 @@ def nearest(value: str, candidates: Iterable[str]) -> str | None:
     """
     by_folded = {candidate.lower(): candidate for candidate in candidates}
     folded = value[:_MAX_SHOWN].lower()
+    import difflib  # noqa: PLC0415 - only when something is wrong
+
     close = difflib.get_close_matches(folded, by_folded, n=1)
     if not close and len(folded) >= _MIN_BEGINNING:
         begun = [candidate for candidate in by_folded if candidate.startswith(folded)]

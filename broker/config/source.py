@@ -8,6 +8,7 @@ syntax say where, and what in words of ours: tomllib's own may repeat what stand
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import re
 import stat
@@ -145,7 +146,7 @@ def check_owner(owner: Owner, *, euid: int, egid: int, problems: Findings, warni
 def parse(content: bytes, findings: Findings) -> Mapping[str, Any] | None:
     """Parse TOML; None, with one finding, if it is not."""
     try:
-        return tomllib.loads(content.decode())
+        return _compact(content.decode())
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         findings.add("", f"line {line}: not UTF-8", "save the file as UTF-8")
@@ -156,6 +157,23 @@ def parse(content: bytes, findings: Findings) -> Mapping[str, Any] | None:
     except ValueError:  # a number with thousands of digits
         findings.add("", "not valid TOML: a value has no meaning")
     return None
+
+
+def _compact(text: str) -> Mapping[str, Any]:
+    """
+    Parse TOML, and give it without the gaps that parsing leaves.
+
+    tomllib needs four times the memory of what it gives, and what it gives lies scattered in it, so that none goes
+    back to the system: 20 MB for ten thousand tokens. Packed and unpacked it lies in one place. Raises as tomllib.
+    """
+    try:
+        packed = marshal.dumps(tomllib.loads(text))
+    except ValueError as error:
+        if isinstance(error, tomllib.TOMLDecodeError):
+            raise
+        return tomllib.loads(text)  # there is a date in it, which marshal cannot pack: a mistake, and found later
+    taken: Mapping[str, Any] = marshal.loads(packed)  # noqa: S302 - what was packed two lines above
+    return taken
 
 
 def _syntax(said: str) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from broker.config.accounts import Accounts
@@ -228,7 +229,7 @@ def token_spec(name: str, section: TokenSection) -> TokenSpec:
     asks = section.grant_type is GrantType.AUTHORIZATION_CODE
     return TokenSpec(
         name=name,
-        client=section.client,
+        client=intern(section.client),  # a file with ten thousand tokens names it ten thousand times
         grant_type=section.grant_type.value,
         scope=section.scope,
         resource=section.resource,

@@ -7,7 +7,6 @@ judged by what the kernel says of it, and by nothing else. Who may use its file 
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -72,6 +71,8 @@ def _check(inherited: Inherited, found: socket.socket, path: Path) -> None:
 
 
 def _unknown(inherited: Inherited, paths: Mapping[str, Path]) -> LocalError:
+    import difflib  # noqa: PLC0415 - only when something is wrong
+
     meant = difflib.get_close_matches(inherited.name, paths, n=1) or sorted(paths)[:1]
     named = f"write FileDescriptorName={meant[0]} into {UNIT}" if meant else "the configuration has no Unix listener"
     return LocalError(

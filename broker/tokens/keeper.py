@@ -21,6 +21,8 @@ from broker.tokens.spec import IssuedToken, Refresh, TokenSpec
 class Keeper(Served):
     """The life of the token of one ``TokenSpec``."""
 
+    __slots__ = ("_emit", "_randomness", "_spread", "attempts", "spec", "state")
+
     def __init__(self, spec: TokenSpec, *, clock: Clock, randomness: Randomness, emit: Emit) -> None:
         super().__init__(clock=clock)
         self.spec = spec

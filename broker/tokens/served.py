@@ -34,6 +34,8 @@ class Served(ABC):
     share another, which only a change resolves that they can see.
     """
 
+    __slots__ = ("_changed", "_clock", "_news", "watchers")
+
     def __init__(self, *, clock: Clock) -> None:
         self.watchers = 0  # callers that wait for news: as long as there are some, somebody asks
         self._clock = clock

@@ -36,7 +36,6 @@ from broker.hostenv.clock_watch import Clocks, ClockWatch
 from broker.keys.identity import TransportCertificate
 from broker.policy.rules import Policy
 from broker.sinks.roster import Roster
-from broker.storage.sqlite import SqliteStore
 from broker.telemetry.audit import AuditLog, open_audit
 from broker.telemetry.logs import open_log
 from broker.telemetry.metrics import Metrics
@@ -53,7 +52,7 @@ from broker.wiring.means import Means, means_of
 from broker.wiring.proof_keys import ProofKeys
 from broker.wiring.public_keys import public_keys
 from broker.wiring.sinking import sinks_of
-from broker.wiring.storing import open_store
+from broker.wiring.storing import open_store, writes
 
 PROCESS_KEY_BYTES = 32
 """Random bytes under which tokens are fingerprinted when there is no audit log to do it."""
@@ -229,7 +228,7 @@ class Parts:
 
     def store_works(self) -> bool:
         """Say whether what writes the store goes on, however slow or full the disk is."""
-        return not isinstance(self.store, SqliteStore) or self.store.works
+        return writes(self.store)
 
     def reopen_logs(self) -> None:
         """Follow a log file that was moved away (SIGHUP)."""

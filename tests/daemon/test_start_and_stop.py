@@ -273,3 +273,13 @@ def test_a_signal_while_it_starts_is_put_off(sandbox: SandboxProcess, number: si
         else:
             assert broker.process.wait(PATIENCE) == code
             assert broker.records("daemon_stopped")
+
+
+def test_without_a_store_there_is_no_sqlite_in_the_process(sandbox: SandboxProcess):
+    """What a configuration has no use for is not imported: that is a start of 12 ms and 1.5 MB less."""
+    with broker_process(sandbox) as broker:
+        assert broker.process is not None
+        libraries = Path(f"/proc/{broker.process.pid}/maps").read_text()
+
+    assert "_ssl" in libraries
+    assert "sqlite" not in libraries

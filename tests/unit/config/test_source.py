@@ -243,3 +243,15 @@ def test_a_number_of_thousands_of_digits_is_refused() -> None:
     parse(b"a = " + b"9" * 5_000, findings)
 
     assert [problem.message for problem in findings.problems()] == ["not valid TOML: a value has no meaning"]
+
+
+@pytest.mark.parametrize("more", ["", "when = 2026-11-29\n"])
+def test_what_is_parsed_is_what_the_parser_of_the_standard_library_gives(more: str) -> None:
+    """Also where there is a date in it, which is packed in no way."""
+    text = "a = [1, -0.5, inf, true, 'x']\n" + more + '[token."\u00e9"]\nb = { c = """d\n""", e = [[], {}] }\n'
+    findings = Findings()
+
+    parsed = parse(text.encode(), findings)
+
+    assert parsed == tomllib.loads(text)
+    assert not findings.problems()

@@ -7,7 +7,7 @@ import pytest
 from broker.errors import LocalError
 from broker.keys.sealing import SealingKey
 from broker.tokens.storing import Put
-from broker.wiring.storing import open_store
+from broker.wiring.storing import open_store, writes
 from tests.fakes import Events, HandClock
 from tests.unit.daemon.test_process import CONFIG
 from tests.unit.wiring.configurations import settings_of
@@ -26,9 +26,10 @@ async def test_a_store_is_where_the_configuration_says(tmp_path: Path):
 
     store = open_store(settings, key, clock=HandClock(), emit=Events())
     await store.write([Put(name="grant/a", value=b"1")])
-    durability = store.durability
+    durability, went_on = store.durability, writes(store)
     await store.close()
 
+    assert went_on
     assert durability == "durable"
     assert (tmp_path / "state" / "store.1.db").exists()
     assert (tmp_path / "anchor").exists()
@@ -43,4 +44,5 @@ async def test_without_a_store_or_its_key_nothing_is_kept(tmp_path: Path, text: 
     store = open_store(settings_of(tmp_path, text), None, clock=HandClock(), emit=Events())
 
     assert store.durability == "none"
+    assert writes(store)
     await store.close()
