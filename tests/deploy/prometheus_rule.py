@@ -16,6 +16,8 @@ RULE = ROOT / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
 
 HEAD = """\
 # Made of deploy/monitoring/alerts.yaml, which is the file to change: python -m tests.deploy.prometheus_rule
+# Its head says what the severities mean. The links to the runbook want the address of your copy of the documentation:
+# docs/howto/kubernetes.md, "Monitoring", has the line that puts it in.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
@@ -27,8 +29,9 @@ spec:
 
 
 def rule_of(alerts: str) -> str:
-    """Give the text of the PrometheusRule: what is in the file of the alerts, comments included, two columns in."""
-    lines = [f"  {line}" if line else "" for line in alerts.splitlines()]
+    """Give the text of the PrometheusRule: the groups of the alerts, comments included, two columns in."""
+    groups = alerts[alerts.index("groups:\n") :]  # what stands before is about files of rules
+    lines = [f"  {line}" if line else "" for line in groups.splitlines()]
     return HEAD + "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from broker.telemetry.grant_series import STATES
-from broker.telemetry.sink_series import WRITES
+from broker.telemetry.sink_series import HOOKS, WRITES
 from broker.telemetry.token_series import SUCCESS
 from tests.deploy import promql
 from tests.unit.telemetry.catalogue import exposed
@@ -135,7 +135,7 @@ def test_every_alert_is_about_metrics_and_labels_that_exist(alert: dict[str, Any
     assert used or alert["expr"].startswith("up{")
     for name, matched in used:
         assert set(matched) <= known[name][1]
-        assert {matched[label] for label in matched if label == "outcome"} <= {SUCCESS, *WRITES}
+        assert {matched[label] for label in matched if label == "outcome"} <= {SUCCESS, *WRITES, *HOOKS}
         assert {matched[label] for label in matched if label == "state"} <= set(STATES)
     assert promql.groupings(alert["expr"]) <= labels
     assert set(re.findall(r"\$labels\.(\w+)", str(alert["annotations"]))) <= labels

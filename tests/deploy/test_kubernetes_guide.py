@@ -27,6 +27,7 @@ from tests.deploy.manifests import (
     key_files,
     kubectl,
     mounts,
+    one,
     pod,
     rendered_at,
     workload,
@@ -39,7 +40,7 @@ PAGE = (ROOT / "docs" / "howto" / "kubernetes.md").read_text()
 
 TYPED = re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE)
 
-RENDERED = [line for line in TYPED if line.startswith("kubectl kustomize ")]
+RENDERED = [line for line in TYPED if line.startswith("kubectl kustomize ") and "|" not in line]
 
 
 def block(language: str, containing: str) -> str:
@@ -89,7 +90,7 @@ def test_commands_of_the_broker_exist(line: str) -> None:
 
 def test_the_secret_has_the_files_that_the_configuration_names(tmp_path: Path) -> None:
     """The line that makes it is the one of the page."""
-    (line,) = [line for line in TYPED if "create secret" in line]
+    (line,) = [line for line in TYPED if f"create secret generic {SECRET}" in line]
     wanted = {
         file.name
         for file in key_files(load_settings(KUBERNETES / "config" / "config.toml", credentials_directory=None))
@@ -112,14 +113,72 @@ def test_the_secret_has_the_files_that_the_configuration_names(tmp_path: Path) -
     assert set(secret["data"]) == wanted
 
 
-def test_an_application_of_ones_own_gets_the_sidecar(clone: Path) -> None:
-    """With the two files of the page and a configuration it is whole, restricted, and has the image that it names."""
-    mine = clone / "my-app"
-    mine.mkdir()
-    for name in ("kustomization.yaml", "app.yaml"):
-        (mine / name).write_text(block("yaml", f"# my-app/{name}"))
-    shutil.copy(KUBERNETES / "config" / "config.toml", mine)
+def test_the_pull_secret_is_one_and_reaches_the_pods(tmp_path: Path) -> None:
+    """Its only key is the one that the kubelet looks for, and the service account that is patched is everybody's."""
+    (made,) = [line for line in TYPED if "dockerconfigjson" in line]
+    (patched,) = [line for line in TYPED if "patch serviceaccount" in line]
+    (tmp_path / "auth.json").write_text('{"auths": {}}')
+    account = tmp_path / "account.yaml"
+    account.write_text("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\n")
 
+    secret = yaml.safe_load(said(made, "--dry-run=client", "--output=yaml", cwd=tmp_path))
+    words = patched.replace("serviceaccount default", f"--local --filename={account}")
+    changed = yaml.safe_load(said(words, "--output=yaml", cwd=tmp_path))
+
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    assert set(secret["data"]) == {".dockerconfigjson"}
+    assert changed["imagePullSecrets"] == [{"name": secret["metadata"]["name"]}]
+
+
+def said(line: str, *more: str, cwd: Path) -> str:
+    """Run a line for kubectl with *more* behind it; give what it printed."""
+    command = (kubectl(), *shlex.split(line)[1:], *more)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if line.startswith("kubectl ") and "|" not in line])
+def test_kubectl_knows_each_command_and_option(line: str, tmp_path: Path) -> None:
+    """Also those that only a cluster could answer: help is given for what exists, and options are read before."""
+    typed, inside, _ = line.partition(" -- ")
+    (tmp_path / "auth.json").write_text("{}")
+
+    helped = said(typed, "--help", cwd=tmp_path)
+
+    assert "Usage:" in helped
+    verb = next(word for word in shlex.split(typed)[1:] if word not in {"--namespace", "tokens"})
+    assert f"kubectl {verb}" in helped.partition("Usage:")[2]
+    assert inside == "" or verb == "exec"
+
+
+def test_links_of_alerts_lead_to_ones_own_pages() -> None:
+    """The line puts an address in the place of the one that nobody has, and what comes out is still a rule."""
+    (line,) = [line for line in TYPED if line.startswith("kubectl kustomize ") and "|" in line]
+    render, change, apply = (shlex.split(part) for part in line.split("|"))
+    assert apply == ["kubectl", "--namespace", "tokens", "apply", "-f", "-"]
+
+    rendered = said(shlex.join(render), cwd=ROOT)
+    changed = subprocess.run(change, input=rendered, capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    rule = one(list(yaml.safe_load_all(changed.stdout)), "PrometheusRule")
+    links = [alert["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert {link.partition("#")[0] for link in links} == {"https://docs.bank.example/token-broker/howto/runbook.html"}
+
+
+@pytest.fixture
+def mine(clone: Path) -> Path:
+    """The application of the page: its files, and the configuration of the example."""
+    folder = clone / "my-app"
+    folder.mkdir()
+    for name in ("kustomization.yaml", "app.yaml", "policy.yaml"):
+        (folder / name).write_text(block("yaml", f"# my-app/{name}"))
+    shutil.copy(KUBERNETES / "config" / "config.toml", folder)
+    return folder
+
+
+def test_an_application_of_ones_own_gets_the_sidecar(mine: Path) -> None:
+    """With the files of the page and a configuration it is whole, restricted, and has the image that it names."""
     manifests = rendered_at(mine)
 
     spec = pod(manifests)
@@ -130,23 +189,41 @@ def test_an_application_of_ones_own_gets_the_sidecar(clone: Path) -> None:
     check(manifests, NEWEST)
 
 
-def test_a_second_workload_has_a_socket_of_its_own(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The patch and the sections of the page fit each other, and the base."""
-    base = clone / "token-broker" / "deploy" / "kubernetes" / "base"
-    mine = clone / "my-app"
-    mine.mkdir()
+def test_the_policy_of_the_application_is_about_its_pods(mine: Path) -> None:
+    """Beside that of the broker; each opens what it needs, in both directions."""
+    manifests = rendered_at(mine)
+
+    policies = [manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy"]
+    labels = workload(manifests)["spec"]["template"]["metadata"]["labels"]
+    assert {policy["metadata"]["name"] for policy in policies} == {"my-app", BROKER}
+    for policy in policies:
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        assert {"ingress", "egress"} <= policy["spec"].keys()
+
+
+def test_an_application_without_the_label_has_no_broker(mine: Path) -> None:
+    """As the page says, and nothing complains: that is why the page says so."""
+    app = mine / "app.yaml"
+    app.write_text(app.read_text().replace("token-broker: sidecar", "other: label"))
+
+    spec = pod(rendered_at(mine))
+
+    assert "initContainers" not in spec
+
+
+def test_a_second_workload_has_a_socket_of_its_own(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The patch and the sections of the page fit each other, and the application of the page."""
     (mine / "reports.yaml").write_text(block("yaml", "# my-app/reports.yaml"))
-    (mine / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": [f"../{base.relative_to(clone)}"], "patches": [{"path": "reports.yaml"}]})
-    )
-    config = clone / "config.toml"
-    config.write_text((KUBERNETES / "config" / "config.toml").read_text() + block("toml", "[listener.reports]"))
+    kustomization = mine / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text() + block("yaml", "# to add to my-app/kustomization.yaml"))
+    config = mine / "config.toml"
+    config.write_text(config.read_text() + block("toml", "[listener.reports]"))
     config.chmod(0o644)
 
     manifests = rendered_at(mine)
 
     spec = pod(manifests)
-    app, reports = container(spec, "app"), container(spec, "reports")
+    app, reports = container(spec, "my-app"), container(spec, "reports")
     assert violations(spec) == []
     assert list(loose_ends(manifests)) == []
     assert mounts(app).keys() & mounts(reports).keys() == set()

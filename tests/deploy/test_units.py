@@ -98,7 +98,7 @@ def test_a_service_that_is_opened_would_be_found(units: Path, opened: str):
 
 
 def test_clients_can_be_told_apart_and_reach_the_socket():
-    """PrivateUsers= makes everybody nobody, RuntimeDirectory= with DynamicUser= hides the socket from its clients."""
+    """PrivateUsers= makes everybody nobody, RuntimeDirectory= takes the socket away with the service."""
     assert not {"PrivateUsers", "RuntimeDirectory"} & set(SERVICE["Service"])
     assert SOCKET["Socket"]["SocketMode"] == ["0660"]
     assert SOCKET["Socket"]["DirectoryMode"] == ["0755"]
@@ -164,6 +164,22 @@ def test_the_example_of_addresses_denies_everything_else(units: Path):
 
     assert parsed["Service"]["IPAddressDeny"] == "any"
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_the_example_for_token_files_is_sound_and_readers_get_in(units: Path):
+    """A directory that is preserved would lie in /run/private with DynamicUser=."""
+    example = FOLDER / "token-broker.service.d" / "files.conf.example"
+    parsed = configparser.ConfigParser(strict=False)
+    parsed.read(example)
+    folder = units / "token-broker.service.d"
+    folder.mkdir()
+    shutil.copy(example, folder / "files.conf")
+
+    done = verify(units)
+
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "RuntimeDirectoryPreserve" not in parsed["Service"]
+    assert parsed["Service"]["RuntimeDirectoryMode"] == "0755"
 
 
 def words(path: Path) -> Sequence[list[str]]:

@@ -7,6 +7,7 @@ The tests of one machine stand on each other: it is installed once, and each lea
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from tests.machines.systemd_machine import (
     CHECKOUT,
+    GUIDE,
     PATIENCE,
     RELEASES,
     ROOT,
@@ -299,6 +301,36 @@ def test_a_socket_that_is_no_listeners_is_refused_with_what_to_write(running: Ma
     assert failed.code != 0
     assert "[listener_inherited_unknown]" in said
     assert "write FileDescriptorName=apps into token-broker.socket" in said
+
+
+def test_a_program_reads_its_token_from_a_file(running: Machine):
+    """By the guide: the group gets in and nobody else; after a restart there is another file, and after a stop none."""
+    config, path = running.file(CONFIG), "/run/token-broker-files/api.token"
+    before = config.read_text()
+    (section,) = re.findall(r"```toml\n(\[sink\.api\].*?)```", GUIDE.read_text(), re.DOTALL)
+    try:
+        config.write_text(f"{before}\n{section}")
+        running.guide("Token files")
+        running.until("the file", "api.token", "ls", "/run/token-broker-files")
+        read, other = running.as_user("app", "cat", path), running.as_user("other", "cat", path)
+        confined = before.replace("[daemon]", "[daemon]\nlandlock = true")
+        config.write_text(f"{confined}\n{section}")
+        running.good("systemctl", "restart", "token-broker.service")
+        running.until("another file", "api.token", "ls", "/run/token-broker-files")
+        again = running.as_user("app", "cat", path)
+        running.good("systemctl", "stop", "token-broker.socket", "token-broker.service")
+        left = running.run("ls", path)
+    finally:
+        config.write_text(before)
+        running.file(f"{DROP_INS}/files.conf").unlink()
+        running.good("systemctl", "daemon-reload")
+        running.settled()
+
+    assert (read.code, len(read.out) > 100) == (0, True)
+    assert other.code != 0
+    assert (again.code, again.out != read.out) == (0, True)
+    assert left.code != 0
+    assert "sink_write_failed" not in running.journal()
 
 
 def test_landlock_keeps_it_to_the_files_that_it_names(running: Machine):
