@@ -89,6 +89,17 @@ def test_the_index_leads_to_every_kind_of_page() -> None:
     assert missing == []
 
 
+def test_the_index_lists_no_page_twice() -> None:
+    """A pattern takes what the lines of its own list left, and not what other lists have."""
+    listed: list[Path] = []
+    for tree in re.findall(r"```\{toctree\}\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL):
+        lines = [line for line in tree.splitlines() if line and not line.startswith(":")]
+        pages = [page for line in lines for page in sorted((ROOT / "docs").glob(f"{line}.md"))]
+        listed += dict.fromkeys(pages)
+
+    assert len(listed) == len(set(listed))
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "explanation").glob("*.md")), ids=lambda page: page.stem)
 def test_what_is_said_to_be_shown_by_a_test_has_one(page: Path) -> None:
     """A file that was renamed leaves no claim without its proof."""

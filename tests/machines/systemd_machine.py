@@ -31,7 +31,7 @@ CHECKOUT = "/usr/src/token-broker"
 PATIENCE = 60.0
 """Seconds that anything may take on a busy machine."""
 
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,curl,procps,adduser"
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,curl,procps,adduser,logrotate"
 TOOLS = ("systemd-nspawn", "mmdebstrap", "nsenter", "git")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_CALLS = "@memlock @keyring landlock_create_ruleset landlock_add_rule landlock_restrict_self bpf"

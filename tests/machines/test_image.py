@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -229,6 +230,47 @@ def test_it_writes_where_it_was_told_and_nowhere_else(broker: Container):
     assert (broker.folder / "run" / "app").stat().st_uid == BROKER
     assert (broker.folder / "log" / "audit.jsonl").exists()
     assert [line for line in changed if line.startswith(("A /opt", "C /opt", "A /usr", "C /usr", "A /var/lib"))] == []
+
+
+GUIDE = (ROOT / "docs" / "howto" / "container.md").read_text()
+
+
+def typed(beginning: str) -> list[str]:
+    """Give the words behind ``podman`` of the only command of the guide that begins so."""
+    (command,) = re.findall(rf"^\$ podman {beginning}((?:.*\\\n)*.*)$", GUIDE, re.MULTILINE)
+    return [*beginning.split(), *shlex.split(command.replace("\\\n", " "), comments=True)]
+
+
+def test_an_application_in_another_container_asks_at_the_socket(containers: ContainerPlace, folder: Path):
+    """Both by the commands of the guide: named volumes, the group of the listener, a user of its own."""
+    (policy,) = re.findall(r"^```toml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    config = folder / "etc" / "config.toml"
+    issuer, audit = CONFIG.partition("[listener.app]")[0], CONFIG[CONFIG.index("[audit]") :]
+    config.write_text(f"{issuer}{policy}\n{audit}")
+    changes = {"./etc:": f"{folder / 'etc'}:", "token-broker:0.1.0": containers.image}
+
+    def guide(beginning: str) -> list[str]:
+        words = typed(beginning)
+        for old, new in changes.items():
+            words = [new + word.removeprefix(old) if word.startswith(old) else
+                     word.replace(f"={old}", f"={new}") for word in words]  # fmt: skip
+        return [*words[:1], "--network=none", *words[1:]]
+
+    try:
+        containers.podman(*guide("run --detach"))
+        wait_until(lambda: containers.run("exec", "broker", "token-broker", "health").returncode == 0, "it serves")
+        asked = guide("run --rm")
+
+        allowed = containers.run(*asked)
+        another = containers.run(*[word.replace("10001:", "10002:") for word in asked])
+        outside = containers.run(*[word.replace(":10000", ":10001") for word in asked])
+
+        assert (allowed.returncode, "directory" in allowed.stdout) == (0, True), allowed.stderr
+        assert "directory" not in another.stdout
+        assert "not allowed to open" in outside.stderr
+    finally:
+        containers.run("rm", "--force", "--time", "0", "broker")
+        containers.run("volume", "rm", "--force", "broker-run", "broker-log", "broker-state")
 
 
 def test_the_signal_of_the_image_drains_it(broker: Container):

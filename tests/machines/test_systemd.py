@@ -333,6 +333,29 @@ def test_a_program_reads_its_token_from_a_file(running: Machine):
     assert "sink_write_failed" not in running.journal()
 
 
+def test_logrotate_moves_the_audit_log_and_the_broker_begins_another(running: Machine):
+    """By the lines of the guide: nothing is lost between the two files, and the older one is compressed."""
+    (place,) = re.findall(r"`(/etc/logrotate\.d/[\w-]+)`", GUIDE.read_text())
+    (lines,) = re.findall(
+        r"^```\n(/var/log/token-broker/audit\.jsonl \{.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    running.file(place).write_text(lines)
+    running.file(place).chmod(0o644)
+    for _ in range(2):
+        served(running)
+        running.good("logrotate", "--force", place)
+        running.until("another file", "audit.jsonl\n", "ls", "-1", "/var/log/token-broker/")
+    served(running)
+
+    numbers: list[int] = []
+    for command in ("zcat /var/log/token-broker/audit.jsonl.2.gz", "cat /var/log/token-broker/audit.jsonl.1",
+                    "cat /var/log/token-broker/audit.jsonl"):  # fmt: skip
+        numbers += [json.loads(line)["seq"] for line in running.good(*command.split()).splitlines()]
+    running.file(place).unlink()
+
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
 def test_landlock_keeps_it_to_the_files_that_it_names(running: Machine):
     """It serves as ever, and a reload that names a file elsewhere says that it needs a restart."""
     config = running.file(CONFIG)
