@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +38,21 @@ DEADLINE = 30.0
 WIDEST = 100
 """Columns from which on a sentence is no easier to read."""
 
+NO_HINDRANCE = ("socket", "issuer", "upstream", "clock")
+"""Places whose failures keep no daemon from a start."""
+
 EPILOG = """\
 It looks at: the socket (is it there, who may connect, who answers), the tokens and why they are not well, the
 running configuration and the file, certificates and keys and their last days, directories and their
-permissions, the audit log, the store, the clock, and whether each issuer and each API can be reached.
+permissions, token files, the audit log, the store, the clock, and whether each issuer and each API can be
+reached.
 
 Run it as root, or as the user that the daemon runs as: root looks at files as that user. Anybody else is told
 which checks could not be made. It works without a daemon, with a configuration that has mistakes, and without
 one (then the socket alone is looked at). It changes nothing and asks for no token.
 
-Each line begins with  ok, warning, FAILED  or  skipped (not known, and why); below it, what to do.
+Each line begins with  ok, warning, FAILED  or  skipped (not known, and why); below it, what to do. The last
+line counts them, and says if nothing could be judged.
 
 exit codes:
   0  nothing failed; there may be warnings     1  something failed     2  wrong usage
@@ -81,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     variables = environment()
     case, settings, findings = case_of(arguments, variables)
     found, finished = examine(groups(case, settings), DEADLINE)
-    findings += found
+    findings = in_order(findings + found, case)
     if arguments.json:
         print(as_json(findings))
     else:
@@ -119,6 +124,7 @@ def case_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> tupl
         runs_as=runs_as,
         uid=os.geteuid(),
         has_credentials=bool(variables.get("CREDENTIALS_DIRECTORY")),
+        config=cases.configured(arguments.config, variables),
     )
     return case, settings, findings + found
 
@@ -201,8 +207,23 @@ def examine(wanted: Sequence[tuple[str, Look]], seconds: float) -> tuple[list[Fi
     return findings, not any(thread.is_alive() for _, thread in running)
 
 
+def in_order(findings: Sequence[Finding], case: Case) -> list[Finding]:
+    """Where a daemon is to be started, say first what would keep it from that."""
+    from broker.cli.doctor_daemon import started  # noqa: PLC0415 - only when chosen
+
+    start = started(case)
+    failures = [one for one in findings if one.level is Level.FAILED]
+    if not any(one.advice != start and not one.place.startswith(NO_HINDRANCE) for one in failures):
+        return list(findings)
+    after = f"mend what else is FAILED, then {start}"
+    return [replace(one, advice=after) if one.advice == start else one for one in findings]
+
+
 def summary(findings: Sequence[Finding]) -> str:
-    """Count what was found."""
+    """Count what was found, and say so if it tells nothing: each place that was looked at has its gap."""
     counted = Counter(finding.level for finding in findings)
     parts = [f"{counted[level]} {level}" for level in (Level.FAILED, Level.WARNING, Level.SKIPPED, Level.OK)]
-    return ", ".join(parts)
+    unknown = {one.place for one in findings if one.level is Level.SKIPPED}
+    told = {one.place for one in findings if one.level is not Level.SKIPPED}
+    judged = told - unknown - {"doctor"}
+    return ", ".join(parts) + ("" if judged or not unknown else ": nothing could be judged")

@@ -20,7 +20,7 @@ from broker.cli.environment import SOCKET, config_path, credentials_directory, s
 from broker.cli.findings import Finding, failed, of_error, ok, skipped, warning
 from broker.cli.local_client import Daemon
 from broker.config.load import ConfigurationError, load_settings
-from broker.config.settings import ListenerSettings, Settings
+from broker.config.settings import ListenerSettings, Settings, TcpListenerSettings
 from broker.errors import BrokerError, LocalError
 
 SECONDS = 2.0
@@ -55,13 +55,14 @@ class Case:
     What there is to look at.
 
     *runs_as* is the user of the daemon, as far as that is known; *uid* ours. *has_credentials*: credentials of a
-    service manager can be read.
+    service manager can be read. *config* is the file that is meant, if one is.
     """
 
     daemons: tuple[Daemon, ...]
     runs_as: int | None = None
     uid: int
     has_credentials: bool = False
+    config: Path | None = None
 
     @property
     def may_judge(self) -> bool:
@@ -119,6 +120,29 @@ def daemons_of(given: str | None, settings: Settings | None, variables: Mapping[
         if paths:
             return tuple(paths)
     return (socket_path(given, variables),)
+
+
+def nobody_listens(settings: Settings) -> bool:
+    """Say whether it is sure that nobody listens at any address of a configuration: its daemon does not serve."""
+    return not any(_may_listen(one) for one in settings.listeners)
+
+
+def _may_listen(wanted: ListenerSettings | TcpListenerSettings) -> bool:
+    address: str | tuple[str, int]
+    if isinstance(wanted, ListenerSettings):
+        family, address = socket.AF_UNIX, str(wanted.path)
+    else:
+        family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+        address = (wanted.host, wanted.port)
+    with socket.socket(family) as connection:
+        connection.settimeout(SECONDS)
+        try:
+            connection.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:  # we may not connect, or it takes long: somebody may be there
+            return True
+    return True
 
 
 def configured(given: Path | None, variables: Mapping[str, str]) -> Path | None:

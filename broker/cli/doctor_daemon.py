@@ -7,16 +7,21 @@ import http.client
 import ipaddress
 import os
 import pwd
+import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker import __version__
-from broker.cli.doctor_case import INIT, ROOT, Case, runner_of
+from broker.cli.doctor_case import INIT, ROOT, Case, Runner, nobody_listens, runner_of
 from broker.cli.findings import Finding, Level, failed, of_error, ok, skipped, warning
 from broker.cli.local_client import Daemon, Status, TokenState, get_status, request_json
+from broker.cli.tables import duration
 from broker.config.settings import OpsSettings, Settings
 from broker.errors import BrokerError, LocalError, RemoteError
+from broker.hostenv.clock import SYSTEM_CLOCK
 
 PATIENCE = 5.0
 """Seconds for an answer of the local API, which takes milliseconds."""
@@ -31,6 +36,34 @@ GOOD = frozenset({"fresh", "idle"})
 SERVED = frozenset({*GOOD, "stale"})
 
 LOG = "its log says what it does: journalctl -u token-broker, or wherever its standard error goes"
+
+
+SINK_SERIES = re.compile(r'(\w+)\{(?:outcome="failed",)?sink="([^"]*)"\} (\S+)')
+"""A line of what the daemon counts of a token file that may tell a failure; names need no escapes."""
+
+COMMANDS = frozenset({b"token-broker", b"broker"})
+"""How a process of ours is called: by its program, or ``python -m broker``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """
+    What the daemon says of itself: *plain* are the values without labels, by their names.
+
+    *sink_failures* counts the writes of each token file that failed; *sink_ends* are the Unix times at which the
+    tokens in them end, for those that are there.
+    """
+
+    plain: dict[str, float] = field(default_factory=dict)
+    sink_failures: dict[str, float] = field(default_factory=dict)
+    sink_ends: dict[str, float] = field(default_factory=dict)
+
+
+def started(case: Case) -> str:
+    """Give the advice to start the daemon."""
+    config = "FILE" if case.config is None else shlex.quote(str(case.config))
+    how = f"systemctl start token-broker, or token-broker run --config {config}"
+    return f"start the daemon: {how}; or name the socket that it has with --socket"
 
 
 def of_sockets(case: Case) -> Iterator[Finding]:
@@ -53,7 +86,9 @@ def _of_socket(daemon: Daemon, case: Case) -> Iterator[Finding]:
             advice = f"run this as root, or as somebody whom they let; {error.hint}"
             yield skipped(place, f"uid {case.uid} may not connect, so nothing is known of who answers", advice)
         else:
-            yield failed(place, f"{error.message} [{error.code}]", error.hint or LOG)
+            is_away = isinstance(error.__cause__, ConnectionRefusedError)
+            advice = started(case) if is_away else error.hint or LOG
+            yield failed(place, f"{error.message} [{error.code}]", advice)
         return
     yield _answering(daemon, place)
 
@@ -63,8 +98,7 @@ def _file_of(path: Path, place: str, case: Case) -> Finding:
     try:
         found = path.stat()
     except FileNotFoundError:
-        advice = "start the daemon: token-broker run --config FILE; or name the socket that it has with --socket"
-        return failed(place, "there is none", advice)
+        return failed(place, "there is none", started(case))
     except OSError as error:
         why = os.strerror(error.errno or 0)
         return skipped(place, f"may not be looked at by uid {case.uid}: {why}", "run this as root")
@@ -96,10 +130,7 @@ def _group(gid: int) -> str:
 def _answering(daemon: Daemon, place: str) -> Finding:
     """Say who answers."""
     runner = runner_of(daemon)
-    who = ""
-    if runner is not None:
-        by_init = runner.pid == INIT
-        who = ", opened by the service manager" if by_init else f", process {runner.pid} of uid {runner.uid}"
+    who = "" if runner is None else f", {_opener(runner)}"
     try:
         version = request_json(daemon, "/openapi.json", timeout=PATIENCE)["info"]["version"]
     except (BrokerError, KeyError, TypeError):
@@ -108,6 +139,20 @@ def _answering(daemon: Daemon, place: str) -> Finding:
         text = f"answers{who}: version {version}, and this command is {__version__}"
         return warning(place, text, "restart the daemon, if it was upgraded")
     return ok(place, f"answers{who}, version {version}")
+
+
+def _opener(runner: Runner) -> str:
+    try:
+        by_init = runner.pid == INIT and not is_ours(Path(f"/proc/{INIT}/cmdline").read_bytes())
+    except OSError:
+        by_init = False  # not known, so not said
+    return "opened by the service manager" if by_init else f"process {runner.pid} of uid {runner.uid}"
+
+
+def is_ours(command: bytes) -> bool:
+    """Say whether a process with this *command* (proc_pid_cmdline(5)) is a broker, as process 1 of a container is."""
+    words = command.rstrip(b"\0").split(b"\0")
+    return b"run" in words and any(word.rpartition(b"/")[2] in COMMANDS for word in words)
 
 
 def of_tokens(case: Case) -> Iterator[Finding]:
@@ -134,7 +179,7 @@ def _of_states(status: Status) -> Iterator[Finding]:
     bad = [token for token in status.tokens if token.state not in GOOD]
     if good or not bad:
         yield ok("tokens", f"{len(good)} of {len(status.tokens)} that may be seen are fresh, or wait for a caller")
-    bad.sort(key=lambda token: not token.required)
+    bad.sort(key=lambda token: (not token.required, not _is_failure(token)))
     yield from (_of_token(token) for token in bad[:MAX_TOLD])
     if len(bad) > MAX_TOLD:
         yield warning("tokens", f"{len(bad) - MAX_TOLD} more are not well", "see token-broker status")
@@ -142,10 +187,14 @@ def _of_states(status: Status) -> Iterator[Finding]:
         yield failed("tokens", "the daemon is not ready: a required token cannot be served")
 
 
+def _is_failure(token: TokenState) -> bool:
+    return token.state == "unavailable" or (bool(token.required) and token.state not in SERVED)
+
+
 def _of_token(token: TokenState) -> Finding:
     reason = "" if token.reason is None else f" ({token.reason})"
-    after = "" if token.retry_in is None else f"; the next try is in {token.retry_in} s"
-    tell = failed if token.required and token.state not in SERVED else warning
+    after = "" if token.retry_in is None else f"; the next try is in {duration(token.retry_in)}"
+    tell = failed if _is_failure(token) else warning
     advice = token.hint or ("docs/reference/reasons.md says what this reason means" if token.reason else None)
     return tell(f"token.{token.name}", f"{token.state}{reason}{after}", advice)
 
@@ -173,21 +222,35 @@ def of_alarms(case: Case, settings: Settings) -> Iterator[Finding]:
         why = "there is no ops listener" if ops is None else "the ops listener has another port at each start"
         yield skipped(place, f"not read: {why}")
         return
-    try:
-        metrics = _metrics(ops)
-    except LocalError as error:
-        yield skipped(place, f"not read: {error.message}") if _is_down(case) else of_error(place, error)
+    if _waits_for_restart(case):
+        yield skipped(place, "not read: a change of [ops] waits for a restart", "restart the daemon")
         return
-    yield from of_metrics(metrics)
+    is_down = nobody_listens(settings)
+    try:
+        metrics = parse_metrics(_fetched(ops))
+    except LocalError as error:
+        yield skipped(place, f"not read: {error.message}") if is_down else of_error(place, error)
+        return
+    if is_down:
+        text = f"somebody else has the ops listener's place, {ops.host} port {ops.port}: the daemon does not answer"
+        yield failed(place, text, "stop that one, or give this one another port: [ops] listen")
+        return
+    yield from of_metrics(metrics, SYSTEM_CLOCK.wall())
 
 
-def _is_down(case: Case) -> bool:
-    """Say whether no daemon answers anywhere, which is told already."""
-    return all(runner_of(daemon) is None for daemon in case.daemons)
+def _waits_for_restart(case: Case) -> bool:
+    """Say whether the daemon still has another ops listener than its file names."""
+    for daemon in case.daemons:
+        try:
+            return "ops" in get_status(daemon).restart
+        except BrokerError:
+            continue  # which is told with the socket
+    return False
 
 
-def of_metrics(metrics: dict[str, float]) -> Iterator[Finding]:
-    """Judge what the daemon says of itself: *metrics* without labels, by their names."""
+def of_metrics(found: Metrics, wall: float) -> Iterator[Finding]:
+    """Judge what the daemon says of itself, at the Unix time *wall*."""
+    metrics = found.plain
     if metrics.get("token_broker_audit_healthy") == 0:
         yield failed("audit", "the daemon cannot write its audit log", "look at space and permissions of its directory")
     gaps = metrics.get("token_broker_audit_gaps_total", 0)
@@ -198,11 +261,23 @@ def of_metrics(metrics: dict[str, float]) -> Iterator[Finding]:
     if metrics.get("token_broker_store_degraded"):
         text = "the daemon cannot write its store: what it got since then is in memory alone"
         yield failed("store", text, "do not stop it before that is mended: look at space and permissions of state_dir")
+    for sink, count in found.sink_failures.items():
+        if count:
+            yield _of_sink(sink, count, found.sink_ends.get(sink), wall)
     yield ok("alarms", f"{len(metrics)} metrics were read from the ops listener")
 
 
-def _metrics(ops: OpsSettings) -> dict[str, float]:
-    """Fetch the metrics that have no labels. Raises LocalError."""
+def _of_sink(name: str, count: float, end: float | None, wall: float) -> Finding:
+    """Judge a token file that could not always be written: it fails while there is no token in it that lasts."""
+    text = f"{count:.0f} time(s) since the daemon's start the token file could not be written"
+    advice = "the log says why (sink_write_failed): look at space and permissions of its directory"
+    if end is None or end <= wall:
+        return failed(f"sink.{name}", f"{text}, and there is no good token in it now", advice)
+    return warning(f"sink.{name}", f"{text}; its token is good for {duration(int(end - wall))}", advice)
+
+
+def _fetched(ops: OpsSettings) -> str:
+    """Fetch the metrics. Raises LocalError."""
     address = ipaddress.ip_address(ops.host)
     anywhere = "127.0.0.1" if address.version == 4 else "::1"
     connection = http.client.HTTPConnection(
@@ -210,15 +285,25 @@ def _metrics(ops: OpsSettings) -> dict[str, float]:
     )
     try:
         connection.request("GET", "/metrics")
-        text = connection.getresponse().read(MAX_METRICS).decode("utf-8", "replace")
+        return connection.getresponse().read(MAX_METRICS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         message = f"nobody answers at the ops listener, {ops.host} port {ops.port}"
         raise LocalError("ops_unreachable", message, hint=LOG) from error
     finally:
         connection.close()
-    found: dict[str, float] = {}
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Read what is wanted of the text format of Prometheus."""
+    found = Metrics()
+    of_sinks = {
+        "token_broker_sink_writes_total": found.sink_failures,
+        "token_broker_sink_token_expires_timestamp_seconds": found.sink_ends,
+    }
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name.startswith("token_broker_") and "{" not in name:
-            found[name] = float(value)
+            found.plain[name] = float(value)
+        elif (sink := SINK_SERIES.fullmatch(line)) and sink[1] in of_sinks:
+            of_sinks[sink[1]][sink[2]] = float(sink[3])
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from broker.cli.check import ANY_DIRECTORY
-from broker.cli.doctor_case import Case
+from broker.cli.doctor_case import Case, nobody_listens
 from broker.cli.findings import Finding, failed, of_error, ok, skipped, warning
 from broker.cli.online import DAY, FEW_DAYS, of_certificate
 from broker.cli.store import CONTRADICTIONS
@@ -25,6 +25,7 @@ from broker.storage.vault import Place
 from broker.telemetry.audit_verify import verify
 from broker.wiring import Identities, load_identities
 from broker.wiring.listening import unsafe_places
+from broker.wiring.sinking import unsafe_sinks
 
 MAX_VERIFIED = 64 * 1024 * 1024
 """Bytes of an audit log that are read: some seconds. ``audit verify`` reads any."""
@@ -34,6 +35,13 @@ LITTLE_SPACE = 64 * 1024 * 1024
 
 AUDIT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """As the daemon opens it: never through a link, which could lead root anywhere, and not waiting for a FIFO."""
+
+WITH_CREDENTIALS = (
+    "while the service runs: run this in its mount name space, with "
+    "CREDENTIALS_DIRECTORY=/run/credentials/token-broker.service (docs/howto/systemd.md has the line); "
+    "before that, where the keys are plain files: CREDENTIALS_DIRECTORY=/etc/credstore"
+)
+"""What to do about credentials that are there for the unit alone (systemd.exec(5), LoadCredential=)."""
 
 CHUNK = 1 << 16
 """Bytes that are read at once."""
@@ -55,7 +63,7 @@ def of_keys(case: Case, settings: Settings) -> Iterator[Finding]:
     identities, errors = loaded(settings)
     for error in errors:
         if str(ANY_DIRECTORY) in error.message and not case.has_credentials:
-            advice = "start this as systemd starts the daemon, or set CREDENTIALS_DIRECTORY"
+            advice = WITH_CREDENTIALS
             yield skipped(place, f"a credential of the service manager is not there for us: {error.message}", advice)
         else:
             yield of_error(place, error)
@@ -79,15 +87,15 @@ def of_end(place: str, not_after: float, wall: float) -> Finding:
 
 
 def of_places(case: Case, settings: Settings) -> Iterator[Finding]:
-    """Judge the directories of sockets, secrets, state and audit log, and the space that there is."""
+    """Judge the directories of sockets, secrets, state, audit log and token files, and the space that there is."""
     place = "directories"
     if not case.may_judge:
         yield skipped(place, case.not_judged, case.judge)
         return
-    unsafe = unsafe_places(settings)
+    unsafe = [*unsafe_places(settings), *unsafe_sinks(settings)]
     yield from (of_error(place, error) for error in unsafe)
     if not unsafe:
-        yield ok(place, "those of sockets, state and audit log are there, and nobody else can write them")
+        yield ok(place, "those of sockets, state, audit log and token files are there, and nobody else can write them")
     audit = None if settings.audit is None else settings.audit.file.parent
     for name, path in (("state_dir", settings.daemon.state_dir), ("audit", audit)):
         if path is not None and path.is_dir():
@@ -110,14 +118,14 @@ def of_audit(case: Case, settings: Settings) -> Iterator[Finding]:
     if settings.audit is None:
         yield warning(place, "there is no audit log: [audit] enabled is false")
     else:
-        yield from _of_log(place, settings.audit, case)
+        yield from _of_log(place, settings.audit, case, is_down=nobody_listens(settings))
 
 
-def _of_log(place: str, wanted: AuditSettings, case: Case) -> Iterator[Finding]:
+def _of_log(place: str, wanted: AuditSettings, case: Case, *, is_down: bool) -> Iterator[Finding]:
     try:
         descriptor = os.open(wanted.file, AUDIT_FLAGS)
     except FileNotFoundError:
-        yield warning(place, f"there is no {wanted.file} yet", "the daemon makes it at its start; was it moved away?")
+        yield _of_no_log(place, wanted.file, is_down=is_down)
     except PermissionError:
         yield skipped(place, f"{wanted.file} may not be read by uid {case.uid}", "run this as root")
     except OSError as error:
@@ -154,6 +162,12 @@ def _of_opened(place: str, file: BinaryIO, wanted: AuditSettings, case: Case) ->
     yield tell(place, f"{wanted.file}: {report.records} record(s), {proven} but for the newest{lost}")
 
 
+def _of_no_log(place: str, path: Path, *, is_down: bool) -> Finding:
+    if is_down:
+        return warning(place, f"there is no {path} yet", "the daemon makes it at its start")
+    return warning(place, f"there is no {path}, and the daemon makes it at its start", "was it moved away?")
+
+
 def _audit_key(wanted: AuditSettings, case: Case) -> bytes | None:
     """Give the key of the log; None where there is none for us, which the key check tells."""
     if wanted.key_file is None or not case.may_judge:
@@ -179,10 +193,11 @@ def of_store(case: Case, settings: Settings) -> Iterator[Finding]:
     elif not settings.daemon.state_dir.is_dir():
         yield ok(place, f"{settings.daemon.state_dir} is made at the first start")
     else:
-        yield from _of_records(place, settings.store, settings.daemon.state_dir)
+        is_down = nobody_listens(settings)
+        yield from _of_records(place, settings.store, settings.daemon.state_dir, is_down=is_down)
 
 
-def _of_records(place: str, wanted: StoreSettings, state_dir: Path) -> Iterator[Finding]:
+def _of_records(place: str, wanted: StoreSettings, state_dir: Path, *, is_down: bool) -> Iterator[Finding]:
     try:
         with quiet(state_dir):
             sealer = load_sealing_key(wanted.key_file)
@@ -190,12 +205,19 @@ def _of_records(place: str, wanted: StoreSettings, state_dir: Path) -> Iterator[
             yield from of_report(place, examine(where))
     except StateDirInUseError as error:
         who = error.message.partition(": ")[2]
-        yield ok(place, f"the daemon holds it ({who}), and reads every record at its start; see alarms for the rest")
+        yield _of_held(place, who, error, is_down=is_down)
     except LocalError as error:
         if error.code == "store_missing":
             yield ok(place, f"{error.message}; {error.hint}")
             return
         yield of_error(place, error)
+
+
+def _of_held(place: str, who: str, error: LocalError, *, is_down: bool) -> Finding:
+    if is_down:
+        text = f"{who} holds it, and is not the daemon of this socket, where nobody answers [{error.code}]"
+        return failed(place, text, "stop it, or give this one a state_dir of its own; or it starts or ends just now")
+    return ok(place, f"the daemon holds it ({who}), and reads every record at its start; see alarms for the rest")
 
 
 def of_report(place: str, report: Report) -> Iterator[Finding]:

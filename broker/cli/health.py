@@ -8,12 +8,14 @@ client of the standard library, prints nothing when all is well, and says why in
 from __future__ import annotations
 
 import argparse
+import http.client
 from typing import Any
 from urllib.parse import quote
 
 from broker.cli.environment import environment, socket_path
-from broker.cli.exits import DONE, FAILED, line_of, say
-from broker.cli.local_client import TIMEOUT_MARGIN, request_json
+from broker.cli.exits import DONE, FAILED, say
+from broker.cli.local_client import TIMEOUT_MARGIN, DaemonError, request_json
+from broker.cli.tables import plain
 from broker.errors import BrokerError
 
 ALL = ""
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         request_json(socket_path(arguments.socket, environment()), target(arguments.ready), timeout=TIMEOUT_MARGIN)
     except BrokerError as error:
-        say(line_of(error))
+        say(plain(f"{message_of(error, arguments.ready)} [{error.code}]"))
         return FAILED
     return DONE
 
@@ -66,3 +68,12 @@ def target(ready: str | None) -> str:
     if ready is None:
         return "/livez"
     return "/readyz" if ready == ALL else f"/readyz/{quote(ready, safe='')}"
+
+
+def message_of(error: BrokerError, ready: str | None) -> str:
+    """Say what is wrong to whoever asked for *ready*: with the token's name, or the reason, where there is one."""
+    if not isinstance(error, DaemonError):
+        return error.message
+    if ready and error.status == http.client.NOT_FOUND:
+        return f"there is no token {ready}, or it is not for you"
+    return error.message if error.reason is None else f"{error.message}: {error.reason}"

@@ -252,7 +252,8 @@ class DaemonError(RemoteError):
     The daemon says no, in its own words, as far as those are text that cannot steer a terminal.
 
     Whoever listens at the socket need not be a broker.
-    *check* names what an answer of the authorization server failed, where it did (local API, "Errors").
+    *check* names what an answer of the authorization server failed, where it did (local API, "Errors"), *reason* why
+    a token is not there, where readiness was asked for.
     """
 
     def __init__(self, answer: Mapping[str, Any], status: int) -> None:
@@ -266,6 +267,7 @@ class DaemonError(RemoteError):
             server_error=_said(answer, "server_error"),
         )
         self.check = _said(answer, "check")
+        self.reason = _said(answer, "reason")
 
 
 def _said(answer: Mapping[str, Any], name: str) -> str | None:
@@ -310,7 +312,7 @@ def _ask(
         ) from error
     except ConnectionRefusedError as error:
         raise LocalError(
-            "daemon_unreachable", f"nobody listens at {daemon}", hint="start it: token-broker run --config FILE"
+            "daemon_unreachable", _nobody_at(daemon), hint="start it: token-broker run --config FILE"
         ) from error
     except PermissionError as error:
         raise LocalError(
@@ -325,6 +327,12 @@ def _ask(
         raise LocalError("daemon_unreachable", f"the connection to {daemon} failed") from error
     finally:
         connection.close()
+
+
+def _nobody_at(daemon: Daemon) -> str:
+    """Say why a connection was refused: the kernel says the same of a file that is no socket (unix(7))."""
+    is_socket = not isinstance(daemon, Path) or daemon.is_socket()
+    return f"nobody listens at {daemon}" if is_socket else f"{daemon} is no socket"
 
 
 def _connection(daemon: Daemon, timeout: float) -> http.client.HTTPConnection:

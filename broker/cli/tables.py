@@ -22,6 +22,14 @@ MIN_WIDTH = 40
 """Columns of a terminal from which on sentences are broken at its edge; a narrower one does it itself."""
 
 
+MIN_NAME = 12
+"""Columns in which the names of a table can be told apart."""
+
+GAP = "  "
+"""Between two columns of a table."""
+
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
 HOURS_ONLY = 48
 """Hours from which on days are counted."""
 
@@ -29,6 +37,38 @@ HOURS_ONLY = 48
 def has_colors(variables: Mapping[str, str], *, is_terminal: bool) -> bool:
     """Say whether standard output shows colors (https://no-color.org: any value but an empty one forbids them)."""
     return is_terminal and not variables.get("NO_COLOR") and variables.get("TERM", "dumb") != "dumb"
+
+
+def cut(text: str, width: int) -> str:
+    """Cut what is longer than *width* columns, so that it is seen that something is missing."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + ELLIPSIS[: max(0, width)]
+
+
+def shortened(name: str, width: int) -> str:
+    """Leave out the middle of what is longer than *width* columns: long names are told apart by their ends."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return cut(name, width - end) + name[len(name) - end :]
+
+
+def fitted(rows: Sequence[Sequence[str]], width: int, *, dropped: Sequence[str]) -> list[list[str]]:
+    """
+    Make *rows*, the first of which are the headings, a table of *width* columns at most, as far as that goes.
+
+    The columns in *dropped* go first, one after another, until the first column is left a width in which names can
+    be told apart; then that one is shortened, and what is too long all the same is cut.
+    """
+    for count in range(len(dropped) + 1):
+        kept = [index for index, heading in enumerate(rows[0]) if heading not in dropped[:count]]
+        widths = [max(len(row[index]) for row in rows) for index in kept]
+        room = width - sum(widths[1:]) - len(GAP) * (len(kept) - 1)
+        if room >= (min(widths[0], MIN_NAME) if count else widths[0]):
+            break
+    widths[0] = min(widths[0], max(room, MIN_NAME))
+    begins = [sum(widths[:index]) + len(GAP) * index for index in range(len(kept))]
+    cells = [[shortened(row[kept[0]], widths[0]), *(row[index] for index in kept[1:])] for row in rows]
+    return [[cut(cell, max(0, width - begin)) for cell, begin in zip(row, begins, strict=True)] for row in cells]
 
 
 def table(rows: Sequence[Sequence[str]], *, column: int, colors: Mapping[str, str]) -> list[str]:
@@ -43,10 +83,10 @@ def table(rows: Sequence[Sequence[str]], *, column: int, colors: Mapping[str, st
 
 def _line(row: Sequence[str], widths: Sequence[int], *, column: int, color: str | None) -> str:
     cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-    line = "  ".join(cells).rstrip()
+    line = GAP.join(cells).rstrip()
     if color is None:
         return line
-    begin = sum(len(cell) + 2 for cell in cells[:column])
+    begin = sum(len(cell) + len(GAP) for cell in cells[:column])
     end = begin + len(row[column])
     return f"{line[:begin]}\x1b[{color}m{line[begin:end]}\x1b[0m{line[end:]}"
 

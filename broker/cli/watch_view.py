@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from broker.cli.local_client import Status, TokenState
 from broker.cli.status_view import members_of, notes_of, remarks_of, rows_of, verdict_of
-from broker.cli.tables import NOTHING, duration, folded, plain
+from broker.cli.tables import NOTHING, cut, duration, folded, plain
 from broker.errors import BrokerError, LocalError
 
 RENEWED = 5
@@ -72,26 +72,31 @@ def _aged(token: TokenState, passed: int) -> TokenState:
 
 
 def picture(seen: Seen | None, *, place: str, wall: float, boot: float, size: Size, colors: bool) -> list[str]:
-    """Draw what is known at *wall* and *boot* for a screen of *size*: a line of it is never broken."""
-    head = [f"token-broker at {plain(place)}   {_day(wall)} {_clock(wall)}"]
+    """Draw what is known at *wall* and *boot* for a screen of *size*: no line is broken, nor wider than that."""
+    width = size.columns
+    head = [cut(f"token-broker at {plain(place)}   {_day(wall)} {_clock(wall)}", width)]
     if seen is None:
-        return [*head, "asking ..."][: size.lines]
+        return [*head, cut("asking ...", width)][: size.lines]
     head += _verdict(seen, wall, size, colors=colors)
     if seen.status is None:
         return head[: size.lines]
     status = aged(seen.status, boot - seen.asked)
     if not status.tokens:
-        return [*head, "", "no token that you may see"][: size.lines]
-    head += [*remarks_of(status), ""]
+        return [*head, "", cut("no token that you may see", width)][: size.lines]
+    head += [*(cut(line, width) for line in remarks_of(status)), ""]
     room = size.lines - len(head) - 1  # the headings
-    wrong = [line for token in status.tokens if token.state in URGENCY for line in notes_of(token, size.columns)]
+    wrong = _notes([token for token in status.tokens if token.state in URGENCY], width)
     shown, rest = _fitting(status.tokens, room - min(len(wrong) + 1, room // NOTES_SHARE))
-    body = rows_of(shown, colors=colors) + ([_counted(rest)] if rest else [])
-    notes = wrong + [line for token in shown if token.state not in URGENCY for line in notes_of(token, size.columns)]
+    body = rows_of(shown, colors=colors, width=width) + ([cut(_counted(rest), width)] if rest else [])
+    notes = wrong + _notes([token for token in shown if token.state not in URGENCY], width)
     left = size.lines - len(head) - len(body) - 1  # an empty line
     if notes and left > 0:
         body += ["", *(notes if len(notes) <= left else [*notes[: left - 1], "..."])]
     return [*head, *body][: size.lines]
+
+
+def _notes(tokens: Sequence[TokenState], width: int) -> list[str]:
+    return [cut(line, width) for line in notes_of(tokens, width)]
 
 
 def _verdict(seen: Seen, wall: float, size: Size, *, colors: bool) -> list[str]:
@@ -99,13 +104,14 @@ def _verdict(seen: Seen, wall: float, size: Size, *, colors: bool) -> list[str]:
     if seen.trouble is None:
         status = seen.status
         text = "" if status is None else verdict_of(status)
-        return [_colored(text, GREEN if status is not None and status.ready else RED, colors=colors)]
+        return [_colored(cut(text, size.columns), GREEN if status is not None and status.ready else RED, colors=colors)]
     text = f"{_of_trouble(seen.trouble)} since {_clock(seen.since)} ({duration(int(max(0, wall - seen.since)))}): "
     lines = folded(text + plain(seen.trouble.message), size.columns)
-    told = [_colored(line, RED, colors=colors) for line in lines]
+    told = [_colored(cut(line, size.columns), RED, colors=colors) for line in lines]
     if seen.status is not None:
-        return [*told, f"below is what was known at {_clock(seen.since)}"]
-    return told if seen.trouble.hint is None else [*told, *folded(plain(seen.trouble.hint), size.columns)]
+        return [*told, cut(f"below is what was known at {_clock(seen.since)}", size.columns)]
+    hint = [] if seen.trouble.hint is None else folded(plain(seen.trouble.hint), size.columns)
+    return [*told, *(cut(line, size.columns) for line in hint)]
 
 
 def _of_trouble(error: BrokerError) -> str:

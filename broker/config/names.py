@@ -39,6 +39,11 @@ def shown(value: str) -> str:
     return f'"{value}"' if _WORD.fullmatch(value) else "the value given"
 
 
+def missing(kind: str, value: str) -> str:
+    """Say that there is no *kind* named *value*."""
+    return f'no {kind} named "{value}"' if _WORD.fullmatch(value) else f"no {kind} has the name given here"
+
+
 def nearest(value: str, candidates: Iterable[str]) -> str | None:
     """
     Give the one of *candidates* that was probably meant, or None.

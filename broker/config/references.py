@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from broker.config.names import place, shown, suggestion
+from broker.config.names import missing, place, suggestion
 from broker.config.problems import Findings
 from broker.config.schema import NAMED_SECTIONS
 from broker.config.structure import Document
@@ -35,7 +35,7 @@ def _check(document: Document, at: tuple[str, str, str], table: Any, target: str
     for index, value in _names(table.get(at[-1])):
         if value not in declared:
             hint = suggestion(value, declared) or f"add a section [{target}.NAME]"
-            findings.add(place(*at, *index), f"no {target} named {shown(value)}", hint)
+            findings.add(place(*at, *index), missing(target, value), hint)
 
 
 def _names(value: Any) -> Iterator[tuple[tuple[int, ...], str]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from broker.config.accounts import Accounts
 from broker.config.dialect_section import dialect_of
-from broker.config.names import place, shown
+from broker.config.names import missing, place
 from broker.config.problems import Findings
 from broker.config.schema import (
     AuditSection,
@@ -101,7 +101,7 @@ class Surroundings:
         number = resolve(account)
         if number is None:
             hint = "create it before the broker starts, or write its number"
-            self.findings.add(place(*at), f"no {kind} named {shown(account)} on this host", hint)
+            self.findings.add(place(*at), f"{missing(kind, account)} on this host", hint)
         return number
 
 

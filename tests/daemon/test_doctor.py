@@ -38,6 +38,8 @@ sys.exit(main(sys.argv[2:]))
 """
 """All is loaded before the user changes: another one need not be able to read it."""
 
+RUN = "token-broker run --config"
+
 WITHOUT_SETUID = """
 import ctypes, sys
 libc = ctypes.CDLL(None)
@@ -60,15 +62,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess
 
 @pytest.fixture(scope="module")
 def broker(sandbox: SandboxProcess) -> Iterator[BrokerProcess]:
-    """With an API, a store, and a token that the server refuses."""
+    """With an API and a store."""
     resource = json.loads((sandbox.home / "sandbox.json").read_text())["resource"]
     config = (sandbox.home / "config.toml").read_text()
-    config += '[token.refused]\nclient = "demo"\nscope = ["nobody:knows"]\n'
     config += '[daemon]\nstate_dir = "state"\n[store]\nkey = { file = "store.key" }\n'
     config += f'[upstream.hello]\nbase_url = "{resource}"\ntoken = "demo"\nca_file = "ca.pem"\n'
     config += 'allow = ["GET /*"]\n'
     with broker_process(sandbox, config=config, name="examined") as process:
-        process.wait_for("token_refresh_failed", token="refused")
         yield process
 
 
@@ -93,16 +93,37 @@ def doctor(
 
 
 def test_a_broker_that_is_well_is_exit_0_with_all_that_was_looked_at(broker: BrokerProcess, sandbox: SandboxProcess):
-    """A token that nobody requires is a warning; no secret comes out."""
+    """No secret comes out."""
     code, places, out = doctor("--config", str(broker.config))
 
     assert code == 0, out
-    assert places["token.refused"][0] == "warning"
     assert f"process {broker.pid} of uid {os.geteuid()}" in places[f"socket {broker.socket}"][1]
     good = ("keys", "certificate.demo", "directories", "audit", "store", "issuer.sandbox", "clock", "upstream.hello")
     assert [places[place][0] for place in good] == ["ok"] * len(good)
     assert "the daemon holds it" in places["store"][1]
     assert found(out, canaries(sandbox.home)) == set()
+
+
+def test_a_token_that_the_server_refuses_is_a_failure(broker: BrokerProcess):
+    """Even if nobody requires it: it is not there for those who want it."""
+    refused = '[token.refused]\nclient = "demo"\nscope = ["nobody:knows"]\n'
+    reload(broker, ("[upstream.hello]", f"{refused}[upstream.hello]"))
+    broker.wait_for("token_refresh_failed", token="refused")
+    code, places, _ = doctor("--config", str(broker.config))
+    reload(broker, (refused, ""))
+
+    assert (code, places["token.refused"][0]) == (1, "failed")
+
+
+def test_a_broker_of_another_configuration_is_not_taken_for_the_daemon(broker: BrokerProcess):
+    """It holds the state directory, which keeps the one that is meant from its start."""
+    other = broker.config.with_name("other.toml")
+    other.write_text(broker.config.read_text().replace("api.sock", "other.sock"))
+    code, places, out = doctor("--config", str(other))
+
+    assert (code, places["store"][0]) == (1, "failed")
+    assert f"process {broker.pid} holds it, and is not the daemon of this socket" in places["store"][1]
+    assert f"mend what else is FAILED, then start the daemon: systemctl start token-broker, or {RUN} {other};" in out
 
 
 def test_a_refused_reload_and_one_that_waits_are_told(broker: BrokerProcess):

@@ -64,4 +64,11 @@ def test_a_name_that_nobody_knows_is_not_ready(broker: BrokerProcess):
     done = health(broker.socket, "--ready", "nonsense")
 
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == "there is no token nonsense, or it is not for you [not_found]\n"
+
+
+def test_the_reason_of_a_token_that_is_missing_is_told(broker: BrokerProcess):
+    """It is known, and saves a look into the log."""
+    done = health(broker.socket, "--ready", "refused")
+
+    assert "not available: " in done.stderr

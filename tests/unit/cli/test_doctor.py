@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from broker.cli import main
-from broker.cli.doctor import examine
-from broker.cli.findings import Finding, Level, ok
+from broker.cli.doctor import examine, in_order, summary
+from broker.cli.doctor_case import Case
+from broker.cli.doctor_daemon import started
+from broker.cli.findings import Finding, Level, failed, ok, skipped, warning
 from broker.errors import LocalError
 from tests.unit.daemon.test_process import CONFIG
+
+RUN = "token-broker run --config"
 
 
 def good() -> Iterator[Finding]:
@@ -74,6 +78,7 @@ def test_a_configuration_with_mistakes_is_told_whole_and_the_socket_is_looked_at
     assert code == 1
     assert "FAILED  configuration tokn: " in out
     assert f"FAILED  socket {tmp_path}/s: there is none" in out
+    assert f"-> mend what else is FAILED, then start the daemon: systemctl start token-broker, or {RUN} {config}" in out
     assert "skipped alarms, keys, directories, audit, store, issuers, upstreams: not looked at" in out
 
 
@@ -94,3 +99,27 @@ def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]):
     """As everywhere."""
     with pytest.raises(SystemExit, match="2"):
         main(["doctor", "--nonsense"])
+
+
+def test_a_server_that_is_away_keeps_no_daemon_from_a_start():
+    """Only what does is to be mended first."""
+    case = Case(daemons=(), uid=0, config=Path("/c"))
+    socket = failed("socket /s", "there is none", started(case))
+
+    alone = in_order([socket, failed("issuer.a", "away", "is it up?")], case)
+    after = in_order([socket, failed("directories", "unsafe", "chmod")], case)
+    taken = in_order([socket, failed("alarms", "somebody else has the port", "stop it")], case)
+
+    assert alone[0].advice == started(case)
+    assert after[0].advice == f"mend what else is FAILED, then {started(case)}"
+    assert after[1].advice == "chmod"
+    assert str(taken[0].advice).startswith("mend what else is FAILED")
+
+
+def test_that_nothing_could_be_judged_is_said_in_the_last_line():
+    """A file of a socket that we may not use is not much; exit 0 must not be read as all is well."""
+    blind = [skipped("configuration", "not ours"), ok("socket /s", "is there"), skipped("socket /s", "may not connect")]
+
+    assert summary(blind) == "0 FAILED, 0 warning, 2 skipped, 1 ok: nothing could be judged"
+    assert summary([*blind, ok("clock", "agrees")]) == "0 FAILED, 0 warning, 2 skipped, 2 ok"
+    assert summary([*blind, warning("audit", "gone")]).endswith(" 1 ok")

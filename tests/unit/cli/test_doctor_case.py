@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from broker.cli.doctor_case import (
     Case,
     Runner,
     daemons_of,
+    nobody_listens,
     owner_of,
     parse_runner,
     read_configuration,
@@ -22,6 +24,7 @@ from broker.cli.doctor_case import (
     tells_nothing,
 )
 from broker.cli.findings import Level
+from broker.config.settings import TcpListenerSettings
 from broker.errors import LocalError
 from tests.unit.cli.canned import canned
 from tests.unit.daemon.test_process import CONFIG
@@ -202,3 +205,31 @@ def test_whose_a_configuration_is_matters_to_the_daemon_alone(config: Path, text
     settings, findings = read_configuration(config, {}, stranger=True)
 
     assert (settings, {one.level for one in findings}) == (None, {level})
+
+
+def test_that_nobody_listens_is_said_of_all_addresses_of_a_configuration(config: Path):
+    """One that is taken is enough for a doubt, and so is one to which we may not connect."""
+    settings, _ = read_configuration(config, {}, stranger=False)
+    assert settings is not None
+
+    away = nobody_listens(settings)
+    with canned(config.parent / "api.sock", b""):
+        there = nobody_listens(settings)
+    left = nobody_listens(settings)
+
+    assert (away, there, left) == (True, False, True)
+
+
+def test_an_address_over_tcp_counts_too(config: Path):
+    """Whoever listens there may be the daemon."""
+    settings, _ = read_configuration(config, {}, stranger=False)
+    assert settings is not None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        tcp = TcpListenerSettings(name="t", host="127.0.0.1", port=port, secret_file=Path("/s"), gid=None)
+        only_tcp = replace(settings, listeners=(tcp,))
+
+        there = nobody_listens(only_tcp)
+    away = nobody_listens(only_tcp)
+
+    assert (there, away) == (False, True)

@@ -15,6 +15,7 @@ from broker.cli.online import DAY
 from broker.config.load import load_settings
 from broker.config.settings import Settings
 from broker.hostenv.state_dir import LOCK, held
+from tests.unit.cli.canned import canned
 from tests.unit.cli.test_store import Setting
 
 WALL = 1_790_000_000.0
@@ -61,6 +62,8 @@ def test_a_credential_of_the_service_manager_is_not_ours_to_miss(setting: Settin
     findings = list(of_keys(CASE, replace(settings(setting), keys=keys)))
 
     assert levels(findings) == [Level.SKIPPED]
+    assert "CREDENTIALS_DIRECTORY=/run/credentials/token-broker.service" in str(findings[0].advice)
+    assert "CREDENTIALS_DIRECTORY=/etc/credstore" in str(findings[0].advice)
 
 
 def test_a_state_directory_that_others_can_read_is_told_with_its_remedy(setting: Setting):
@@ -87,13 +90,17 @@ def test_an_audit_log_that_was_edited_fails_and_one_that_is_not_there_yet_does_n
 
 
 def test_a_store_is_looked_into_while_nobody_holds_it(setting: Setting):
-    """And is the daemon's while it does."""
+    """And is the daemon's while it does; where that does not answer, it is another one's."""
     free = list(of_store(CASE, settings(setting)))
     with held(setting.state):
-        taken = list(of_store(CASE, settings(setting)))
+        foreign = list(of_store(CASE, settings(setting)))
+        with canned(setting.directory / "api.sock", b""):
+            taken = list(of_store(CASE, settings(setting)))
 
     assert (free[0].level, "2 record(s), all of them sound" in free[0].text) == (Level.OK, True)
     assert (taken[0].level, "the daemon holds it" in taken[0].text) == (Level.OK, True)
+    assert (foreign[0].level, foreign[0].text.startswith(f"process {os.getpid()} holds it")) == (Level.FAILED, True)
+    assert "[state_dir_in_use]" in foreign[0].text
 
 
 def test_looking_into_a_store_leaves_no_trace(setting: Setting):
@@ -138,3 +145,28 @@ def test_a_stranger_is_told_that_nothing_is_known(setting: Setting, look: object
 
     assert levels(findings) == [Level.SKIPPED]
     assert "uid 6" in findings[0].text
+
+
+def test_a_directory_of_a_token_file_that_everybody_can_write_is_told(setting: Setting):
+    """As ``check`` and a start refuse it."""
+    files = setting.directory / "files"
+    files.mkdir(mode=0o755)
+    with setting.config.open("a") as config:
+        config.write('[sink.reports]\ntoken = "t"\npath = "files/token"\n')
+
+    good = list(of_places(CASE, settings(setting)))
+    files.chmod(0o777)
+    bad = list(of_places(CASE, settings(setting)))
+
+    assert Level.FAILED not in levels(good)
+    assert (bad[0].level, "[sink_directory_unsafe]" in bad[0].text) == (Level.FAILED, True)
+
+
+def test_an_audit_log_is_missed_only_while_a_daemon_serves(setting: Setting):
+    """Before the very first start nothing was moved away."""
+    (before,) = of_audit(CASE, settings(setting))
+    with canned(setting.directory / "api.sock", b""):
+        (later,) = of_audit(CASE, settings(setting))
+
+    assert before.advice == "the daemon makes it at its start"
+    assert later.advice == "was it moved away?"

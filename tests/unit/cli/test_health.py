@@ -80,3 +80,26 @@ def test_a_socket_that_cannot_be_meant_is_told(capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     assert code == 1
     assert len(captured.err.splitlines()) == 1
+
+
+def test_a_name_that_nobody_knows_and_a_reason_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What the daemon says of its routes is no answer to somebody who asked for a token."""
+    unknown = {"error": "not_found", "error_description": "there is no such route"}
+    with canned(tmp_path / "s", answer(unknown, "404 Not Found")):
+        main(["health", "--ready", "nope", "--socket", str(tmp_path / "s")])
+    with canned(tmp_path / "t", answer({**NOT_READY, "reason": "connect_failed"}, "503 Service Unavailable")):
+        main(["health", "--ready", "main", "--socket", str(tmp_path / "t")])
+
+    assert capsys.readouterr().err.splitlines() == [
+        "there is no token nope, or it is not for you [not_found]",
+        "a required token cannot be served: connect_failed [temporarily_unavailable]",
+    ]
+
+
+def test_a_file_that_is_no_socket_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """As doctor does."""
+    (tmp_path / "file").touch()
+
+    main(["health", "--socket", str(tmp_path / "file")])
+
+    assert capsys.readouterr().err == f"{tmp_path}/file is no socket [daemon_unreachable]\n"

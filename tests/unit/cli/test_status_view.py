@@ -22,11 +22,11 @@ def test_a_row_has_no_color_where_none_is_wanted():
 
 def test_notes_are_the_hint_and_the_count_of_grants():
     """Each with the token's name, because it stands apart from its row."""
-    assert notes_of(token(hint="look there", grants=2), None) == [
+    assert notes_of([token(hint="look there", grants=2)], None) == [
         "a: look there",
         "a: 2 grant(s), each with a state of its own: token-broker grants list --token a",
     ]
-    assert notes_of(token(), None) == []
+    assert notes_of([token()], None) == []
 
 
 def test_remarks_are_about_the_daemon():
@@ -44,3 +44,22 @@ def test_members_are_those_that_the_page_names():
 
     assert list(members) == ["ready", "tokens", "sandbox", "restart", "reload_refused"]
     assert members["tokens"][0]["name"] == "a"
+
+
+def test_what_is_to_be_done_about_many_tokens_is_said_once():
+    """The first of them are named, and the rest is counted: the table has all."""
+    tokens = [token("a", hint="x"), token("b", hint="y"), *(token(name, hint="x") for name in "cdef")]
+
+    assert notes_of(tokens, None) == ["a, c, d and 2 more: x", "b: y"]
+
+
+def test_rows_that_are_too_wide_keep_state_and_reason():
+    """Whether a token is required is the first to go."""
+    long = token("a" * 20, state="unavailable", reason="connect_failed", retry_in=100)
+
+    heading, row = rows_of([long], colors=False, width=80)
+
+    assert "REQUIRED" not in heading
+    assert heading.endswith("REASON")
+    assert row.endswith("connect_failed")
+    assert len(row) <= 80

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.cli.tables import duration, folded, has_colors, plain, table
+from broker.cli.tables import cut, duration, fitted, folded, has_colors, plain, shortened, table
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,19 @@ def test_sentences_are_broken_at_the_edge_of_a_terminal_that_is_wide_enough():
 def test_colors_are_for_terminals_that_have_them(variables: dict[str, str], is_terminal: bool, shown: bool):
     """And for people who want them."""
     assert has_colors(variables, is_terminal=is_terminal) is shown
+
+
+def test_what_is_cut_shows_that_something_is_missing():
+    """At the end, or in the middle of a name."""
+    assert [cut("abcdef", width) for width in (6, 5, 1, 0)] == ["abcdef", "abcd…", "…", ""]
+    assert [shortened("accounts-read", width) for width in (13, 7, 1)] == ["accounts-read", "acc…ead", "…"]
+
+
+def test_a_table_that_is_too_wide_does_without_columns_before_names_are_cut():
+    """In the order that is wanted; a narrow one is cut at its edge."""
+    rows = [("NAME", "B", "LAST"), ("n" * 20, "b" * 20, "reason")]
+
+    assert fitted(rows, 50, dropped=["B"]) == [list(row) for row in rows]
+    assert fitted(rows, 30, dropped=["B"]) == [["NAME", "LAST"], ["n" * 20, "reason"]]
+    assert fitted(rows, 24, dropped=["B"])[1] == ["nnnnnnnn…nnnnnnn", "reason"]
+    assert fitted(rows, 17, dropped=["B"])[1] == ["nnnnnn…nnnnn", "re…"]

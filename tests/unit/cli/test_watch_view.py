@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.unit.cli.test_status_view import token
 
 WALL = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC
 BOOT = 100.0
+SGR = re.compile(r"\x1b\[[0-9]*m")
 AWAY = LocalError("daemon_unreachable", "nobody listens at /s")
 WIDE = Size(columns=80, lines=24)
 
@@ -166,3 +169,33 @@ def test_no_word_of_a_daemon_steers_a_terminal():
     no = RemoteError("\x1b[2J", "a\nb", outcome=Outcome.REFUSED, status=403)
 
     assert changes(None, Seen(wall=WALL).failed(no, WALL)) == ["refused: a\ufffdb [\ufffd[2J]"]
+
+
+@pytest.mark.parametrize("columns", [1, 10, 20, 39, 40, 60, 80, 120])
+@pytest.mark.parametrize("colors", [False, True])
+def test_no_line_of_a_picture_is_wider_than_the_screen(columns: int, colors: bool):
+    """The terminal would write all that is too much over its last column."""
+    bad = {"state": "unavailable", "reason": "connect_failed", "expires_in": None, "retry_in": 4, "hint": "h" * 200}
+    look = replace_sandboxes(seen(token("n" * 43, **bad), token("m" * 43, grants=3), ready=False))
+    size = Size(columns=columns, lines=40)
+
+    lines = drawn(look, size=size, colors=colors) + drawn(look.failed(AWAY, WALL), size=size, colors=colors)
+
+    assert max(len(SGR.sub("", line)) for line in [*lines, *drawn(None, size=size)]) <= columns
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_reason_is_seen_on_a_narrow_screen(columns: int):
+    """It is what somebody watches for."""
+    bad = {"state": "unavailable", "reason": "connect_failed", "expires_in": None, "retry_in": 4}
+
+    lines = drawn(seen(token("n" * 43, **bad)), size=Size(columns=columns, lines=24))
+
+    assert lines[3].endswith("  REASON")
+    assert "  connect_fai" in lines[4]
+
+
+def replace_sandboxes(look: Seen) -> Seen:
+    """Give it the longest remarks that there are."""
+    assert look.status is not None
+    return replace(look, status=replace(look.status, sandboxes=("s" * 60,), restart=("store",), reload_refused=True))

@@ -200,7 +200,7 @@ TABLE = [
     ),
     ('path = "app.sock"', 'path = "app.sock"\nmode = "0777"', "listener.app.mode", "execution"),
     ('tokens = ["directory"]', "", "workload.app.tokens", "is missing"),
-    ('tokens = ["directory"]', 'tokens = ["*"]', "workload.app.tokens[0]", "no token named the value given"),
+    ('tokens = ["directory"]', 'tokens = ["*"]', "workload.app.tokens[0]", "no token has the name given here"),
     (
         'tokens = ["directory"]',
         'tokens = ["directory"]\nmay = ["*"]',

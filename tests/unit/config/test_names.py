@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.config.names import is_name, nearest, place, shown, suggestion
+from broker.config.names import is_name, missing, nearest, place, shown, suggestion
 
 
 @pytest.mark.parametrize("text", ["a", "0", "raidiam", "a.b-c_d", "a" * 63])
@@ -89,6 +89,7 @@ def test_a_value_that_is_no_name_is_not_shown(value: str) -> None:
     text = shown(value)
 
     assert text == "the value given"
+    assert missing("token", value) == "no token has the name given here"
 
 
 def test_a_place_is_written_as_a_key_of_toml() -> None:

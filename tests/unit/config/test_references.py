@@ -64,7 +64,7 @@ def test_each_reference_leads_to_a_kind_of_section() -> None:
         (
             'certificate = "transport"',
             'certificate = "Bearer eyJ.."',
-            'client.raidiam.certificate: no certificate named the value given; known: "transport"',
+            'client.raidiam.certificate: no certificate has the name given here; known: "transport"',
         ),
         (
             "[certificate.transport]",
