@@ -33,6 +33,8 @@ ELSEWHERE = 0
 """Process id of whoever has none in our namespace: that of a daemon in a container, say."""
 
 ROOT = 0
+NOBODY = 65_534
+"""The user of ids that mean nothing here (user_namespaces(7))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,8 @@ def owner_of(config: Path | None, settings: Settings | None, daemons: Sequence[D
     Guess the user and the group of a daemon that cannot be asked: those of what it made, or of its configuration.
 
     Nothing is guessed from what belongs to root: a service manager opens sockets, and audit logs are put in place.
-    A link in the place of a socket or a log counts as itself: whoever made it may have let it lead to root's.
+    A link in the place of a socket or a log counts as itself: whoever made it may have let it lead to root's. Nor from
+    what belongs to nobody: so a state directory looks whose ids are mapped for the service alone (systemd 257).
     """
     looks = [daemon.lstat for daemon in daemons if isinstance(daemon, Path)]
     if settings is not None:
@@ -170,7 +173,7 @@ def owner_of(config: Path | None, settings: Settings | None, daemons: Sequence[D
             found = look()
         except OSError:
             continue
-        if found.st_uid != ROOT:
+        if found.st_uid not in (ROOT, NOBODY):
             return found.st_uid, found.st_gid
     return None
 

@@ -163,13 +163,15 @@ def test_a_configuration_that_is_a_fifo_is_not_waited_for(tmp_path: Path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_daemon_that_is_not_there_is_known_by_what_it_made(config: Path, tmp_path: Path):
-    """What belongs to root says nothing: it may have been put in place for somebody."""
+    """What belongs to root says nothing: it may have been put in place for somebody. Nor does what is nobody's."""
     settings, _ = read_configuration(config, {}, stranger=False)
     (tmp_path / "audit.log").touch()
-    nobody = owner_of(config, settings, [tmp_path / "s"])
+    of_root = owner_of(config, settings, [tmp_path / "s"])
+    os.chown(tmp_path / "audit.log", 65_534, 65_534)
+    of_nobody = owner_of(config, settings, [tmp_path / "s"])
     os.chown(tmp_path / "audit.log", 990, 991)
 
-    assert (nobody, owner_of(config, settings, [tmp_path / "s"])) == (None, (990, 991))
+    assert (of_root, of_nobody, owner_of(config, settings, [tmp_path / "s"])) == (None, None, (990, 991))
 
 
 def test_a_configuration_that_is_not_for_us_is_no_failure(tmp_path: Path):
