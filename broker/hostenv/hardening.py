@@ -32,14 +32,14 @@ def require_linux(platform: str = sys.platform) -> None:
         raise LocalError("not_linux", f"the token broker runs on Linux only, and this is {platform}", hint=hint)
 
 
-def harden(prctl: Prctl | None = None) -> None:
+def harden(call: Prctl | None = None) -> None:
     """
     Forbid core dumps and ptrace(2) by others of our uid, and set the umask.
 
     Also closes /proc/PID/mem, environ and fd to them (PR_SET_DUMPABLE in prctl(2), proc(5)). Lasts until
     the next execve(2), and is inherited by forks. Raises LocalError ``hardening_failed``.
     """
-    number = (prctl or _prctl)(PR_SET_DUMPABLE, 0)
+    number = (call or prctl)(PR_SET_DUMPABLE, 0)
     if number:
         message = f"the kernel does not let this process hide its memory (prctl: {os.strerror(number)})"
         raise LocalError("hardening_failed", message, hint="does a seccomp filter forbid prctl?")
@@ -50,7 +50,8 @@ def harden(prctl: Prctl | None = None) -> None:
     os.umask(UMASK)
 
 
-def _prctl(option: int, value: int) -> int:
+def prctl(option: int, value: int) -> int:
+    """Ask the kernel for something that has one argument (prctl(2)); give 0, or an errno."""
     library = ctypes.CDLL(None, use_errno=True)
     # The unused arguments must be 0 and as wide as a register, or newer options misread them.
     arguments = (ctypes.c_ulong(number) for number in (value, 0, 0, 0))

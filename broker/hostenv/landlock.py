@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from broker.hostenv.hardening import prctl
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 """System calls: the same numbers on every architecture but Alpha."""
 
@@ -161,9 +163,9 @@ class LinuxKernel:
 
     def restrict(self, ruleset: int, /) -> None:
         """Ask it; without new privileges, which it wants to be promised first."""
-        zeros = (ctypes.c_ulong(0),) * 3
-        if self._library.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), *zeros):
-            raise OSError(ctypes.get_errno(), "prctl")
+        number = prctl(PR_SET_NO_NEW_PRIVS, 1)
+        if number:
+            raise OSError(number, "prctl")
         self._call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
 
     def _call(self, number: int, *arguments: object) -> int:

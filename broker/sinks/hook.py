@@ -164,7 +164,8 @@ def _give_up_privileges() -> None:
 
 def _wait(pid: int) -> None:
     """Wait for its end, and leave it there: its number, and that of its group, is not given to another before."""
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with suppress(ChildProcessError):  # its time was over, and whoever killed it has reaped it before we looked
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

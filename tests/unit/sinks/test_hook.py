@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from broker.errors import LocalError
-from broker.sinks.hook import Ended, Outcome, check_hook, run_hook
+from broker.sinks.hook import Ended, Outcome, _wait, check_hook, run_hook
 from broker.sinks.spec import Hook, Sink
 from tests.unit.sinks.world import sink
 
@@ -63,6 +64,14 @@ def out() -> Iterator[Path]:
 async def test_a_hook_is_run_and_how_it_ended_is_told(script: str, ended: Ended | None) -> None:
     """With the names of sink and file, and with nothing of ours."""
     assert await run_hook(hooked(), shell(script)) == (ended or Ended(outcome=Outcome.OK, status=0))
+
+
+def test_a_child_that_was_reaped_by_whoever_killed_it_has_ended() -> None:
+    """Both look at the same time when its time is over; that one comes late is no bug to report."""
+    child = subprocess.Popen(["/bin/true"])
+    child.wait()
+
+    _wait(child.pid)
 
 
 @pytest.mark.real_time
