@@ -8,8 +8,9 @@ same desk.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from broker.api import bodies, guard, problems
@@ -19,11 +20,13 @@ from broker.api.conditions import read_if_none_match
 from broker.api.gate import Gate
 from broker.api.guard import Incoming
 from broker.api.limits import Rates, account_of
+from broker.api.memo import Parsed, is_eligible
 from broker.api.negotiation import prefers_plain_text
 from broker.api.passing import Bases, check_passage, is_passed_on, passage_of
 from broker.api.problems import ErrorCode, Problem, ProblemError
 from broker.api.proxy_status import proxied
-from broker.api.table import Call, Route, route_for, routes_at
+from broker.api.table import Act, Call, Route, route_for, routes_at
+from broker.api.wire import Dates, Writer
 from broker.errors import frames_of
 from broker.events import Emit, RequestAnswered, RequestRefused, UnexpectedFailure
 from broker.policy.peer import Peer
@@ -34,6 +37,12 @@ W = TypeVar("W")
 
 ReadBody = Callable[[], Awaitable[bytes]]
 """Reads the body of a request to its end, under the caps of guard and limits. Raises ProblemError."""
+
+Reply = Callable[[], tuple[bytes, bool] | None]
+"""
+Answers a request that was read before, with all that is counted and recorded: gives bytes, and whether they are the
+connection's last. None, and nothing has happened: the request has to be answered the ordinary way.
+"""
 
 UNROUTED = "unrouted"
 """The route of a request that was refused before its path was looked at, or has none."""
@@ -109,6 +118,7 @@ class Desk(Generic[W]):
         self._clock = clock
         self._randomness = randomness
         self._rates = rates
+        self._dates = Dates(clock)
 
     async def answer(
         self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body, body: Body | None = None
@@ -151,6 +161,49 @@ class Desk(Generic[W]):
         self._answered(route, answer, started)
         return answer
 
+    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
+        """Give what a request that was answered comes down to; None where such a one always needs ``answer``."""
+        if self._passing is not None and peer.listener in self._passing.bases:
+            return None
+        try:
+            path, query = self._understood(incoming, peer, None, passes=False)
+            route, name = route_for(routes_at(self._routes, path), incoming.method)
+            if route.at_once is None or not is_eligible(incoming):
+                return None
+            return Parsed(route=route, call=_call(incoming, peer, route, name, query), last=last)
+        except ProblemError:
+            return None
+
+    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
+        """Make what answers *parsed* of *peer* at once, as often as it comes."""
+        make = parsed.route.at_once
+        call = replace(parsed.call, peer=peer)
+        writer = Writer(dates=self._dates, last=parsed.last)
+        act = None if make is None else make(self._world, call, writer)
+        return None if act is None else partial(self._act, act, parsed.route.template, peer, account_of(peer), writer)
+
+    def _act(self, act: Act, route: str, peer: Peer, account: Hashable, writer: Writer) -> tuple[bytes, bool] | None:
+        """Answer, count and report as ``answer`` does; None, and nothing has happened, where that has to be asked."""
+        started = self._clock.boot()
+
+        def in_time() -> bool:
+            return self._rates is None or self._rates.take((account, True), started)
+
+        try:
+            done = act(in_time)
+            if done is None:
+                return None
+            written, last, outcome = done
+        except ProblemError as refused:
+            answer = self._refused(refused, peer, route)
+            (written, last), outcome = writer.answer(answer), answer.outcome
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this answer and nothing else
+            unexpected = ProblemError(problems.unexpected(self.report_bug("api", error)))
+            answer = self._refused(unexpected, peer, route)
+            (written, last), outcome = writer.answer(answer), answer.outcome
+        self._emit(RequestAnswered(route=route, outcome=outcome, duration=self._clock.boot() - started))
+        return written, last
+
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         """Answer a connection on which no request was understood."""
         started = self._clock.boot()
@@ -181,11 +234,7 @@ class Desk(Generic[W]):
     def _checked(self, incoming: Incoming, peer: Peer, base: str | None, *, passes: bool) -> tuple[str, str]:
         """Give path and query of a request that is one, and comes in time. Raises ProblemError."""
         try:
-            guard.check_head(incoming)
-            if self._header_rules is not None:
-                authority = None if base is None or self._passing is None else self._passing.authority(base)
-                self._header_rules.check(incoming, peer.listener, passing=passes, authority=authority)
-            path, query = guard.split_target(incoming.target)
+            path, query = self._understood(incoming, peer, base, passes=passes)
         except ProblemError:
             if self._in_time(peer, understood=False):
                 raise
@@ -193,6 +242,14 @@ class Desk(Generic[W]):
         if not self._in_time(peer, understood=True):
             raise ProblemError(problems.TOO_MANY_REQUESTS)
         return path, query
+
+    def _understood(self, incoming: Incoming, peer: Peer, base: str | None, *, passes: bool) -> tuple[str, str]:
+        """Give path and query of a request that is one. Raises ProblemError."""
+        guard.check_head(incoming)
+        if self._header_rules is not None:
+            authority = None if base is None or self._passing is None else self._passing.authority(base)
+            self._header_rules.check(incoming, peer.listener, passing=passes, authority=authority)
+        return guard.split_target(incoming.target)
 
     async def _admit(
         self,
@@ -203,16 +260,7 @@ class Desk(Generic[W]):
         read_body: ReadBody,
     ) -> tuple[Route[W], Call]:
         route, name = route_for(found, incoming.method)
-        guard.check_body(incoming, takes_body=route.body is not None)
-        numbers, texts = guard.read_query(query, route.parameters, route.texts)
-        call = Call(
-            peer=peer,
-            name=name,
-            query=numbers,
-            texts=texts,
-            plain_text=prefers_plain_text(incoming.values("accept")),
-            known=read_if_none_match(incoming.values("if-none-match")) if route.conditional else None,
-        )
+        call = _call(incoming, peer, route, name, query)
         if route.body is None:
             return route, call
         if not incoming.has_body:
@@ -244,6 +292,20 @@ class Desk(Generic[W]):
 
     def _answered(self, route: str, answer: Answer, started: float) -> None:
         self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))
+
+
+def _call(incoming: Incoming, peer: Peer, route: Route[W], name: str, query: str) -> Call:
+    """Read what *route* takes of a request, but for its body. Raises ProblemError."""
+    guard.check_body(incoming, takes_body=route.body is not None)
+    numbers, texts = guard.read_query(query, route.parameters, route.texts)
+    return Call(
+        peer=peer,
+        name=name,
+        query=numbers,
+        texts=texts,
+        plain_text=prefers_plain_text(incoming.values("accept")),
+        known=read_if_none_match(incoming.values("if-none-match")) if route.conditional else None,
+    )
 
 
 async def _members(incoming: Incoming, rules: BodyRules, read_body: ReadBody) -> Mapping[str, Any]:

@@ -14,11 +14,13 @@ class HeadMeter:
     """
     Counts bytes between requests.
 
-    *open_bytes* came since the last empty line: between requests they are the beginning of the next one.
+    *open_bytes* came since the last empty line: between requests they are the beginning of the next one. *ended*
+    counts the empty lines.
     """
 
     def __init__(self) -> None:
         self.open_bytes = 0
+        self.ended = 0
         self._first: int | None = None
         self._tail = b""
 
@@ -27,6 +29,7 @@ class HeadMeter:
         carried = len(self._tail)
         first, *others = (self._tail + received).split(END_OF_HEAD)
         if others:
+            self.ended += len(others)
             if self._first is None:
                 self._first = self.open_bytes - carried + len(first) + len(END_OF_HEAD)
             self.open_bytes = len(others[-1])

@@ -25,10 +25,12 @@ from broker.api import problems
 from broker.api.activity import Activity
 from broker.api.alarm import Alarm
 from broker.api.answers import Answer, PassedAnswer, Stream, last_words
+from broker.api.fast_path import Handed, Recall
 from broker.api.front import Front
-from broker.api.guard import MAX_HEAD
+from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.incoming_body import IncomingBody
 from broker.api.limits import Admission, Limits, Stay
+from broker.api.memo import may_be_whole
 from broker.api.messages import incoming_of, response_of, stream_of
 from broker.api.metering import HeadMeter
 from broker.api.peers import has_left, unread
@@ -63,6 +65,9 @@ LINGERING = 2.0
 MAX_HEADERS = 4_096
 """More than 8 KiB can hold: the cap on the whole head decides, and it is checked before."""
 
+ANSWERED = frozenset({200, 304})
+"""Statuses of answers to requests that are worth remembering: those who may have nothing leave nothing behind."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """What a sender may wait for before it sends a body that is wanted (RFC 9110 section 10.1.1)."""
 
@@ -90,6 +95,10 @@ class Engine(web.Server):
     def connection(self, peer: Peer, stay: Stay) -> Connection:
         """Make the protocol of a connection that was accepted; *stay* ends with it."""
         return Connection(self, peer=peer, stay=stay)
+
+    def handed_over(self, handed: Handed) -> Connection:
+        """Make the protocol of a connection that the fast path has had until now."""
+        return Connection(self, peer=handed.peer, stay=handed.stay, handed=handed)
 
     def drain(self) -> None:
         """Close what is idle; let everything else end with its next answer."""
@@ -120,17 +129,17 @@ class Engine(web.Server):
 class Connection(web.RequestHandler):
     """One connection of one peer."""
 
-    def __init__(self, engine: Engine, *, peer: Peer, stay: Stay) -> None:
+    def __init__(self, engine: Engine, *, peer: Peer, stay: Stay, handed: Handed | None = None) -> None:
         options: dict[str, Any] = {
             "access_log": None,
             "auto_decompress": False,
-            "keepalive_timeout": engine.limits.idle_timeout + engine.limits.request_deadline + LINGERING,
+            "keepalive_timeout": engine.limits.max_connection_age + engine.limits.idle_timeout,
             "lingering_time": LINGERING,
             "max_field_size": MAX_HEAD,
             "max_headers": MAX_HEADERS,
             "max_line_size": MAX_HEAD,
             "tcp_keepalive": False,
-        }  # the keep-alive time-out is a backstop: ours, which knows when a request has begun, is earlier
+        }  # the keep-alive time-out is a backstop: aiohttp sees nothing of what is answered without it, ours does
         super().__init__(engine, loop=asyncio.get_running_loop(), **options)
         self.peer = peer
         self._engine = engine
@@ -150,6 +159,13 @@ class Connection(web.RequestHandler):
         self._body: IncomingBody | None = None
         self._write_deadline = engine.limits.write_deadline
         self._write_alarm: asyncio.TimerHandle | None = None
+        self._handed = handed
+        self._recall = None if handed is None else handed.recall
+        self._piece: bytes | None = None
+        self._finished = 0
+        self._is_plain = True
+        if handed is not None:
+            self._began_at, self._answers = handed.began_at, handed.answers
 
     # --- the transport's side ---
 
@@ -161,9 +177,13 @@ class Connection(web.RequestHandler):
         self._alarm.set(idle, self._hang_up)
         self._engine.activity.begin()
         super().connection_made(transport)
+        if self._handed is not None:
+            self._take_over(self._line, self._handed)
 
     def data_received(self, data: bytes) -> None:
-        """Count and time what comes, then let it be parsed."""
+        """Count and time what comes, then let it be parsed; what was parsed before may be answered as it comes."""
+        if self._recall is not None and self._answers_at_once(data, self._recall):
+            return
         if not data or self._accepts(data):
             super().data_received(data)
             self._see_body()
@@ -213,12 +233,14 @@ class Connection(web.RequestHandler):
         self._has_body = self._in_body = request.body_exists
         self._body = IncomingBody(request, ends_at=ends_at, say_continue=self._say_continue)
         self._see_body()
+        incoming = incoming_of(request, self.spoken)
         if self._stay.admission is Admission.ADMITTED:
             passed = self._body if self._has_body else None
-            incoming = incoming_of(request, self.spoken)
             answer = await self._desk.answer(incoming, self.peer, self._body.whole, passed)
         else:
             answer = self._desk.refuse(problems.TOO_MANY_CONNECTIONS, self.peer)
+        if self._recall is not None:
+            self._learn(self._recall, incoming, answer, last=not request.keep_alive)
         if isinstance(answer, PassedAnswer) and answer.stream is not None:
             return await self._pass_on(request, answer, answer.stream)
         if answer.after_body and not isinstance(answer, PassedAnswer):
@@ -264,6 +286,7 @@ class Connection(web.RequestHandler):
     async def finish_response(self, *args: Any) -> tuple[web.StreamResponse, bool]:
         """Note when the last answer is given: what is left is to see it taken."""
         given = await super().finish_response(*args)
+        self._finished += 1
         self.lingers = self._phase is Phase.CLOSING
         return given
 
@@ -341,6 +364,60 @@ class Connection(web.RequestHandler):
         self._alarm.stop()
         self._stay.end()
         self.abort()
+
+    # --- the fast path ---
+
+    def _take_over(self, line: asyncio.Transport, handed: Handed) -> None:
+        """Go on where the fast path has stopped."""
+        self._handed = None
+        if handed.unsent:
+            line.write(handed.unsent)
+        if handed.last or (self._engine.draining and not handed.piece):
+            self._phase = Phase.CLOSING
+            self._alarm.stop()
+            line.close()
+        elif handed.piece:
+            self.data_received(handed.piece)
+
+    def _is_between(self) -> bool:
+        """Say whether aiohttp knows of nothing that is not over: no head, no request, no answer, now or ever a body."""
+        return (
+            self._phase is Phase.IDLE
+            and self._is_plain
+            and self._meter.ended == self._finished
+            and not self._meter.open_bytes
+            and self._write_alarm is None
+        )
+
+    def _answers_at_once(self, data: bytes, recall: Recall) -> bool:
+        """Answer *data*, if it is a request that is known and can be answered as it stands."""
+        self._piece = None
+        if self._line is None or self._engine.draining or not self._is_between() or self._is_old():
+            return False
+        reply = recall.find(data)
+        done = None if reply is None else reply()
+        if done is None:
+            self._piece = data if may_be_whole(data) else None
+            return False
+        written, last = done
+        self._line.write(written)
+        self._answers += 1
+        if last:
+            self._phase = Phase.CLOSING
+            self._alarm.stop()
+            self._line.close()
+        else:
+            self.since = self._loop.time()
+            self._alarm.set(self._limits.idle_timeout, self.force_close)
+        return True
+
+    def _learn(self, recall: Recall, incoming: Incoming, answer: Answer, *, last: bool) -> None:
+        """Keep the request that is answered now, if it came in a piece of its own; note what is not plain."""
+        piece, self._piece = self._piece, None
+        if self._has_body or any(name.lower() == "upgrade" for name, _ in incoming.headers):
+            self._is_plain = False
+        elif piece is not None and self._meter.ended == self._finished + 1 and answer.status in ANSWERED:
+            recall.learn(piece, incoming, last=last)
 
     # --- deadlines and caps ---
 

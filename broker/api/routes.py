@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from broker.api.answers import JSON, PLAIN_TEXT, Answer, json_answer
+from broker.api.at_once import token_at_once
 from broker.api.authorizations import (
     CAME_BACK,
     WANTED,
@@ -112,6 +113,7 @@ API_ROUTES: tuple[Route[World], ...] = (
         method="GET",
         template="/v1/tokens/{name}",
         handler=get_token,
+        at_once=token_at_once,
         summary="A usable access token.",
         action=Action.GET,
         parameters={"min_valid": MIN_VALID_RANGE, "wait": WAIT_RANGE},

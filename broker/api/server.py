@@ -69,6 +69,7 @@ class ApiServer:
         proving: Proving | None = None,
         resources: Callable[[str], Sequence[str]] = lambda _token: (),
         inherited: Mapping[str, socket.socket] = MappingProxyType({}),
+        fast_path: bool = False,
     ) -> None:
         """
         Take what the API works with; opens nothing yet.
@@ -82,9 +83,13 @@ class ApiServer:
         *takes_records*: what may not happen unrecorded may be begun.
         *proving* makes DPoP proofs for callers, for URLs under those that *resources* gives by the token's name.
         *inherited* are listening sockets that were opened for us, by the listeners' names.
+        *fast_path*: requests for tokens on Unix sockets are parsed once, and answered at once from then on.
         """
         self._listeners = tuple(listeners)
         self._inherited = inherited
+        self._fast = frozenset(
+            one.name for one in self._listeners if fast_path and isinstance(one, UnixListener) and one.name not in bases
+        )
         self._limits = limits or Limits()
         self._waiting = WaitingRoom(self._limits)
         self._emit = emit
@@ -167,6 +172,7 @@ class ApiServer:
                     ),
                     is_stranger=self._is_stranger,
                     handed_on=isinstance(opened, OpenUnix) and opened.inherited,
+                    fast=opened.listener.name in self._fast,
                 )
                 for opened in self._open
             ]

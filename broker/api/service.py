@@ -14,12 +14,14 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from broker.api import problems
 from broker.api.activity import Activity
+from broker.api.fast_path import Handed, Lobby
 from broker.api.front import Front
 from broker.api.limits import Admission, ConnectionLedger, Limits, Stay, account_of
-from broker.api.protocol import Engine
+from broker.api.protocol import DRAIN_GRACE, Connection, Engine
 from broker.events import AcceptFailed, Emit
 from broker.policy.peer import Peer
 
@@ -46,7 +48,7 @@ class Listening:
 
     *identify* says who is at the other end of a connection, or raises OSError; *is_stranger* whether that is
     somebody who may have nothing here. *handed_on*: whoever comes after us has the same socket, so that at the end
-    those whom nobody has accepted yet are left to them.
+    those whom nobody has accepted yet are left to them. *fast*: requests for tokens may go the fast path.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Listening:
     identify: Callable[[socket.socket], Peer]
     is_stranger: Callable[[Peer], bool] = lambda _peer: False
     handed_on: bool = False
+    fast: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +87,8 @@ class Service:
         self._acceptors: set[asyncio.Event] = set()
         self._accepting = Activity()
         self._stopping = asyncio.Event()
+        self._handing: set[asyncio.Task[None]] = set()
+        self._lobby = Lobby(desk, limits, activity=self._engine.activity, hand_over=self._hand_over, grace=DRAIN_GRACE)
 
     async def run(self, listening: Sequence[Listening]) -> None:
         """Accept on all sockets until ``drain``, or until cancelled."""
@@ -106,8 +111,12 @@ class Service:
         await self._accepting.quiet(ends_at - loop.time())
         for _ in range(READ_ROUNDS):
             await asyncio.sleep(0)
+        self._lobby.drain()
+        if self._handing:
+            await asyncio.wait(self._handing, timeout=max(0.0, ends_at - loop.time()))
         self._engine.drain()
         if not await self._engine.activity.quiet(ends_at - loop.time()):
+            self._lobby.abort()
             self._engine.abort()
             await self._engine.activity.quiet(ABORT_TIME)
         for _ in range(END_ROUNDS):
@@ -150,7 +159,8 @@ class Service:
         try:
             return self._accept_pending(listening, accepted)
         finally:
-            await self._begin_all(accepted)
+            if accepted:
+                await self._begin_all(accepted)
 
     def _accept_pending(self, listening: Listening, accepted: list[_Accepted]) -> bool:
         """Accept without a turn of the loop, so that the caps are counted exactly."""
@@ -182,24 +192,49 @@ class Service:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)
             return
-        accepted.append(_Accepted(connection=connection, peer=peer, stay=stay))
+        one = _Accepted(connection=connection, peer=peer, stay=stay)
+        if listening.fast and self._lobby.takes(peer, stay):
+            self._hold(one)
+        else:
+            accepted.append(one)
+
+    def _hold(self, one: _Accepted) -> None:
+        try:
+            self._lobby.enter(one.connection, one.peer, one.stay)
+        except Exception:
+            one.give_up()
+            raise
+
+    def _hand_over(self, handed: Handed) -> None:
+        """Give aiohttp a connection that was held."""
+        self._engine.activity.begin()
+        task = asyncio.get_running_loop().create_task(self._begin_handed(handed), name="hand over")
+        self._handing.add(task)
+        task.add_done_callback(self._handing.discard)
+
+    async def _begin_handed(self, handed: Handed) -> None:
+        one = _Accepted(connection=handed.sock, peer=handed.peer, stay=handed.stay)
+        try:
+            await self._begin(one, lambda: self._engine.handed_over(handed))
+        finally:
+            self._engine.activity.end()
 
     async def _begin_all(self, accepted: Sequence[_Accepted]) -> None:
         """Give connections to the engine, all in the same turn of the loop."""
         try:
-            await asyncio.gather(*(self._begin(one) for one in accepted))
+            await asyncio.gather(
+                *(self._begin(one, partial(self._engine.connection, one.peer, one.stay)) for one in accepted)
+            )
         finally:
             for one in accepted:
                 if not one.begun:  # cancelled before its turn
                     one.give_up()
 
-    async def _begin(self, one: _Accepted) -> None:
+    async def _begin(self, one: _Accepted, protocol: Callable[[], Connection]) -> None:
         one.begun = True
         try:
             one.connection.setblocking(False)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._engine.connection(one.peer, one.stay), one.connection
-            )
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, one.connection)
         except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this connection and nothing else
             one.give_up()
             self._desk.report_bug("accept", error)

@@ -130,7 +130,7 @@ async def hand_out(
     if world.policy is not policy:
         permission = permit()
     if has_already:
-        return replace(NOT_MODIFIED, headers=_mark(serving))
+        return replace(NOT_MODIFIED, headers=etag_header(serving))
     try:
         _record(world, call.peer, permission, serving, event)
     except AuditUnavailableError as error:
@@ -172,10 +172,10 @@ def _record(
 def token_answer(serving: Serving, *, plain_text: bool) -> Answer:
     """Write a token with the mark of its generation."""
     answer = _bare(serving) if plain_text else _served(serving)
-    return replace(answer, headers=_mark(serving))
+    return replace(answer, headers=etag_header(serving))
 
 
-def _mark(serving: Serving) -> tuple[tuple[str, str], ...]:
+def etag_header(serving: Serving) -> tuple[tuple[str, str], ...]:
     """Give the ETag, a weak one: ``expires_in`` changes under it."""
     return (("ETag", f'W/"{serving.token.etag}"'),)
 

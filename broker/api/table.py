@@ -18,6 +18,7 @@ from broker.api.bodies import BodyRules
 from broker.api.conditions import Known
 from broker.api.passing import Passage
 from broker.api.problems import ProblemError
+from broker.api.wire import Writer
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
 
@@ -47,6 +48,17 @@ class Call:
     passage: Passage | None = None
 
 
+InTime = Callable[[], bool]
+"""Says whether the caller may ask now, and counts that it did: to be called once, before anything else happens."""
+
+Act = Callable[[InTime], tuple[bytes, bool, str] | None]
+"""
+Answers a request that was read before: gives the bytes, whether the connection ends with them, and the outcome.
+
+None, and nothing has happened: the handler of the route has to be asked. Raises ProblemError.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """
@@ -73,6 +85,7 @@ class Route(Generic[W]):
     with the numbers that each may have, *texts* those of its other parameters with their patterns; *body* says
     what it takes as a body, None: it takes none;
     *enter* raises ProblemError for those from whom it takes none, before it is read.
+    *at_once* makes what may answer a call without the handler, None for a call that always needs it.
     *conditional*: it looks at ``If-None-Match``. *replies* and *errors* describe its answers, the latter by
     their statuses; those that every route has are not repeated.
     """
@@ -86,6 +99,7 @@ class Route(Generic[W]):
     texts: Mapping[str, str] = field(default_factory=dict)
     body: BodyRules | None = None
     enter: Callable[[W, Call], object] | None = None
+    at_once: Callable[[W, Call, Writer], Act | None] | None = None
     conditional: bool = False
     replies: tuple[Reply, ...] = ()
     errors: tuple[int, ...] = ()

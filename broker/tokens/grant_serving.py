@@ -15,6 +15,7 @@ from broker.tokens import grant_state as table
 from broker.tokens.grant import Grant, GrantStatus, Page
 from broker.tokens.grant_index import GrantIndex
 from broker.tokens.grant_keeper import GrantKeeper
+from broker.tokens.grant_steps import is_settled
 from broker.tokens.passage import Passage
 from broker.tokens.ports import Clock, Watch
 from broker.tokens.serving import Serving
@@ -100,6 +101,15 @@ class GrantServing(ABC):
             token = keeper.in_hand()
             if token is not None:
                 yield keeper.spec.name, token
+
+    def at_once(self, grant_id: str, *, min_valid: float | None) -> Serving | None:
+        """Give an access token where that takes no wait and changes nothing: as ``ports.TokenSource.at_once``."""
+        keeper = self.__keepers.get(grant_id)
+        if keeper is None or not is_settled(keeper.state, self.__clock.boot()):
+            return None
+        if keeper.spec.refresh is Refresh.ON_DEMAND and keeper.wants_refresh():
+            return None
+        return keeper.servable(min_valid)
 
     async def get(self, grant_id: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give an access token. Raises KeyError, ConsentRequiredError and TokenUnavailableError."""

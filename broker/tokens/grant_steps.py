@@ -134,6 +134,13 @@ def wake_at(state: State) -> float | None:
             assert_never(unknown)
 
 
+def is_settled(state: State, now: float) -> bool:
+    """Say whether there is a token in hand and ``Tick`` would change nothing now: it may be served as it lies."""
+    if state.token is None or now >= state.token.expires_at:
+        return False
+    return not isinstance(state, Resting) or now < state.due_at
+
+
 def _expire(state: State, terms: Terms, now: float) -> Step:
     """Drop a token that reached its end; a grant that can bring no other one ends with it (R2.10)."""
     effects: tuple[Effect, ...] = ()

@@ -120,6 +120,13 @@ class KeySource(Protocol):
 class TokenSource(Protocol):
     """What the local API needs: implemented by ``tokens.source.Tokens``."""
 
+    def at_once(self, name: str, *, min_valid: float | None) -> Serving | None:
+        """
+        Give the token that ``get`` would give, where ``get`` would not wait and change nothing. Raises nothing.
+
+        None means that ``get`` has to be asked, also about a name that is not configured.
+        """
+
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """
         Give a token with at least *min_valid* seconds left (None: the default of local-api.md).

@@ -101,6 +101,13 @@ class Registry:
             if token is not None:
                 yield name, token
 
+    def at_once(self, name: str, *, min_valid: float | None) -> Serving | None:
+        """Give a token where that takes no wait and changes nothing: see ``ports.TokenSource``."""
+        keeper = self._keepers.get(name)
+        if keeper is None or not table.is_settled(keeper.state, self._clock.boot()):
+            return None
+        return keeper.servable(min_valid)
+
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token, after a wait if need be: see ``ports.TokenSource``."""
         keeper = self._keepers[name]

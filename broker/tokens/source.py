@@ -44,6 +44,9 @@ class GrantSource(Protocol):
     def status(self, grant_id: str) -> GrantStatus:
         """Say how a grant stands."""
 
+    def at_once(self, name: str, /, *, min_valid: float | None) -> Serving | None:
+        """Give an access token, as ``ports.TokenSource.at_once``. Raises nothing."""
+
     async def get(self, name: str, /, *, min_valid: float | None, wait: float) -> Serving:
         """Give an access token, as ``ports.TokenSource.get``; raises ConsentRequiredError, too."""
 
@@ -129,6 +132,16 @@ class Tokens:
             hint=how_to_consent(name) if state is TokenState.CONSENT_REQUIRED else status.hint,
             retry_in=status.retry_in,
         )
+
+    def at_once(self, name: str, *, min_valid: float | None) -> Serving | None:
+        """Give a token where that takes no wait and changes nothing: see ``ports.TokenSource``."""
+        spec = self._specs.get(name)
+        if spec is None:
+            return None
+        if spec.consent is None:
+            return self._registry.at_once(name, min_valid=min_valid)
+        grant_id = self.grant_of(name)
+        return None if grant_id is None else self._grants.at_once(grant_id, min_valid=min_valid)
 
     async def get(self, name: str, *, min_valid: float | None, wait: float) -> Serving:
         """Give a token: see ``ports.TokenSource``. Raises ConsentRequiredError and GrantRequiredError, too."""

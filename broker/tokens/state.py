@@ -233,6 +233,19 @@ def wake_at(state: State, *, eager: bool = True) -> float | None:
             return min(due_at, token.expires_at)
 
 
+def is_settled(state: State, now: float) -> bool:
+    """Say whether there is a token in hand and ``Asked`` would change nothing now: it may be served as it lies."""
+    match state:
+        case Fresh(token=token, refresh_at=refresh_at):
+            return now < refresh_at and now < token.expires_at
+        case Refreshing(token=token):
+            return now < token.expires_at
+        case Stale(token=token, due_at=due_at):
+            return now < due_at and now < token.expires_at
+        case Missing() | Idle() | Fetching():
+            return False
+
+
 def token_of(state: State) -> IssuedToken | None:
     """Give the token in hand. It may have ended a moment ago: whoever serves it looks at the clock."""
     match state:

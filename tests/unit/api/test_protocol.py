@@ -15,9 +15,10 @@ from aiohttp.test_utils import make_mocked_request
 
 from broker.api import problems
 from broker.api.answers import Answer, problem_answer
-from broker.api.desk import ReadBody
+from broker.api.desk import ReadBody, Reply
 from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.limits import ConnectionLedger, Limits
+from broker.api.memo import Parsed
 from broker.api.problems import Problem
 from broker.api.protocol import LINGERING, Connection, Engine
 from broker.events import RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
@@ -723,6 +724,12 @@ class BrokenDesk:
 
     async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         raise self.error
+
+    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
+        return None
+
+    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
+        raise AssertionError("nothing was parsed")
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         return problem_answer(problem)

@@ -15,9 +15,10 @@ import pytest
 
 from broker.api import problems
 from broker.api.answers import Answer, PassedAnswer, problem_answer
-from broker.api.desk import ReadBody
+from broker.api.desk import ReadBody, Reply
 from broker.api.guard import Incoming
 from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
+from broker.api.memo import Parsed
 from broker.api.problems import Problem
 from broker.api.protocol import IDLE_ENOUGH, LOOK_EVERY, Connection
 from broker.api.service import Listening, Service
@@ -25,7 +26,7 @@ from broker.events import AcceptFailed
 from broker.policy.peer import Peer
 from broker.tokens.calls import Body
 from tests.fakes import Events
-from tests.unit.api.world import PATIENCE, Client, parse, request, until
+from tests.unit.api.world import PATIENCE, Client, Way, parse, request, until, way
 
 pytestmark = pytest.mark.real_time
 
@@ -70,6 +71,12 @@ class FakeDesk:
         if self.stream is not None:
             return PassedAnswer(fields=(), stream=self.stream, body=b"")
         return Answer(body=peer.listener.encode())
+
+    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
+        return None
+
+    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
+        raise AssertionError("nothing was parsed")
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         self.refused.append(problem)
@@ -128,7 +135,10 @@ async def running(
         listening.bind(str(path))
         listening.listen()
         async with asyncio.TaskGroup() as group:
-            group.create_task(service.run([Listening(name="app", sock=listening, identify=who, handed_on=handed_on)]))
+            here = Listening(
+                name="app", sock=listening, identify=who, handed_on=handed_on, fast=way() is not Way.PLAIN
+            )
+            group.create_task(service.run([here]))
             try:
                 yield Running(service, desk, events, listening)
             finally:
