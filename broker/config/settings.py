@@ -195,8 +195,9 @@ class DaemonSettings:
     *state_dir* is None where there is none.
 
     *drain_seconds*: open requests may go on for so long after a signal. *request_seconds*: a request must
-    have arrived whole within so long. *max_waiting*: requests that wait for something to happen. *hosts*:
-    values of ``Host`` that are accepted beside the fixed ones. *landlock*: other files are given up at the start.
+    have arrived whole within so long. *max_waiting*: requests that wait for something to happen. *fast_path*: the same
+    bytes are parsed once. *hosts*: values of ``Host`` that are accepted beside the fixed ones. *landlock*: other files
+    are given up at the start.
     """
 
     state_dir: Path | None
@@ -207,6 +208,7 @@ class DaemonSettings:
     max_waiting: int
     max_waiting_per_uid: int
     max_requests_per_second_per_uid: int
+    fast_path: bool
     hosts: frozenset[str]
     landlock: bool = False
 

@@ -387,6 +387,7 @@ def daemon_settings(section: DaemonSection, here: Surroundings) -> DaemonSetting
         max_waiting=section.max_waiting,
         max_waiting_per_uid=min(section.max_waiting_per_uid, section.max_waiting),
         max_requests_per_second_per_uid=section.max_requests_per_second_per_uid,
+        fast_path=section.fast_path,
         hosts=frozenset(section.hosts),
         landlock=section.landlock,
     )

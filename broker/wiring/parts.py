@@ -133,6 +133,7 @@ class _Serving:
             proving=self.life.proving,
             resources=self.resources,
             inherited=self.inherited,
+            fast_path=daemon.fast_path,
         )
 
     def ops(self, render: Render) -> OpsServer | None:

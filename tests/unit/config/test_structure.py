@@ -85,7 +85,8 @@ TABLE: list[tuple[dict[str, Any], list[str]]] = [
         [
             'daemon.drain: there is no such key; did you mean "drain_seconds"?',
             (
-                "daemon.zzz: there is no such key; the keys here are drain_seconds, hosts, landlock, max_connections, "
+                "daemon.zzz: there is no such key; the keys here are drain_seconds, fast_path, hosts, landlock, "
+                "max_connections, "
                 "max_connections_per_uid, max_requests_per_second_per_uid, max_waiting, max_waiting_per_uid, "
                 "request_seconds, state_dir"
             ),
