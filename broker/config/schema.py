@@ -128,7 +128,7 @@ class DaemonSection:
     max_requests_per_second_per_uid: Annotated[int, between(1, 1_000_000)] = 1_000
     """Requests of one user in a second, refused ones too: more than a hot caller needs, less than a core can answer."""
     fast_path: bool = False
-    """Requests for tokens on Unix sockets are parsed once, and answered without aiohttp when the same bytes come again."""
+    """Requests for tokens on Unix sockets are parsed once, and answered at once when the same bytes come again."""
     hosts: tuple[HostHeader, ...] = ()
     """``Host`` values accepted beside ``localhost``, ``token-broker`` and ``unix``: what stops a browser's requests."""
     landlock: bool = False

@@ -8,21 +8,22 @@ fixed seed: valid, odd, malformed, cut at every byte, one behind the other, too 
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
 import random
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from broker.api.desk import Desk
-from broker.api.limits import Limits
-from broker.policy.rules import Action, Workload
+from broker.api.answers import Answer
+from broker.api.fast_path import Held
 from broker.tokens import state as table
-from tests.daemon.two_ways import APP, LIMITS, Line, Side, agree, connected, exchange, on_both, token, two_sides
+from broker.tokens.schedule import Pace
+from tests.daemon.two_ways import APP, LIMITS, TIME, Line, Side, agree, connected, exchange, on_both, token, two_sides
 
 SEED = 8
 
@@ -186,7 +187,7 @@ def stale(side: Side, _: int) -> None:
     """A refresh that fails."""
     kept = side.keeper().in_hand()
     if kept is not None:
-        failure = table.Failure(code="connect_failed", pace=table.Pace.ORDINARY)
+        failure = table.Failure(code="connect_failed", pace=Pace.ORDINARY)
         now = side.clock.now
         side.put(table.Stale(token=kept, refresh_at=now - 1.0, due_at=now + 50.0, failure=failure))
 
@@ -254,7 +255,7 @@ CHANGES: tuple[Callable[[Side, int], None], ...] = (
 )
 
 
-async def test_whatever_is_sent_comes_out_the_same(tmp_path: Path, record_property: pytest.RecordProperty):
+async def test_whatever_is_sent_comes_out_the_same(tmp_path: Path, record_property: Callable[[str, object], None]):
     """Answers, ends of connections, audit records, log lines and metrics, while the world changes."""
     dice, generator = random.Random(SEED), cases()
     counts: dict[str, int] = {"at once": 0, "ordinary": 0}
@@ -283,13 +284,180 @@ def counting(counts: dict[str, int], side: Side) -> None:
     desk = side.server._desk
     act, answer = desk._act, desk.answer
 
-    def acted(*arguments):  # type: ignore[no-untyped-def]
+    def acted(*arguments: Any) -> tuple[bytes, bool] | None:
         done = act(*arguments)
         counts["at once"] += done is not None
         return done
 
-    async def answered(*arguments):  # type: ignore[no-untyped-def]
+    async def answered(*arguments: Any) -> Answer:
         counts["ordinary"] += 1
         return await answer(*arguments)
 
-    desk._act, desk.answer = acted, answered  # type: ignore[method-assign]
+    desk._act, desk.answer = acted, answered  # type: ignore[method-assign, assignment]
+
+
+# --- on an open connection ---
+
+WORDS = GOOD.replace(b"directory ", b"directory?wait=0 ")
+
+
+def gone(side: Side, _: int) -> None:
+    """A reload after which the token is not configured."""
+    side.registry._keepers = {}
+
+
+def replaced(side: Side, _: int) -> None:
+    """Another token."""
+    fresh(side, 2)
+
+
+EFFECTS: dict[str, tuple[Callable[[Side, int], None], int, bytes]] = {
+    "a changed policy": (less, 403, b"access_denied"),
+    "a removed workload": (nobody, 403, b"access_denied"),
+    "a replaced token": (replaced, 200, b"directory-2"),
+    "an expired token": (ended, 503, b"temporarily_unavailable"),
+    "a token that is not configured any more": (gone, 403, b"access_denied"),
+    "an audit log that cannot be written": (disk_full, 503, b"temporarily_unavailable"),
+}
+
+
+@pytest.mark.parametrize("whose", ["held", "aiohttp's"])
+@pytest.mark.parametrize(("change", "status", "said"), EFFECTS.values(), ids=EFFECTS)
+async def test_a_change_takes_effect_on_the_very_next_request_of_an_open_connection(
+    tmp_path: Path, change: Callable[[Side, int], None], status: int, said: bytes, whose: str
+):
+    """Whoever has the connection, and whatever was answered on it before."""
+    counts = {"at once": 0, "ordinary": 0}
+    async with two_sides(tmp_path) as sides:
+        received = []
+        for side in sides:
+            fresh(side, 1)
+            counting(counts, side)
+            await exchange(side, [WORDS])
+            async with connected(side) as line:
+                if whose != "held":
+                    await line.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                for _ in range(3):
+                    await line.send(WORDS)
+                before = len(line.received)
+                change(side, 0)
+                await line.send(WORDS)
+                received.append(line.received[before:])
+        agree(sides)
+
+    assert counts["at once"] >= 3
+    plain, fast = ([line for line in one.split(b"\r\n") if not line.startswith(b"Date: ")] for one in received)
+    assert fast == plain
+    assert fast[0].split(b" ")[1] == str(status).encode()
+    assert said in fast[-1]
+
+
+# --- many ---
+
+SEVERAL = 40
+"""Connections side by side."""
+
+ASKED = (*KNOWN[:1], *KNOWN[2:])
+
+
+async def answered_in_turns(lines: Sequence[Line], raw: bytes) -> list[bytes]:
+    """Send *raw* on all *lines* and give what came on each."""
+    for line in lines:
+        line.connection.send(raw)
+    for line in lines:
+        line.received = b""
+    missing = list(lines)
+    while missing:
+        await asyncio.sleep(0)
+        for line in missing:
+            line._take()
+            assert not line.ended
+        missing = [line for line in missing if not is_whole(line.received)]
+    return [line.received for line in lines]
+
+
+def is_whole(raw: bytes) -> bool:
+    """Say whether *raw* is one answer."""
+    head, end, body = raw.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    _, found, rest = head.partition(b"Content-Length: ")
+    return len(body) == (int(rest.split(b"\r\n")[0]) if found else 0)
+
+
+async def test_after_a_hundred_thousand_requests_all_sums_agree(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+):
+    """The answers one by one, the bytes of the audit log, each series of the metrics; and nothing is left open."""
+    dice = random.Random(SEED)
+    counts = {"at once": 0, "ordinary": 0}
+    descriptors = descriptors_open()
+    async with two_sides(tmp_path) as sides:
+        counting(counts, sides[1])
+        lines = [[Line(opened(side)) for _ in range(SEVERAL)] for side in sides]
+        for number in range(MANY // SEVERAL):
+            if number % 25 == 0:
+                for side in sides:
+                    fresh(side, 1 + number // 50)
+            raw = dice.choice(ASKED)
+            plain, fast = [await answered_in_turns(some, raw) for some in lines]
+            assert list(map(undated, plain)) == list(map(undated, fast))
+            for side in sides:
+                side.clock.now += 0.2
+                side.telemetry.tick()
+        for line in (*lines[0], *lines[1]):
+            line.connection.close()
+        agree(sides)
+        records = sides[1].recorded().count(b'"token_served"')
+    agree(sides)
+
+    record_property("table", f"{MANY} requests, {records} tokens; on the fast side {counts}")
+    assert counts["at once"] > MANY * 0.9
+    assert descriptors_open() == descriptors
+
+
+def opened(side: Side) -> socket.socket:
+    """Connect, and leave it open."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    connection.connect(os.fspath(side.path))
+    return connection
+
+
+def descriptors_open() -> int:
+    """Count the descriptors of this process."""
+    return len(tuple(Path("/proc/self/fd").iterdir()))
+
+
+def undated(raw: bytes) -> bytes:
+    """Leave the date out."""
+    return TIME.sub(b"", raw)
+
+
+async def test_nothing_is_left_of_connections_however_they_end(tmp_path: Path):
+    """No descriptor, no place, no object: of those that were held, handed over, cut off and refused."""
+    dice = random.Random(SEED)
+    descriptors = descriptors_open()
+    limits = replace(LIMITS, max_connections_per_uid=20, max_connections=20)
+    async with two_sides(tmp_path, limits=limits) as sides:
+        side = sides[1]
+        fresh(side, 1)
+        service = side.server._service
+        assert service is not None
+        for _ in range(300):
+            lines = [Line(opened(side)) for _ in range(dice.choice((1, 5, 30)))]
+            for line in lines:
+                await line.send(dice.choice((GOOD, GOOD, LAST, GOOD[:20], GOOD + GOOD, b"\0\r\n\r\n", b"")))
+            for line in lines:
+                line.connection.close()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not service._lobby.held
+            assert service._ledger._admitted.taken == 0
+        assert service._ledger._refused.taken == 0
+        assert service._engine.activity.running == 0
+        assert not service._handing
+    gc.collect()
+
+    assert [one for one in gc.get_objects() if isinstance(one, Held)] == []
+    assert descriptors_open() == descriptors

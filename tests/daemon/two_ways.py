@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
+from broker.api.desk import UNROUTED
 from broker.api.limits import Limits
 from broker.api.listeners import UnixListener
-from broker.api.ops import OPS_ROUTES
 from broker.api.routes import API_ROUTES
 from broker.api.server import ApiServer
 from broker.policy.rules import Policy, Workload
@@ -33,6 +33,7 @@ from broker.tokens.exchange import Exchange
 from broker.tokens.keeper import Keeper
 from broker.tokens.passage import Passage
 from broker.tokens.registry import Registry
+from broker.tokens.spec import IssuedToken
 from broker.tokens.state import State
 from tests.fakes import Dice, Events, HandClock
 from tests.unit.telemetry.audit_logs import KEY, FailingDisk
@@ -66,9 +67,7 @@ class Side:
     def __post_init__(self) -> None:
         self.directory.mkdir()
         self.metrics = Metrics()
-        self.metrics.expect(
-            tokens=NAMES, routes=(*(route.template for route in (*API_ROUTES, *OPS_ROUTES)), "unrouted")
-        )
+        self.metrics.expect(tokens=NAMES, routes=(*(route.template for route in API_ROUTES), UNROUTED))
         self.audit = open_audit(
             self.directory / "audit.log",
             key=KEY,
@@ -132,9 +131,9 @@ class Side:
 
 
 @contextlib.asynccontextmanager
-async def two_sides(directory: Path, **options: Limits) -> AsyncIterator[tuple[Side, Side]]:
+async def two_sides(directory: Path, *, limits: Limits = LIMITS) -> AsyncIterator[tuple[Side, Side]]:
     """Run both: the one without, and the one with the fast path."""
-    sides = Side(directory / "plain", fast=False, **options), Side(directory / "fast", fast=True, **options)
+    sides = Side(directory / "plain", fast=False, limits=limits), Side(directory / "fast", fast=True, limits=limits)
     async with asyncio.TaskGroup() as group:
         for side in sides:
             side.server.open()
@@ -230,6 +229,6 @@ def agree(sides: Sequence[Side]) -> None:
     assert fast.log.getvalue() == plain.log.getvalue()
 
 
-def token(generation: int = 1, *, at: float, lifetime: float = 300.0, name: str = "directory"):  # type: ignore[no-untyped-def]
+def token(generation: int = 1, *, at: float, lifetime: float = 300.0, name: str = "directory") -> IssuedToken:
     """A token that was obtained at *at*."""
     return issued(at=at, lifetime=lifetime, generation=generation, name=name)
