@@ -52,27 +52,36 @@ class _Written:
     event: TokenServed
     before_date: bytes
     after_date: bytes
-    before_seconds: bytes | None
+    before_seconds: bytes
     after_seconds: bytes
-    digits: int
+    digits: int | None
 
-    def answer(self, serving: Serving, date: bytes) -> bytes:
-        """Write the answer of now."""
-        if self.before_seconds is None:
+    def answer(self, seconds: bytes, date: bytes) -> bytes:
+        """Write the answer of now; a bare token says nothing of its time."""
+        if self.digits is None:
             return b"".join((self.before_date, date, self.after_date, self.after_seconds))
-        seconds = _seconds(serving)
         return b"".join((self.before_date, date, self.after_date, self.before_seconds, seconds, self.after_seconds))
+
+    def fits(self, serving: Serving, permission: Permission, seconds: bytes) -> bool:
+        """Say whether only the time differs; the length of the body depends on how many digits it has."""
+        return (
+            self.token is serving.token
+            and self.stale is serving.stale
+            and self.permission is permission
+            and (self.digits is None or self.digits == len(seconds))
+        )
 
 
 class _TokenAtOnce:
     """Answers one request of one connection, as often as it comes."""
 
-    __slots__ = ("_call", "_grounds", "_min_valid", "_name", "_world", "_writer", "_written")
+    __slots__ = ("_call", "_dates", "_grounds", "_last", "_min_valid", "_name", "_world", "_writer", "_written")
 
     def __init__(self, world: World, call: Call, writer: Writer) -> None:
         self._world = world
         self._call = call
         self._writer = writer
+        self._dates, self._last = writer.dates, writer.last
         self._name = call.name
         min_valid = call.query.get("min_valid")
         self._min_valid = None if min_valid is None else float(min_valid)
@@ -96,22 +105,17 @@ class _TokenAtOnce:
         known = self._call.known
         if known is not None and known.has(serving.token.etag):
             return *self._writer.answer(_not_modified(serving)), NOT_MODIFIED.outcome
+        seconds = _seconds(serving)
         written = self._written
-        if (
-            written is None
-            or written.token is not serving.token
-            or written.stale is not serving.stale
-            or written.permission is not permission
-            or written.digits != _digits(serving)
-        ):
-            written = self._written = self._write(serving, permission)
+        if written is None or not written.fits(serving, permission, seconds):
+            written = self._written = self._write(serving, permission, seconds)
         try:
             world.emit(written.event)
         except AuditUnavailableError as error:
             raise ProblemError(
                 problems.AUDIT_UNAVAILABLE, token=permission.token, workload=permission.workload
             ) from error
-        return written.answer(serving, self._writer.dates.now()), self._writer.last, OK
+        return written.answer(seconds, self._dates.now()), self._last, OK
 
     def _permission(self) -> Permission | None:
         """Give the permission by what is so now; None where there is none."""
@@ -129,12 +133,12 @@ class _TokenAtOnce:
             grounds = self._grounds = _Grounds(policy=policy, grant=grant, owner=owner, permission=permission)
         return grounds.permission
 
-    def _write(self, serving: Serving, permission: Permission) -> _Written:
+    def _write(self, serving: Serving, permission: Permission, seconds: bytes) -> _Written:
         """Prepare the record and the answers of a token, by what writes them on the ordinary way."""
-        answer = token_answer(serving, plain_text=self._call.plain_text)
-        before_date, after_date = head_around_date(answer, last=self._writer.last)
-        before, found, after = answer.body.partition(_seconds(serving))
-        is_json = bool(found) and not self._call.plain_text
+        plain_text = self._call.plain_text
+        answer = token_answer(serving, plain_text=plain_text)
+        before_date, after_date = head_around_date(answer, last=self._last)
+        before, _, after = (b"", b"", answer.body) if plain_text else answer.body.partition(seconds)
         return _Written(
             token=serving.token,
             stale=serving.stale,
@@ -142,9 +146,9 @@ class _TokenAtOnce:
             event=self._event(serving, permission),
             before_date=before_date,
             after_date=after_date,
-            before_seconds=before if is_json else None,
-            after_seconds=after if is_json else answer.body,
-            digits=_digits(serving),
+            before_seconds=before,
+            after_seconds=after,
+            digits=None if plain_text else len(seconds),
         )
 
     def _event(self, serving: Serving, permission: Permission) -> TokenServed:
@@ -170,8 +174,3 @@ def _not_modified(serving: Serving) -> Answer:
 def _seconds(serving: Serving) -> bytes:
     """Write the two members that time changes; quotes of a string in JSON are escaped, so this stands there once."""
     return b'"expires_in":%d,"expires_at":%d' % (serving.expires_in, serving.expires_at)
-
-
-def _digits(serving: Serving) -> int:
-    """Count what the length of the body depends on."""
-    return len(_seconds(serving))

@@ -24,6 +24,7 @@ from broker.events import (
     AuditUnavailableError,
     Emit,
     Event,
+    TokenServed,
 )
 from broker.telemetry.audit_file import AppendFailedError, AuditFile, Disk, SystemDisk, open_file
 from broker.telemetry.audit_format import (
@@ -31,12 +32,14 @@ from broker.telemetry.audit_format import (
     FORMAT,
     ZERO_HEAD,
     AuditKeys,
+    Beginning,
     Primitive,
     advance,
     encode,
     encode_checkpoint,
     members_of,
     parse,
+    rest_of,
 )
 from broker.telemetry.audit_resume import resume
 from broker.tokens.ports import Clock, Randomness
@@ -52,6 +55,9 @@ MIN_KEY_BYTES = 32
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters (64 bits): enough to tell tokens apart, useless to search for one without the key."""
+
+RESTS = 1_024
+"""Events whose lines are kept: twice as many as there are connections by default. All together below 1 MiB."""
 
 PATH_LOOK_INTERVAL = 5.0
 """Seconds between two looks whether the path still leads to our file; logrotate sends SIGHUP within less."""
@@ -105,6 +111,8 @@ class AuditLog:
         self._stuck = False
         self._look_at_path_after = clock.boot() + PATH_LOOK_INTERVAL
         self._closed = False
+        self._beginning = Beginning()
+        self._rests: dict[int, tuple[TokenServed, bytes]] = {}
 
     @property
     def takes_records(self) -> bool:
@@ -127,7 +135,7 @@ class AuditLog:
             if event.indispensable:
                 self._look_after_file()  # a record in a file that is gone would be no record
             self._prepare()
-            self._put(event.name, members_of(event))
+            self._append(self._line(event))
         except AppendFailedError as failure:
             refused = self.refuses and event.indispensable
             if refused:
@@ -183,6 +191,23 @@ class AuditLog:
             self._emit(AuditGap(lost=self._gap.lost, closed=False, reason=self._gap.reason))
 
     # --- records ---
+
+    def _line(self, event: Event) -> bytes:
+        """
+        Make the line of *event*.
+
+        Of a token that is handed out again and again it is the very same event, and all but the beginning of its
+        line is kept: by identity, with the event itself, so that no other can have its place.
+        """
+        seq, wall = self._seq + 1, self._clock.wall()
+        if type(event) is not TokenServed:
+            return encode(seq, wall, event.name, members_of(event))
+        found = self._rests.get(id(event))
+        if found is None:
+            if len(self._rests) >= RESTS:
+                self._rests.clear()
+            found = self._rests[id(event)] = event, rest_of(event.name, members_of(event))
+        return self._beginning.line(seq, wall, found[1]) or encode(seq, wall, event.name, members_of(event))
 
     def _put(self, event: str, members: dict[str, Primitive]) -> None:
         self._append(encode(self._seq + 1, self._clock.wall(), event, members))
@@ -282,10 +307,11 @@ class AuditLog:
         """Notice that the file was removed or cut under us."""
         if self._removed:
             return
-        if not self._file.is_linked():
+        damage = self._file.damage()
+        if damage == "removed":
             self._removed = True
             self._failed("removed", lost=self._count)
-        elif self._file.was_cut():
+        elif damage == "cut":
             self._failed("cut", lost=self._count)
             self._adopt()
         else:

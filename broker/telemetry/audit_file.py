@@ -105,18 +105,22 @@ class AuditFile:
             self.fragment += part
             self.length = end
 
-    def was_cut(self) -> bool:
+    def damage(self) -> str | None:
         """
-        Say whether somebody truncated the file under us (logrotate's ``copytruncate``); then count from there.
+        Say what somebody did to the file under us: ``removed``, or ``cut`` (logrotate's ``copytruncate``).
 
-        Raises AppendFailedError if the system cannot say.
+        What is written to a file without a name is gone; of one that was cut, count from there. Asked before each
+        record of a token, therefore by one call. Raises AppendFailedError if the system cannot say.
         """
-        size = self._stat().st_size
+        found = self._stat()
+        if not found.st_nlink:
+            return "removed"
+        size = found.st_size
         if size >= self.length:
-            return False
+            return None
         self.length = size
         self.fragment = b""
-        return True
+        return "cut"
 
     def is_current(self) -> bool:
         """Say whether the path still leads to this file: not after a rotation, nor after somebody removed it."""
@@ -124,10 +128,6 @@ class AuditFile:
             return os.path.samestat(self.path.lstat(), os.fstat(self._fd))
         except OSError:
             return False
-
-    def is_linked(self) -> bool:
-        """Say whether the file still has a name: what is written to one without is gone. Raises AppendFailedError."""
-        return self._stat().st_nlink > 0
 
     def tail(self) -> tuple[bytes, bool]:
         """Give the end of the file, and whether that is all of it."""

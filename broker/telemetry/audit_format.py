@@ -43,6 +43,9 @@ ENDLESS = 16 * MAX_LINE
 CHECKPOINT_EVERY = 1_000
 """Records after which a checkpoint is due, whatever the time (rules.md R9)."""
 
+MICRO = 1_000_000
+"""Microseconds in a second."""
+
 Primitive = str | int | float | None
 
 ORDER = (
@@ -201,6 +204,30 @@ def encode(seq: int, wall: float, event: str, members: Mapping[str, Primitive]) 
     if len(line) > MAX_LINE:
         line = _dump(head | {name: _capped(value, SHORT_STRING) for name, value in members.items()})
     return line
+
+
+def rest_of(event: str, members: Mapping[str, Primitive]) -> bytes:
+    """Make what of the line of a record stands behind its time; as ``encode``, for a line that is not too long."""
+    return _dump({"event": event} | {name: _capped(value, MAX_STRING) for name, value in members.items()})[1:]
+
+
+class Beginning:
+    """Puts ``seq`` and ``time`` before the rest of a record; the date is written once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = b""
+
+    def line(self, seq: int, wall: float, rest: bytes) -> bytes | None:
+        """Make the line that ``encode`` would make, None where it would be too long for that."""
+        fraction, whole = math.modf(wall)
+        second, microseconds = int(whole), round(fraction * 1e6)
+        if microseconds == MICRO:  # as datetime rounds
+            second, microseconds = second + 1, 0
+        if second != self._second:
+            self._second, self._date = second, timestamp(second, "seconds")[:-1].encode("ascii")
+        line = b'{"seq":%d,"time":"%b.%06dZ",%b' % (seq, self._date, microseconds, rest)
+        return line if len(line) <= MAX_LINE else None
 
 
 def timestamp(wall: float, precision: str = "microseconds") -> str:

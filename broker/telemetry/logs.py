@@ -101,10 +101,10 @@ class _Lines:
 
 
 class Logs:
-    """Turns events into lines; made by ``open_log``."""
+    """Turns events into lines; made by ``open_log``. Events below *level* make none."""
 
     def __init__(self, sink: Sink, *, level: Severity, clock: Clock) -> None:
-        self._level = level
+        self.level = level
         self._lines = _Lines(sink)
         self._logger = structlog.wrap_logger(
             self._lines,
@@ -120,7 +120,7 @@ class Logs:
 
     def write(self, event: Event) -> None:
         """Write the line of *event*, if its severity asks for one. Never raises because of the stream."""
-        if event.severity >= self._level:
+        if event.severity >= self.level:
             self._logger.log(event.severity, event.name, **members_of(event))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from itertools import chain
 from types import MappingProxyType
 
@@ -26,6 +25,7 @@ from broker.telemetry.collectors import One, Registry, Watched
 from broker.telemetry.file_series import FileSeries
 from broker.telemetry.grant_series import Sighting, Survey
 from broker.telemetry.sink_series import SinkSeries
+from broker.telemetry.request_series import Requests
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
 OTHER = "other"
@@ -81,9 +81,6 @@ Of what is passed on from an API it is ``ok``, ``client_error`` (4xx) or ``serve
 
 REFRESH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: a token endpoint answers in 50 ms to some seconds, and the deadline ends everything."""
-
-REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 10.0, 60.0)
-"""Seconds: a cached token takes less than a millisecond, a first fetch up to 10 s, a long poll up to 60 s."""
 
 TokenExpiries = Callable[[], Iterable[tuple[str, float | None]]]
 """Gives each token's name and the Unix time when it expires, None while there is no token."""
@@ -160,22 +157,8 @@ class Metrics:
             ("token", "outcome"),
             registry=registry,
         )
-        self._requests = Counter(
-            "token_broker_requests_total",
-            "Requests to the broker, by outcome: ok, not_modified or the error code of the answer.",
-            ("route", "outcome"),
-            registry=registry,
-        )
-        self._request_seconds = Histogram(
-            "token_broker_request_duration_seconds",
-            "Seconds from a request's arrival to its answer.",
-            ("route",),
-            registry=registry,
-            buckets=REQUEST_BUCKETS,
-        )
-        # Labels are looked up once: there are few, and a look-up costs more than counting.
-        self._requests_of = cache(self._requests.labels)
-        self._request_seconds_of = cache(self._request_seconds.labels)
+        self._requests = Requests()
+        registry.register(self._requests)
         self._failures = Counter(
             "token_broker_unexpected_failures_total",
             "Bugs that reached a boundary; each has a log line.",
@@ -260,9 +243,7 @@ class Metrics:
             self._suspect.labels(client)
         self._calls.expect(self._announce("upstream", upstreams))
         for route in self._announce("route", routes):
-            self._request_seconds.labels(route)
-            for outcome in REQUEST_OUTCOMES:
-                self._requests.labels(route, outcome)
+            self._requests.expect(route, REQUEST_OUTCOMES)
         self._files.expect(certificates, keys)
         self._sinks.expect(sinks)
         self._consented = tuple(consented)
@@ -337,9 +318,8 @@ class Metrics:
         self._consents.labels(self._name("token", event.token), CONSENT_OUTCOMES[type(event)]).inc()
 
     def _answered(self, event: events.RequestAnswered) -> None:
-        route = self._name("route", event.route)
-        self._requests_of(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER).inc()
-        self._request_seconds_of(route).observe(event.duration)
+        route = event.route if event.route in self._known.get("route", ()) else OTHER
+        self._requests.count(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER, event.duration)
 
     def _called(self, event: events.EgressCalled) -> None:
         self._calls.count(event, self._name("upstream", event.upstream))

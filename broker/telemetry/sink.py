@@ -8,6 +8,7 @@ them from working. ``emit`` never raises, but for an *indispensable* event whose
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast, get_args
 
 from broker.errors import frames_of
 from broker.events import (
@@ -35,13 +36,17 @@ class Telemetry:
         self._audit = audit
         self._clock = clock
         self._folding = Folding()
+        self._repeating: dict[type[Event], bool] = {}
         self._reported: set[tuple[str, str]] = set()
         metrics.watch_log(lambda: logs.lost)
 
     def emit(self, event: Event) -> None:
         """Record, log and count *event*. Raises AuditUnavailableError for what may not happen unrecorded."""
-        for passed in self._folded(event):
-            self._deliver(passed)
+        if self._repeats(type(event)):
+            for passed in self._folded(event):
+                self._deliver(passed)
+        else:
+            self._deliver(event)
 
     def tick(self) -> None:
         """Record the counts of repeated events whose time has come, and seal the audit log. Every second."""
@@ -61,11 +66,16 @@ class Telemetry:
         if self._audit is not None:
             self._guarded("audit", self._audit.close)
 
+    def _repeats(self, kind: type[Event]) -> bool:
+        """Say whether events of *kind* may be folded into one; asked of every event, found out once."""
+        found = self._repeating.get(kind)
+        if found is None:
+            found = self._repeating[kind] = issubclass(kind, get_args(Repeatable))
+        return found
+
     def _folded(self, event: Event) -> Sequence[Event]:
-        if not isinstance(event, Repeatable):
-            return (event,)
         try:
-            return self._folding.offer(event, self._clock.boot())
+            return self._folding.offer(cast("Repeatable", event), self._clock.boot())
         except Exception as error:  # noqa: BLE001 - as for the sinks: an event that cannot be counted is passed on
             self._report("folding", error)
             return (event,)
@@ -73,8 +83,12 @@ class Telemetry:
     def _deliver(self, event: Event) -> None:
         if event.audited and self._audit is not None:
             self._record(self._audit, event)
-        self._guarded("logs", self._logs.write, event)
-        self._guarded("metrics", self._metrics.count, event)
+        if event.severity >= self._logs.level:
+            self._guarded("logs", self._logs.write, event)
+        try:
+            self._metrics.count(event)
+        except Exception as error:  # noqa: BLE001 - the boundary of a sink, as in _guarded
+            self._report("metrics", error)
 
     def _record(self, audit: AuditLog, event: Event) -> None:
         """Write the audit record; before the log line, which must not say that a token was served if it was not."""

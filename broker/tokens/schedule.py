@@ -134,8 +134,9 @@ def retry_delay(*, failures: int, pace: Pace, retry_after: float | None, remaini
 
 def min_valid_of(token: IssuedToken, asked: float | None) -> float:
     """Give the validity a caller needs: as asked or the default, never more than half of the lifetime."""
-    default = max(DEFAULT_MIN_VALID, token.lifetime * DEFAULT_MIN_VALID_SHARE)
-    return min(default if asked is None else asked, token.lifetime / 2.0)
+    lifetime = token.lifetime
+    default = max(DEFAULT_MIN_VALID, lifetime * DEFAULT_MIN_VALID_SHARE)
+    return min(default if asked is None else asked, lifetime / 2.0)
 
 
 DATED = frozenset(

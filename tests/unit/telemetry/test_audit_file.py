@@ -257,28 +257,28 @@ def test_a_file_knows_whether_its_path_leads_to_it(tmp_path: Path):
     """After a rename it does not, and after a removal the file has no name at all."""
     path = tmp_path / "audit.log"
     with opened(path) as file:
-        assert (file.is_current(), file.is_linked()) == (True, True)
+        assert (file.is_current(), file.damage()) == (True, None)
 
         path.rename(tmp_path / "audit.log.1")
-        assert (file.is_current(), file.is_linked()) == (False, True)
+        assert (file.is_current(), file.damage()) == (False, None)
 
         path.touch()
-        assert (file.is_current(), file.is_linked()) == (False, True)
+        assert (file.is_current(), file.damage()) == (False, None)
 
         (tmp_path / "audit.log.1").unlink()
-        assert (file.is_current(), file.is_linked()) == (False, False)
+        assert (file.is_current(), file.damage()) == (False, "removed")
 
 
 def test_a_file_that_was_cut_is_noticed_once(tmp_path: Path):
     """And what is written next stands at its new end."""
     with opened(tmp_path / "audit.log") as file:
         file.append(b"one\n")
-        assert not file.was_cut()
+        assert file.damage() is None
 
         os.truncate(tmp_path / "audit.log", 0)
 
-        assert file.was_cut()
-        assert not file.was_cut()
+        assert file.damage() == "cut"
+        assert file.damage() is None
         assert file.length == 0
 
 
