@@ -24,8 +24,8 @@ from broker.telemetry import egress_series
 from broker.telemetry.collectors import One, Registry, Watched
 from broker.telemetry.file_series import FileSeries
 from broker.telemetry.grant_series import Sighting, Survey
-from broker.telemetry.sink_series import SinkSeries
 from broker.telemetry.request_series import Requests
+from broker.telemetry.sink_series import SinkSeries
 from broker.telemetry.token_series import SUCCESS, Refreshes, availabilities, expiries
 
 OTHER = "other"

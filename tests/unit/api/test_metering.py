@@ -64,3 +64,9 @@ def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], data: st.
 
     assert in_pieces.head_size() == at_once.head_size()
     assert in_pieces.open_bytes == at_once.open_bytes
+
+
+def test_the_empty_lines_that_have_come_are_counted():
+    """Each ends a head, however it was cut."""
+    assert metered(b"a\r\n\r\nb\r\n\r", b"\nc").ended == 2
+    assert metered(b"a").ended == 0

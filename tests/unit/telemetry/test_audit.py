@@ -19,7 +19,7 @@ from broker.events import (
     AuditUnavailableError,
     DaemonStopped,
 )
-from broker.telemetry.audit import AuditLog
+from broker.telemetry.audit import RESTS, AuditLog
 from broker.telemetry.audit_chain import Damage
 from broker.telemetry.audit_format import CHECKPOINT_EVERY
 from broker.telemetry.audit_verify import Report, verify
@@ -675,3 +675,21 @@ def test_a_closed_log_takes_nothing(path: Path):
         log.write(served())
 
     assert path.stat().st_size == size
+
+
+def test_a_token_that_is_handed_out_again_makes_the_same_record_but_for_its_number_and_time(tmp_path: Path):
+    """The very same event, many different ones in between, and one that is equal to it."""
+    path, clock = tmp_path / "audit.log", HandClock()
+    log = open_log(path, clock=clock)
+    again = served(generation=0)
+    for number in range(3 * RESTS):
+        clock.now += 0.25
+        log.write(again)
+        log.write(served(generation=number))
+    log.close()
+
+    lines = [record for record in records(path) if record["event"] == "token_served"]
+    assert [line["generation"] for line in lines[::2]] == [0] * 3 * RESTS
+    assert [line["generation"] for line in lines[1::2]] == list(range(3 * RESTS))
+    assert len(log._rests) <= RESTS
+    assert check(path).damaged == 0

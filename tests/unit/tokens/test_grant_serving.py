@@ -99,3 +99,31 @@ async def test_who_waits_for_news_of_a_grant_on_demand_has_the_next_token_before
         await asyncio.sleep(900.0)
 
         assert len(world.server.asked) == 2
+
+
+async def test_an_access_token_at_once_is_the_one_that_a_caller_would_get():
+    """As long as nothing is due; whatever needs more than a look is left to ``get``."""
+    world = GrantWorld(RotatingServer("strict"))
+    world.stored("g")
+    async with world.running() as grants:
+        assert grants.at_once("g", min_valid=None) is None
+        assert grants.at_once("nobody", min_valid=None) is None
+        got = await grants.get("g", min_valid=None, wait=10.0)
+
+        assert grants.at_once("g", min_valid=None) == got
+        assert grants.at_once("g", min_valid=10.0) == got
+        asked = len(world.server.asked)
+        assert grants.at_once("g", min_valid=86_400.0) in (got, None)
+        assert len(world.server.asked) == asked
+
+
+async def test_a_grant_on_demand_that_wants_a_refresh_is_not_given_at_once():
+    """Whoever asks for it is the reason for which it is refreshed."""
+    world = GrantWorld(RotatingServer("strict"), specs=(replace(SPEC, refresh=Refresh.ON_DEMAND),))
+    world.stored("g")
+    async with world.running() as grants:
+        got = await grants.get("g", min_valid=None, wait=10.0)
+        assert grants.at_once("g", min_valid=None) == got
+        await asyncio.sleep(got.expires_in * 0.85)
+
+        assert grants.at_once("g", min_valid=0.0) is None

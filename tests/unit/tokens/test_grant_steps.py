@@ -35,7 +35,7 @@ from broker.tokens.grant_state import (
     Unblocked,
     Wanted,
 )
-from broker.tokens.grant_steps import NEARLY_SPENT, replay_of, restored, step, wake_at
+from broker.tokens.grant_steps import NEARLY_SPENT, is_settled, replay_of, restored, step, wake_at
 from broker.tokens.schedule import Pace
 from broker.tokens.spec import IssuedToken
 from broker.tokens.state import Chance, Expired, Failure
@@ -743,3 +743,22 @@ def test_where_a_refresh_takes_no_access_token_its_end_ends_nothing(terms: Terms
     state = Resting(grant=GRANT, token=TOKEN, due_at=NOW)
 
     assert take(state, Tick(), terms, now=TOKEN.expires_at)[1] == (Expired(), Begin(attempt=7))
+
+
+SETTLING = {
+    "resting": Resting(grant=GRANT, token=issued(), due_at=NOW + 600, refresh_at=NOW + 500),
+    "resting without a token": Resting(grant=GRANT, due_at=NOW + 600),
+    "refreshing": Refreshing(grant=OPEN, attempt=1, token=issued()),
+    "refreshing without a token": Refreshing(grant=OPEN, attempt=1),
+    "over": Over(grant=GRANT, token=issued()),
+    "over without a token": Over(grant=GRANT),
+}
+
+
+@pytest.mark.parametrize("state", SETTLING.values(), ids=SETTLING)
+@pytest.mark.parametrize("now", [NOW, NOW + 599, NOW + 600, NOW + 899, NOW + 900, NOW + 5_000])
+def test_what_is_settled_is_not_changed_by_the_time(state: State, now: float):
+    """And whatever has a token and is not changed is settled: it may be served without asking the table."""
+    after = step(state, Tick(), GRACE, now=now, chance=CHANCE, next_attempt=7)
+
+    assert is_settled(state, now) == (after == (state, ()) and state.token is not None)

@@ -615,3 +615,32 @@ async def test_a_caller_does_not_wait_for_the_start_of_the_others():
 
         assert loop_time() - before < 2.0
         assert world.registry.status(names[-2]).state is TokenState.PENDING
+
+
+async def test_a_token_at_once_is_the_one_that_a_caller_would_get():
+    """As long as nothing is due; whatever needs more than a look is left to ``get``."""
+    async with running(session=FakeSession(expires_in=300)) as world:
+        at_once = world.registry.at_once
+        assert at_once("directory", min_valid=None) is None
+        assert at_once("nobody", min_valid=None) is None
+        got = await world.registry.get("directory", min_valid=None, wait=10.0)
+
+        assert at_once("directory", min_valid=None) == got
+        assert at_once("directory", min_valid=10.0) == got
+        await asyncio.sleep(160.0)
+        assert at_once("directory", min_valid=86_400.0) is None
+        assert at_once("directory", min_valid=None) is not None
+        world.session.default = DOWN
+        await asyncio.sleep(141.0)
+        assert at_once("directory", min_valid=0.0) is None
+
+
+async def test_a_token_on_demand_that_is_due_is_not_given_at_once():
+    """Whoever asks for it is the reason for which it is refreshed."""
+    async with running(spec(refresh=Refresh.ON_DEMAND), session=FakeSession(expires_in=300)) as world:
+        await world.registry.get("directory", min_valid=None, wait=10.0)
+        assert world.registry.at_once("directory", min_valid=None) is not None
+        await asyncio.sleep(250.0)
+
+        assert world.registry.at_once("directory", min_valid=0.0) is None
+        assert len(world.session.requests) == 1

@@ -146,3 +146,18 @@ async def test_unknown_names_are_unknown():
             tokens.status("unknown")
 
     await Both().tokens(test)
+
+
+async def test_a_token_at_once_comes_from_where_it_is_kept():
+    """Where there is no grant, or one for each person, there is nothing at once."""
+
+    async def test(tokens: Tokens, consents: ConsentWorld) -> None:
+        assert tokens.at_once("nobody", min_valid=None) is None
+        assert tokens.at_once("person", min_valid=None) is None
+        assert tokens.at_once("people", min_valid=None) is None
+        got = await tokens.get(PLAIN.name, min_valid=None, wait=10.0)
+        assert tokens.at_once(PLAIN.name, min_valid=None) == got
+        await consents.consent()
+        assert tokens.at_once("person", min_valid=None) == await tokens.get("person", min_valid=None, wait=0.0)
+
+    await Both().tokens(test)

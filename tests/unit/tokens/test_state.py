@@ -497,3 +497,15 @@ def test_on_demand_a_caller_that_forces_is_one_that_asks():
 
     assert (state, effects) == (Missing(due_at=50.0, failure=FAILURE), ())
     assert on_demand(Idle(due_at=5.0), Forced(), 5.0)[1] == (Begin(attempt=7),)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize(
+    "state", [FRESH, REFRESHING, STALE, Missing(due_at=1_220.0), Idle(due_at=1_220.0), Fetching(attempt=6)]
+)
+@pytest.mark.parametrize("now", [1_000.0, 1_209.9, 1_210.0, 1_219.9, 1_220.0, 1_299.9, 1_300.0, 2_000.0])
+def test_what_is_settled_is_not_changed_by_a_caller(state: State, now: float, eager: bool):
+    """And whatever has a token and is not changed by one is settled: it may be served without asking the table."""
+    after = table.step(state, Asked(), now=now, chance=CHANCE, next_attempt=7, eager=eager)
+
+    assert table.is_settled(state, now) == (after == (state, ()) and table.token_of(state) is not None)
