@@ -36,7 +36,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check test-crash test-deploy image sbom docs format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash test-fast-path test-deploy image sbom docs format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -57,6 +57,9 @@ check: format lint types imports unit  ## run the fast half of the tests: style,
 
 test-crash: .venv/dev.stamp  ## kill a broker, and fail its disk, at every moment of a refresh: 15 minutes
 	ALL_MOMENTS=1 $(BIN)/pytest -n 2 --dist load -p tests.no_skips tests/crash tests/unit/storage/test_crashes.py
+
+test-fast-path: .venv/dev.stamp  ## run the tests of the daemon with a broker that goes the fast path: 10 minutes
+	FAST_PATH=1 $(call PYTEST,4) tests/daemon
 
 test-deploy: .venv/dev.stamp  ## run what deploy/ holds for real: the image, a pod, a booted systemd; as root, minutes
 	$(call PYTEST,2) tests/deploy tests/machines

@@ -21,6 +21,7 @@ PUBLIC = (
     "test",
     "check",
     "test-crash",
+    "test-fast-path",
     "test-deploy",
     "docs",
     "image",

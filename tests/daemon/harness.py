@@ -28,6 +28,9 @@ PATIENCE = 30.0
 
 POLL = 0.02
 
+BROKER = (sys.executable, "-m", "tests.daemon.fast" if os.environ.get("FAST_PATH") == "1" else "broker")
+"""How brokers are started: with FAST_PATH=1 all of them go the fast path."""
+
 UID_A, UID_B = 40_001, 40_002
 """Two users that need not exist."""
 
@@ -241,6 +244,7 @@ class SandboxProcess(Process):
 class BrokerProcess(Process):
     """A broker in a process of its own, configured for a sandbox."""
 
+    command: tuple[str, ...] = BROKER
     config: Path = Path()
     socket: Path = Path()
     audit: Path = Path()
