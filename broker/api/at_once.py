@@ -42,7 +42,7 @@ class _Grounds:
     permission: Permission
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Written:
     """What answers and records have in common as long as a token, its staleness and the permission stay the same."""
 

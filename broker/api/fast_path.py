@@ -26,7 +26,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.api.activity import Activity
 from broker.api.alarm import Alarm
@@ -93,8 +93,8 @@ class Handed:
     recall: Recall
     began_at: float
     answers: int
-    piece: bytes = b""
-    unsent: bytes = b""
+    piece: bytes = field(default=b"", repr=False)
+    unsent: bytes = field(default=b"", repr=False)
     last: bool = False
 
 

@@ -21,5 +21,5 @@ def fast_server(*arguments: Any, **options: Any) -> ApiServer:
 
 
 if __name__ == "__main__":
-    parts.ApiServer = fast_server  # type: ignore[misc, assignment]
+    parts.ApiServer = fast_server  # type: ignore[assignment, attr-defined]
     sys.exit(main())
