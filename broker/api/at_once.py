@@ -88,7 +88,7 @@ class _TokenAtOnce:
         self._grounds: _Grounds | None = None
         self._written: _Written | None = None
 
-    def __call__(self, in_time: InTime) -> tuple[bytes, bool, str] | None:
+    def __call__(self, in_time: InTime, now: float) -> tuple[bytes, bool, str] | None:
         """
         Give the answer in bytes, whether the connection ends with it, and its outcome.
 
@@ -100,7 +100,7 @@ class _TokenAtOnce:
         if permission is None or world.waiting.closed:
             return None
         serving = world.tokens.at_once(self._name, min_valid=self._min_valid)
-        if serving is None or not in_time():
+        if serving is None or not in_time(now):
             return None
         known = self._call.known
         if known is not None and known.has(serving.token.etag):

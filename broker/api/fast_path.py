@@ -192,7 +192,9 @@ class Held:
 
     def _serve(self) -> None:
         try:
-            piece = self._read()
+            piece = self._sock.recv(READ_BYTES)
+            if len(piece) == READ_BYTES:
+                piece += self._more()
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -225,14 +227,11 @@ class Held:
         else:
             self._alarm.set(self._lobby.limits.idle_timeout, self.end)
 
-    def _read(self) -> bytes:
-        """Read what there is, up to READ_MOST. Raises OSError."""
-        piece = self._sock.recv(READ_BYTES)
-        if len(piece) < READ_BYTES:
-            return piece
+    def _more(self) -> bytes:
+        """Read what has come beyond what is known to be short, up to READ_MOST. Raises OSError."""
         with suppress(BlockingIOError, InterruptedError):
-            piece += self._sock.recv(READ_MOST - READ_BYTES)
-        return piece
+            return self._sock.recv(READ_MOST - READ_BYTES)
+        return b""
 
     def _hand_over(self, *, piece: bytes = b"", unsent: bytes = b"", last: bool = False) -> None:
         if not self._leave():

@@ -48,14 +48,19 @@ class Call:
     passage: Passage | None = None
 
 
-InTime = Callable[[], bool]
-"""Says whether the caller may ask now, and counts that it did: to be called once, before anything else happens."""
-
-Act = Callable[[InTime], tuple[bytes, bool, str] | None]
+InTime = Callable[[float], bool]
 """
-Answers a request that was read before: gives the bytes, whether the connection ends with them, and the outcome.
+Says whether the caller may ask now, in seconds of the boot clock, and counts that it did.
 
-None, and nothing has happened: the handler of the route has to be asked. Raises ProblemError.
+To be called once, before anything else happens.
+"""
+
+Act = Callable[[InTime, float], tuple[bytes, bool, str] | None]
+"""
+Answers a request that was read before, if the first says at the time of the second that its caller may ask now.
+
+Gives the bytes, whether the connection ends with them, and the outcome. None, and nothing has happened: the handler of
+the route has to be asked. Raises ProblemError.
 """
 
 

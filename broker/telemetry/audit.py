@@ -308,14 +308,15 @@ class AuditLog:
         if self._removed:
             return
         damage = self._file.damage()
-        if damage == "removed":
+        if damage is None:
+            if self._clock.boot() >= self._look_at_path_after:
+                self._follow_path()
+        elif damage == "removed":
             self._removed = True
             self._failed("removed", lost=self._count)
-        elif damage == "cut":
+        else:
             self._failed("cut", lost=self._count)
             self._adopt()
-        else:
-            self._follow_path()
 
     def _follow_path(self) -> None:
         """
@@ -323,8 +324,6 @@ class AuditLog:
 
         Raises AppendFailedError if the old file cannot be sealed.
         """
-        if self._clock.boot() < self._look_at_path_after:
-            return
         self._look_at_path_after = self._clock.boot() + PATH_LOOK_INTERVAL
         if self._file.is_current():
             self._elsewhere = False

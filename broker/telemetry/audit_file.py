@@ -112,7 +112,10 @@ class AuditFile:
         What is written to a file without a name is gone; of one that was cut, count from there. Asked before each
         record of a token, therefore by one call. Raises AppendFailedError if the system cannot say.
         """
-        found = self._stat()
+        try:
+            found = os.fstat(self._fd)
+        except OSError as error:
+            raise AppendFailedError(reason_of(error)) from error
         if not found.st_nlink:
             return "removed"
         size = found.st_size

@@ -42,7 +42,11 @@ class Telemetry:
 
     def emit(self, event: Event) -> None:
         """Record, log and count *event*. Raises AuditUnavailableError for what may not happen unrecorded."""
-        if self._repeats(type(event)):
+        kind = type(event)
+        repeats = self._repeating.get(kind)
+        if repeats is None:
+            repeats = self._repeating[kind] = issubclass(kind, get_args(Repeatable))
+        if repeats:
             for passed in self._folded(event):
                 self._deliver(passed)
         else:
@@ -65,13 +69,6 @@ class Telemetry:
         self.flush()
         if self._audit is not None:
             self._guarded("audit", self._audit.close)
-
-    def _repeats(self, kind: type[Event]) -> bool:
-        """Say whether events of *kind* may be folded into one; asked of every event, found out once."""
-        found = self._repeating.get(kind)
-        if found is None:
-            found = self._repeating[kind] = issubclass(kind, get_args(Repeatable))
-        return found
 
     def _folded(self, event: Event) -> Sequence[Event]:
         try:

@@ -32,11 +32,11 @@ def made(at: World, asked: Call, *, last: bool = False) -> Act:
     return act
 
 
-def in_time() -> bool:
+def in_time(_now: float) -> bool:
     return True
 
 
-def too_often() -> bool:
+def too_often(_now: float) -> bool:
     return False
 
 
@@ -71,7 +71,7 @@ async def test_the_answer_and_the_record_are_those_of_the_ordinary_way(
 
     outcome = "ok" if plain.seen else "not_modified"
     for _ in range(3):
-        assert act(in_time) == (expected, last, outcome)
+        assert act(in_time, 0.0) == (expected, last, outcome)
     assert fast.seen == plain.seen * 3
 
 
@@ -83,7 +83,7 @@ async def test_whatever_a_token_is_made_of_it_comes_out_as_it_is(text: str):
     tokens = FakeTokens({"directory": serving(access_token=AccessToken(text))})
     expected = written(await get_token(world(tokens), call()))
 
-    done = made(world(tokens), call())(in_time)
+    done = made(world(tokens), call())(in_time, 0.0)
 
     assert done is not None
     assert done[0] == expected
@@ -101,7 +101,7 @@ async def test_what_changes_is_in_the_next_answer():
     ]
     for changed in later:
         tokens.answers["directory"] = changed
-        done = act(in_time)
+        done = act(in_time, 0.0)
         assert done is not None
         assert done[0] == written(await get_token(world(tokens), call()))
 
@@ -113,12 +113,12 @@ def test_a_token_that_is_waited_for_is_left_to_the_ordinary_way():
     assert token_at_once(world(), polling, Writer(dates=DATES, last=False)) is None
 
 
-def unanswered(at: World, asked: Call, *, may: Callable[[], bool] = in_time) -> None:
+def unanswered(at: World, asked: Call, *, may: Callable[[float], bool] = in_time) -> None:
     """Fail unless nothing is answered, and nothing was done."""
     events: Any = at.emit
     before = list(events.seen)
 
-    assert made(at, asked)(may) is None
+    assert made(at, asked)(may, 0.0) is None
     assert events.seen == before
 
 
@@ -128,7 +128,7 @@ def test_what_is_refused_is_left_to_the_ordinary_way():
         unanswered(world(), asked, may=counted_never)
 
 
-def counted_never() -> bool:
+def counted_never(_now: float) -> bool:
     raise AssertionError("a request that is not answered here was counted")
 
 
@@ -146,21 +146,21 @@ async def test_when_the_broker_stops_all_is_left_to_the_ordinary_way():
     """It knows what to say."""
     at = world()
     act = made(at, call())
-    assert act(in_time) is not None
+    assert act(in_time, 0.0) is not None
     at.waiting.close()
 
-    assert act(in_time) is None
+    assert act(in_time, 0.0) is None
 
 
 def test_another_policy_decides_the_next_request():
     """Against it, and for it again."""
     at = world()
     act, policy = made(at, call()), at.policy
-    assert act(in_time) is not None
+    assert act(in_time, 0.0) is not None
     at.replace_policy(replace(policy, workloads=(OTHER,)))
-    assert act(in_time) is None
+    assert act(in_time, 0.0) is None
     at.replace_policy(replace(policy, workloads=(OTHER, APP, replace(APP, name="again"))))
-    assert act(in_time) is not None
+    assert act(in_time, 0.0) is not None
 
     events: Any = at.emit
     assert [event.workload for event in events.of(TokenServed)] == ["app", "app,again"]
@@ -170,10 +170,10 @@ def test_a_name_that_is_not_configured_any_more_is_not_served():
     """Whatever was decided before."""
     tokens = FakeTokens({"directory": serving()})
     act = made(world(tokens), call())
-    assert act(in_time) is not None
+    assert act(in_time, 0.0) is not None
     tokens.answers.clear()
 
-    assert act(in_time) is None
+    assert act(in_time, 0.0) is None
 
 
 def test_a_grant_of_another_owner_is_asked_for_again():
@@ -193,10 +193,10 @@ def test_a_grant_of_another_owner_is_asked_for_again():
     at.grants = Grants()  # type: ignore[assignment]
     at.replace_policy(replace(at.policy, workloads=(own,)))
     act = made(at, call())
-    assert act(in_time) is not None
+    assert act(in_time, 0.0) is not None
     owners["g"] = "other"
 
-    assert act(in_time) is None
+    assert act(in_time, 0.0) is None
 
 
 def test_without_its_record_a_token_stays():
@@ -206,7 +206,7 @@ def test_without_its_record_a_token_stays():
         raise AuditUnavailableError
 
     with pytest.raises(ProblemError) as raised:
-        made(world(emit=full), call(peer=PEER))(in_time)
+        made(world(emit=full), call(peer=PEER))(in_time, 0.0)
 
     assert (raised.value.problem.status, raised.value.token, raised.value.workload) == (503, "directory", "app")
 
@@ -216,7 +216,7 @@ def test_the_very_same_record_is_emitted_while_nothing_changes():
     at = world()
     act = made(at, call())
     for _ in range(3):
-        act(in_time)
+        act(in_time, 0.0)
 
     events: Any = at.emit
     assert len({id(event) for event in events.seen}) == 1
