@@ -120,8 +120,6 @@ class _TokenAtOnce:
     def _permission(self) -> Permission | None:
         """Give the permission by what is so now; None where there is none."""
         world, name, grounds = self._world, self._name, self._grounds
-        if name not in world.tokens.names():
-            return None
         grant = world.tokens.grant_of(name)
         owner = None if grant is None or world.grants is None else world.grants.grant(grant).owner
         if grounds is None or grounds.policy is not world.policy or grounds.grant != grant or grounds.owner != owner:

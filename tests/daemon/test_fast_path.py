@@ -279,6 +279,41 @@ async def test_whatever_is_sent_comes_out_the_same(tmp_path: Path, record_proper
     assert counts["ordinary"] > CASES / 2
 
 
+HURRIED = 400
+"""Connections on which nobody waits for an answer before the next request."""
+
+SOUND = (
+    *(GOOD,) * 3,
+    b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/tokens/payments HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    GOOD.replace(b"directory ", b"ledger?wait=0 "),
+)
+
+
+async def test_answers_come_in_the_order_of_the_requests_however_close_they_come(tmp_path: Path):
+    """Alone or several in one piece, some turns of the loop after one another; the loop is not waited for."""
+    dice = random.Random(SEED)
+    async with two_sides(tmp_path) as sides:
+        for side in sides:
+            fresh(side, 1)
+            await exchange(side, [GOOD])
+        for _ in range(HURRIED):
+            pieces = [b"".join(dice.choices(SOUND, k=dice.choice((1, 1, 2, 3)))) for _ in range(dice.randrange(2, 7))]
+            turns = [dice.randrange(6) for _ in pieces]
+            received = []
+            for side in sides:
+                async with connected(side) as line:
+                    for piece, some in zip(pieces, turns, strict=True):
+                        line.connection.send(piece)
+                        for _ in range(some):
+                            await asyncio.sleep(0)
+                    await line.settle()
+                received.append(undated(line.received))
+            assert received[1] == received[0], (pieces, turns)
+        agree(sides)
+
+
 def counting(counts: dict[str, int], side: Side) -> None:
     """Count which way the requests of *side* go."""
     desk = side.server._desk
