@@ -15,11 +15,16 @@ import pytest
 from broker.api.desk import Desk, Reply
 from broker.api.fast_path import READ_BYTES, REPLIES, Lobby, Recall
 from broker.api.limits import Limits
+from broker.api.listeners import UnixListener
 from broker.api.memo import Parsed
 from broker.api.protocol import Connection
+from broker.api.server import ApiServer
+from broker.api.tcp import TcpListener
 from broker.events import RequestAnswered, TokenServed, UnexpectedFailure
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
+from broker.policy.rules import Policy
+from tests.fakes import Dice, Events, HandClock
 from tests.unit.api import world
 from tests.unit.api.world import (
     HOST,
@@ -173,7 +178,7 @@ async def test_a_connection_that_is_idle_for_too_long_is_closed(tmp_path: Path):
 
 async def test_a_connection_that_is_too_old_ends_with_its_next_answer(tmp_path: Path):
     """Who is at its other end was found out when it began."""
-    async with taught(tmp_path, limits=Limits(max_connection_age=0.0)) as api, api.connect() as client:
+    async with taught(tmp_path, limits=Limits(max_connection_age=-1.0)) as api, api.connect() as client:
         client.send(GOOD)
         (received,) = parse_all(await client.rest())
 
@@ -332,3 +337,24 @@ def test_a_connection_prepares_few_answers_and_prepares_them_once():
 
     assert desk.made == 3 * REPLIES
     assert len(recall._replies) <= REPLIES
+
+
+def test_only_unix_sockets_of_the_api_itself_go_the_fast_path(tmp_path: Path):
+    """Over TCP each request shows its secret, and what stands for an API has no route for tokens."""
+    listeners: list[UnixListener | TcpListener] = [
+        UnixListener(name="app", path=tmp_path / "app.sock"),
+        UnixListener(name="bank", path=tmp_path / "bank.sock"),
+        TcpListener(name="tcp", host="127.0.0.1", port=0, secret_file=tmp_path / "secret"),
+    ]
+    server = ApiServer(
+        listeners,
+        policy=Policy(workloads=(), own_uid=1),
+        tokens=FakeTokens(),
+        emit=Events(),
+        clock=HandClock(),
+        randomness=Dice(),
+        bases={"bank": "bank"},
+        fast_path=True,
+    )
+
+    assert server._fast == {"app"}

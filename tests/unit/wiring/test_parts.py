@@ -59,3 +59,14 @@ async def test_another_configuration_is_put_to_use_whole(tmp_path: Path):
     assert (parts.settings, parts.means) == (other, means)
     assert (parts.api, parts.life.registry) == (api, registry)
     assert under_way == ()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_fast_path_is_there_where_the_file_says_so(tmp_path: Path, fast: bool):
+    """For the listeners on Unix sockets."""
+    settings = settings_of(tmp_path, CONFIG.replace("[daemon]", f"[daemon]\nfast_path = {str(fast).lower()}"))
+
+    parts = build(settings, loaded(tmp_path, settings), log_stream=io.StringIO())
+    parts.telemetry.close()
+
+    assert parts.api._fast == (frozenset(one.name for one in settings.listeners) if fast else frozenset())
