@@ -135,9 +135,7 @@ async def running(
         listening.bind(str(path))
         listening.listen()
         async with asyncio.TaskGroup() as group:
-            here = Listening(
-                name="app", sock=listening, identify=who, handed_on=handed_on, fast=way() is not Way.PLAIN
-            )
+            here = Listening(name="app", sock=listening, identify=who, handed_on=handed_on, fast=way() is not Way.PLAIN)
             group.create_task(service.run([here]))
             try:
                 yield Running(service, desk, events, listening)
