@@ -6,7 +6,8 @@ import random
 import secrets
 import time
 
-_DICE = random.SystemRandom()
+_DICE = random.Random()  # noqa: S311 - spreads attempts, and is no secret
+"""Seeded by the system. To ask the system each time would let go of the interpreter, and wait for another thread."""
 
 
 class SystemClock:

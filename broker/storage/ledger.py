@@ -36,11 +36,6 @@ class Entry:
     sealed: bytes = field(repr=False)
     suspect: bool = False
 
-    @property
-    def tag(self) -> bytes:
-        """The tag of this very encryption."""
-        return self.sealed[-TAG_BYTES:]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -101,7 +96,10 @@ class Ledger:
                 row += known is None
             elif known is not None:
                 gone[name] = known
-        listings = {bucket: self._listing(bucket, put, gone) for bucket in {bucket_of(name) for name in (*put, *gone)}}
+        touched: dict[int, dict[str, Entry]] = {bucket_of(name): {} for name in gone}
+        for name, entry in put.items():
+            touched.setdefault(bucket_of(name), {})[name] = entry
+        listings = {bucket: self._listing(bucket, here, gone) for bucket, here in touched.items()}
         tags = [_tag(listings[bucket]) if bucket in listings else tag for bucket, tag in enumerate(self._tags)]
         head = Head(counter=counter, anchored=anchored, tags=tuple(tags))
         return Step(
@@ -123,7 +121,10 @@ class Ledger:
     def contents_after(self, step: Step) -> Contents:
         """Give all that a new file has to hold so that *step* is done in it."""
         kept = ((name, entry) for name, entry in self._entries.items() if name not in {*step.put, *step.gone})
-        listings = {bucket: self._listing(bucket, step.put, step.gone) for bucket in range(BUCKETS)}
+        touched: list[dict[str, Entry]] = [{} for _ in range(BUCKETS)]
+        for name, entry in step.put.items():
+            touched[bucket_of(name)][name] = entry
+        listings = {bucket: self._listing(bucket, here, step.gone) for bucket, here in enumerate(touched)}
         return Contents(
             identity=encode_identity(self.store, self._sealer.check_value(self.store)),
             rows=(*_rows(kept), *step.rows()),
@@ -146,13 +147,14 @@ class Ledger:
         return Ledger(store=self.store, sealer=sealer, counter=counter, entries=entries)
 
     def _listing(self, bucket: int, put: Mapping[str, Entry], gone: Mapping[str, Entry]) -> bytes | None:
-        names = (self._members[bucket] | {name for name in put if bucket_of(name) == bucket}) - gone.keys()
+        """Write the listing of *bucket*; *put* are the changes in it, *gone* those that are removed, also elsewhere."""
+        names = (self._members[bucket] | put.keys()) - gone.keys()
         if not names:
             return None
         listed = []
         for name in sorted(names):
             entry = put.get(name) or self._entries[name]
-            listed.append(Listed(name=name, generation=entry.generation, tag=entry.tag, suspect=entry.suspect))
+            listed.append(Listed(name, entry.generation, entry.sealed[-TAG_BYTES:], entry.suspect))
         return encode_listing(bucket, listed, self.store, self._sealer)
 
 

@@ -16,6 +16,7 @@ import hmac
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from broker.storage.sealer import CHECK_BYTES, MAC_BYTES, STORE_ID_BYTES, TAG_BYTES, Sealer
 
@@ -38,9 +39,8 @@ class Identity:
     check: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
-    """What a listing says of a record."""
+class Listed(NamedTuple):
+    """What a listing says of a record. A tuple, because each change of one makes those of all others of its bucket."""
 
     name: str
     generation: int
@@ -109,9 +109,9 @@ def decode_identity(encoded: bytes) -> Identity | None:
 def encode_listing(bucket: int, listed: Iterable[Listed], store: bytes, sealer: Sealer) -> bytes:
     """Give the listing of *bucket* with its MAC."""
     parts = []
-    for item in listed:
-        name = item.name.encode("ascii")
-        parts.append(_LISTED.pack(_SUSPECT * item.suspect, item.generation, item.tag, len(name)) + name)
+    for name, generation, tag, suspect in listed:
+        written = name.encode("ascii")
+        parts.append(_LISTED.pack(_SUSPECT * suspect, generation, tag, len(written)) + written)
     content = b"".join(parts)
     return content + _mac(b"listing", bucket.to_bytes(2) + content, store, sealer)
 
