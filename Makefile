@@ -36,7 +36,7 @@ PIP_COMPILE = PIP_FIND_LINKS= ../.venv/lock/bin/pip-compile --quiet --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo bench test check test-crash test-fast-path test-deploy image sbom docs format lint types imports unit bigger-tests node lock clean
+.PHONY: help install demo bench test check test-crash test-plain-path test-deploy image sbom docs format lint types imports unit bigger-tests node lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -47,9 +47,12 @@ install: .venv/run.stamp  ## install the broker into .venv
 demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: one pass, then end
 	@$(BIN)/token-broker demo $(if $(filter 1,$(ONCE)),--once)
 
-bench: .venv/run.stamp  ## measure a broker: 10,000 tokens, and calls of an API beside nginx; QUICK=1: in seconds
-	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON))
+bench: .venv/run.stamp  ## measure a broker beside nginx, and end with a table of goals; QUICK=1: in seconds
+	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-tokens.json)
+	@$(BIN)/python -m bench.footprint $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-footprint.json)
 	@$(BIN)/python -m bench.egress $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-egress.json)
+	@$(BIN)/python -m bench.goals $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON)) \
+		$(if $(PLOT),--plot $(PLOT)) $(if $(INTERPRETER),--python $(INTERPRETER))
 
 test: check bigger-tests  ## run every test; REQUIRE_ALL=1: a test that cannot run here is a failure
 
@@ -58,8 +61,8 @@ check: format lint types imports unit  ## run the fast half of the tests: style,
 test-crash: .venv/dev.stamp  ## kill a broker, and fail its disk, at every moment of a refresh: 15 minutes
 	ALL_MOMENTS=1 $(BIN)/pytest -n 2 --dist load -p tests.no_skips tests/crash tests/unit/storage/test_crashes.py
 
-test-fast-path: .venv/dev.stamp  ## run the tests of the daemon with a broker that goes the fast path: 10 minutes
-	FAST_PATH=1 $(call PYTEST,4) tests/daemon
+test-plain-path: .venv/dev.stamp  ## run the tests of the daemon with brokers that have no fast path: 10 minutes
+	FAST_PATH=0 $(call PYTEST,4) tests/daemon
 
 test-deploy: .venv/dev.stamp  ## run what deploy/ holds for real: the image, a pod, a booted systemd; as root, minutes
 	$(call PYTEST,2) tests/deploy tests/machines

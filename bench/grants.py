@@ -15,7 +15,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.rig import Broker, machine
@@ -70,21 +70,28 @@ may = ["get", "authorize", "list"]
 """
 
 
-def grant(now: float) -> Grant:
-    """Make one of a person who consented an hour ago."""
+PEOPLE = {"people": ISSUER}
+"""The token of the configuration, and its issuer."""
+
+HOURS = 86_400.0
+"""Seconds that the access tokens are good for."""
+
+
+def grant(now: float, *, token: str, issuer: str, left: float) -> Grant:
+    """Make one of a person who consented an hour ago, with an access token that ends in *left* seconds."""
     access = SealedAccess(
         access_token=AccessToken(secrets.token_urlsafe(ACCESS_TOKEN)[:ACCESS_TOKEN]),
         token_type="Bearer",  # noqa: S106 - no secret
         scope=("accounts",),
         obtained_at=now - 60.0,
-        expires_at=now + 86_400.0,
+        expires_at=now + left,
         binding="none",
     )
     return Grant(
         id=f"g{secrets.token_urlsafe(32)}",
-        token="people",  # noqa: S106 - a name
+        token=token,
         owner="app",
-        issuer=ISSUER,
+        issuer=issuer,
         client_id="app",
         created_at=now - 3_600.0,
         scope=("accounts",),
@@ -96,12 +103,14 @@ def grant(now: float) -> Grant:
     )
 
 
-def fill(home: Path, grants: int) -> None:
-    """Put *grants* into the store of the broker in *home*."""
+def fill(home: Path, grants: int, *, issuers: Mapping[str, str] = PEOPLE, left: float = HOURS) -> None:
+    """Put *grants* into the store of the broker in *home*, of the tokens that *issuers* names in turns."""
     key = SealingKey((home / "store.key").read_bytes())
     vault = open_vault(Place(directory=home / "state", sealer=key, anchor=None, wall=time.time))
     for begin in range(0, grants, BATCH):
-        made = [grant(time.time()) for _ in range(min(BATCH, grants - begin))]
+        numbers, now = range(begin, min(begin + BATCH, grants)), time.time()
+        named = [tuple(issuers.items())[number % len(issuers)] for number in numbers]
+        made = [grant(now, token=token, issuer=issuer, left=left) for token, issuer in named]
         vault.commit([Put(name=f"grant/{each.id}", value=each.to_bytes()) for each in made])
     vault.close()
 

@@ -1,12 +1,19 @@
 /*
  * Asks over a Unix socket as fast as it is answered, on a fixed number of connections, and prints what came of it.
  *
- *     load SOCKET CONNECTIONS WARM SECONDS BODY < REQUEST_HEAD
+ *     load SOCKET CONNECTIONS WARM SECONDS BODY [keep|new|raw [RATE]] < REQUEST_HEAD
  *
- * The head of the request comes on standard input; BODY bytes follow it each time. Every connection asks again when
- * it has its whole answer. What happens in the first WARM seconds is not counted, so that connections and whatever
- * stands behind them are open. Answers must say how long they are; any status but 2xx, and an answer that breaks off,
- * ends the program with exit code 1 and one line that says why. One line of JSON is printed; times in microseconds.
+ * The head of the request comes on standard input; BODY bytes follow it each time. What happens in the first WARM
+ * seconds is not counted, so that connections and whatever stands behind them are open. Answers must say how long they
+ * are; any status but 2xx, and an answer that breaks off, ends the program with exit code 1 and one line that says why.
+ * One line of JSON is printed; times in microseconds.
+ *
+ * keep: every connection asks again when it has its whole answer. new: each request has a connection of its own, of
+ * which so many are open at a time. raw: the same without HTTP: the answer is all that comes until the end of the
+ * connection, and is good if it is not empty.
+ *
+ * With a RATE so many requests are due each second, evenly, in turns on all connections, whether those before are
+ * answered or not, and the time of an answer counts from when its request was due: who stalls is not spared.
  */
 
 #define _GNU_SOURCE
@@ -28,10 +35,15 @@
 #define MAX_CONNECTIONS 1024
 #define PIECE (256 * 1024)    /* bytes that are read or written at once */
 #define PATIENCE 30000        /* milliseconds without any event after which the server is given up */
+#define SPIN 0.002            /* seconds before the next request is due that are not slept: waking takes a tenth of it */
+
+enum mode { KEEP, NEW, RAW };
 
 struct connection {
     int descriptor;
-    double began;             /* when its request did, in seconds */
+    double began;             /* when its request did, or was due, in seconds */
+    double due;               /* when its next one is, where there is a rate */
+    bool waits;               /* for that time */
     size_t to_send;           /* bytes of the request that have not gone out */
     char head[MAX_HEAD];
     size_t head_size;
@@ -44,6 +56,10 @@ static char request_head[MAX_HEAD];
 static size_t request_head_size, request_body;
 static char piece[PIECE], zeros[PIECE];
 static struct connection connections[MAX_CONNECTIONS];
+static struct sockaddr_un address;
+static enum mode mode;
+static double interval;       /* seconds between two requests of one connection; 0: as soon as it can */
+static int number;            /* of connections */
 static int poller;
 static bool counting;
 static unsigned long long received;
@@ -90,8 +106,18 @@ static void send_on(struct connection *one) {
     watch(one, one->to_send > 0, EPOLL_CTL_MOD);
 }
 
+static void open_connection(struct connection *one) {
+    one->descriptor = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (one->descriptor < 0) give_up("socket: %s", strerror(errno));
+    if (connect(one->descriptor, (struct sockaddr *)&address, sizeof address) < 0)
+        give_up("connect: %s", strerror(errno));
+    watch(one, false, EPOLL_CTL_ADD);
+}
+
 static void ask(struct connection *one) {
-    one->began = now();
+    one->began = interval ? one->due : now();
+    one->waits = false;
+    if (mode != KEEP) open_connection(one);
     one->to_send = request_head_size + request_body;
     one->head_size = 0;
     one->in_body = false;
@@ -122,8 +148,12 @@ static size_t body_length(struct connection *one, size_t head_size) {
 
 static void answered(struct connection *one) {
     if (one->to_send) give_up("answered before the whole request was taken");
-    note(now() - one->began);
-    ask(one);
+    double at = now();
+    note(at - one->began);
+    if (mode != KEEP) close(one->descriptor);
+    one->due += interval;
+    if (interval && one->due > at) one->waits = true;
+    else ask(one);
 }
 
 /* Takes in what is in *piece*. */
@@ -150,22 +180,42 @@ static void take(struct connection *one, size_t size) {
 
 static void receive(struct connection *one) {
     /* While the head is missing no more is read than has room beside it. */
-    size_t size = one->in_body ? PIECE : MAX_HEAD - 1 - one->head_size;
+    size_t size = one->in_body || mode == RAW ? PIECE : MAX_HEAD - 1 - one->head_size;
     ssize_t got = recv(one->descriptor, piece, size, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
     if (got < 0) give_up("recv: %s", strerror(errno));
-    if (!got) give_up("the connection was closed");
     if (counting) received += (size_t)got;
+    if (mode == RAW) {
+        one->head_size += (size_t)got;
+        if (got) return;
+        if (!one->head_size) give_up("no answer");
+        answered(one);
+        return;
+    }
+    if (!got) give_up("the connection was closed");
     take(one, (size_t)got);
+}
+
+/* Asks where it is time; gives the milliseconds to sleep until the next request is due, or until something is wrong. */
+static int ask_those_due(double at) {
+    if (!interval) return PATIENCE;
+    double next = at + PATIENCE / 1000.0;
+    for (struct connection *one = connections; one < connections + number; one++) {
+        if (one->waits && one->due <= at) ask(one);
+        if (one->waits && one->due < next) next = one->due;
+    }
+    return next - at < SPIN ? 0 : (int)((next - at - SPIN / 2) * 1000);
 }
 
 /* Runs until *end*, and where it counts until there is something to count. */
 static void run_until(double end) {
     struct epoll_event events[64];
-    while (now() < end || (counting && !answers)) {
-        int ready = epoll_wait(poller, events, 64, PATIENCE);
+    double at, heard = now();
+    while ((at = now()) < end || (counting && !answers)) {
+        int ready = epoll_wait(poller, events, 64, ask_those_due(at));
         if (ready < 0 && errno != EINTR) give_up("epoll_wait: %s", strerror(errno));
-        if (!ready) give_up("no answer for %d s", PATIENCE / 1000);
+        if (ready > 0) heard = now();
+        else if (now() - heard > PATIENCE / 1000) give_up("no answer for %d s", PATIENCE / 1000);
         for (int number = 0; number < ready; number++) {
             struct connection *one = events[number].data.ptr;
             if (events[number].events & EPOLLOUT) send_on(one);
@@ -192,24 +242,29 @@ static double processor(void) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 6) give_up("usage: load SOCKET CONNECTIONS WARM SECONDS BODY < REQUEST_HEAD");
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (count < 6 || count > 8) give_up("usage: load SOCKET CONNECTIONS WARM SECONDS BODY [keep|new|raw [RATE]] < HEAD");
+    address.sun_family = AF_UNIX;
     if (strlen(arguments[1]) >= sizeof address.sun_path) give_up("the path of the socket is too long");
     strcpy(address.sun_path, arguments[1]);
-    int number = atoi(arguments[2]);
+    number = atoi(arguments[2]);
     double warm = atof(arguments[3]), seconds = atof(arguments[4]);
     request_body = strtoull(arguments[5], NULL, 10);
+    const char *named = count > 6 ? arguments[6] : "keep";
+    mode = !strcmp(named, "new") ? NEW : !strcmp(named, "raw") ? RAW : KEEP;
+    if (mode == KEEP && strcmp(named, "keep")) give_up("there is no mode %s", named);
+    double rate = count > 7 ? atof(arguments[7]) : 0;
     request_head_size = fread(request_head, 1, sizeof request_head, stdin);
     if (number < 1 || number > MAX_CONNECTIONS) give_up("1 to %d connections", MAX_CONNECTIONS);
     poller = epoll_create1(0);
-    for (struct connection *one = connections; one < connections + number; one++) {
-        one->descriptor = socket(AF_UNIX, SOCK_STREAM, 0);
-        if (one->descriptor < 0) give_up("socket: %s", strerror(errno));
-        if (connect(one->descriptor, (struct sockaddr *)&address, sizeof address) < 0)
-            give_up("connect: %s", strerror(errno));
-        watch(one, false, EPOLL_CTL_ADD);
+    if (mode == KEEP)
+        for (struct connection *one = connections; one < connections + number; one++) open_connection(one);
+    interval = rate > 0 ? number / rate : 0;
+    double first = now();
+    for (int place = 0; place < number; place++) {
+        connections[place].due = first + place * (interval / number);
+        if (interval) connections[place].waits = true;
+        else ask(connections + place);
     }
-    for (struct connection *one = connections; one < connections + number; one++) ask(one);
     run_until(now() + warm);
     counting = true;
     double began = now(), used = processor();
@@ -217,7 +272,7 @@ int main(int count, char **arguments) {
     double lasted = now() - began;
     qsort(waits, answers, sizeof *waits, by_size);
     printf("{\"answers\": %zu, \"seconds\": %.6f, \"received\": %llu, \"processor\": %.6f, "
-           "\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}\n",
-           answers, lasted, received, processor() - used, quantile(0.5), quantile(0.99), quantile(1.0));
+           "\"p50\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}\n",
+           answers, lasted, received, processor() - used, quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0));
     return 0;
 }

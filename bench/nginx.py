@@ -1,5 +1,6 @@
 """
-Two nginx: an API that demands a client certificate, and the proxy that the broker is compared with.
+What the broker is compared with, by nginx: one that says the same to everybody, an API that demands a client
+certificate, and a proxy to that.
 
 Each is one process that leaves nothing behind. The proxy does what the broker does for a call and no more: TLS
 with a client certificate on connections that are kept, a fixed ``Authorization``, bodies streamed. It asks nobody
@@ -95,6 +96,23 @@ PROXY = """
   }}
 }}
 """
+
+
+CONSTANT = """
+  server {{
+    listen unix:{home}/constant.sock;
+    location / {{ default_type application/json; return 200 "{body}"; }}
+  }}
+}}
+"""
+
+
+def start_constant(home: Path, size: int, *, core: int | None) -> Nginx:
+    """Start one that gives everybody the same body of *size* bytes, at ``constant.sock``, and wait until it serves."""
+    home.mkdir(mode=0o700)
+    one = Nginx.start(home, (HEAD + CONSTANT).format(home=home, body="x" * size), core=core)
+    one.wait_for(home / "constant.sock")
+    return one
 
 
 def program(path: str | None = None) -> Path:

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,9 @@ PATIENCE = 60.0
 """Seconds that something may take on a busy machine beyond what the rate makes it take."""
 
 POLL = 0.01
+
+PRIORITY = -15
+"""Of what is measured and of what measures it."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -122,10 +126,11 @@ class TokenServer:
 
 @dataclass(kw_only=True)
 class Broker:
-    """The broker; its log is read while it is written."""
+    """The broker, on the interpreter *python*; its log is read while it is written."""
 
     config: Path
     core: int | None = None
+    python: Path = Path(sys.executable)
     process: subprocess.Popen[bytes] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     refreshed: set[str] = field(default_factory=set)
@@ -146,7 +151,10 @@ class Broker:
         """Start it; it is not waited for."""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broker", "run", "--config", str(self.config)], cwd=ROOT, stderr=log
+                [str(self.python), "-m", "broker", "run", "--config", str(self.config)],
+                cwd=ROOT,
+                stderr=log,
+                env=environment_of(self.python),
             )
         pin(self.process.pid, self.core)
 
@@ -202,6 +210,19 @@ class Broker:
         return memory_of(self.process.pid)
 
 
+def environment_of(python: Path) -> dict[str, str]:
+    """Give the environment in which *python* finds what this interpreter has installed."""
+    if python == Path(sys.executable):
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])}
+
+
+def first(pid: int) -> None:
+    """Let a process go before all others on its core, as far as we may: what else the machine does is not measured."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, PRIORITY)
+
+
 def processor_of(pid: int) -> float:
     """Give the seconds of processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -218,17 +239,23 @@ def memory_of(pid: int) -> float:
 
 
 @contextmanager
-def running(directory: Path, load: Load, *, pinned: bool = True) -> Iterator[tuple[TokenServer, Broker]]:
-    """Make keys and a configuration in *directory* and start the server; the broker is there and not started."""
+def running(
+    directory: Path, load: Load, *, pinned: bool = True, python: Path = Path(sys.executable), more: str = ""
+) -> Iterator[tuple[TokenServer, Broker]]:
+    """
+    Make keys and a configuration in *directory* and start the server; the broker is there and not started.
+
+    *more* stands before the rest of the configuration.
+    """
     cores: Sequence[int | None] = sorted(os.sched_getaffinity(0)) if pinned else ()
     beside, own = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
     make_keys(directory)
     server = TokenServer(directory=directory, load=load, core=beside)
-    broker = Broker(config=directory / "config.toml", core=own)
+    broker = Broker(config=directory / "config.toml", core=own, python=python)
     try:
         pin(0, beside)
         server.start()
-        broker.config.write_text(configuration(load, server.ports))
+        broker.config.write_text(more + configuration(load, server.ports))
         yield server, broker
     finally:
         try:

@@ -21,7 +21,7 @@ PUBLIC = (
     "test",
     "check",
     "test-crash",
-    "test-fast-path",
+    "test-plain-path",
     "test-deploy",
     "docs",
     "image",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import egress, footprint
+from bench import egress, footprint, goals, serve
 from bench.nginx import program
 from bench.rig import GaveUpError
 from bench.tokens import QUICK, main
@@ -73,3 +73,32 @@ def test_a_quick_run_puts_each_figure_beside_its_goal(tmp_path: Path, capsys: py
     assert 30 < one["measured"] <= many["measured"] + 1
     assert image["measured"] is None
     assert capsys.readouterr().out.count(" MB ") >= 3
+
+
+def test_a_quick_run_ends_with_a_table_of_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """All sides were asked, all grants were refreshed, and the plot is there."""
+    try:
+        program()
+    except GaveUpError as error:
+        pytest.skip(str(error))
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
+    report_file, plot = tmp_path / "report.json", tmp_path / "plot.svg"
+
+    code = goals.main(["--quick", "--json", str(report_file), "--plot", str(plot)])
+
+    report = json.loads(report_file.read_text())
+    cases = report["serve"]["cases"]
+    assert code == 0
+    assert [(case["case"], case["connections"]) for case in cases] == [
+        (case.name, case.connections) for case in (*serve.QUIET, *serve.BUSY)
+    ]
+    for case in cases:
+        for figures in case["sides"].values():
+            assert figures["per_second"] > 0
+            assert 0 < figures["p50"] <= figures["p99"] <= figures["p999"]
+    assert cases[-1]["refreshes_per_second"] > 1
+    assert report["refreshes"]["failed"] == 0 < report["refreshes"]["per_second"]
+    assert {goal["verdict"] for goal in report["goals"]} <= {"stretch met", "met", "missed", "not measured"}
+    assert plot.read_text().startswith("<svg ")
+    assert "verdict" in capsys.readouterr().out
