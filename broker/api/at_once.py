@@ -1,32 +1,32 @@
 """
-A token that is in hand, for one connection that asks for it in words that were read before.
+A token that is in hand, for all connections of one caller that ask for it in words that were read before.
 
-The same policy, the same token source and the same record as in ``serving``, without a wait and without a task.
-Nothing is remembered of a decision but what it was made of: the policy in force, the grant and its owner are
-compared each time, and whatever is not as it was is decided anew. What is not this plain case is left, before
-anything of it has happened, to the ordinary way: every refusal but that of the audit log, every wait, every token
-that needs a look first.
+The same policy and the same token source as in ``serving``, without a wait and without a task. Nothing is remembered
+of a decision but what it was made of: the policy in force, the grant and its owner are compared each time, and
+whatever is not as it was is decided anew. What is not this plain case is left, before anything of it has happened, to
+the ordinary way: every refusal, every wait, every token that needs a look first.
+
+It looks once in a turn of the loop, in which nothing else runs: for however many connections that ask in this turn.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.api import problems
 from broker.api.answers import NOT_MODIFIED, OK, Answer
 from broker.api.problems import ProblemError
 from broker.api.serving import etag_header, token_answer
-from broker.api.table import Act, Call, InTime
+from broker.api.table import Act, Call, Offer
 from broker.api.wire import Writer, head_around_date
 from broker.api.world import Permission, World, permitted
-from broker.events import AuditUnavailableError, TokenServed
+from broker.events import TokenServed
 from broker.policy.rules import Action, Policy
 from broker.tokens.serving import Serving
 from broker.tokens.spec import IssuedToken
 
 
 def token_at_once(world: World, call: Call, writer: Writer) -> Act | None:
-    """Make what answers *call* as often as it comes; None for one that asks to wait for news."""
+    """Make what answers *call*, whichever process it comes from; None for one that asks to wait for news."""
     if call.known is not None and call.query.get("wait"):
         return None
     return _TokenAtOnce(world, call, writer)
@@ -42,14 +42,14 @@ class _Grounds:
     permission: Permission
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class _Written:
     """What answers and records have in common as long as a token, its staleness and the permission stay the same."""
 
     token: IssuedToken
     stale: bool
     permission: Permission
-    event: TokenServed
+    record: TokenServed
     before_date: bytes
     after_date: bytes
     before_seconds: bytes
@@ -73,49 +73,62 @@ class _Written:
 
 
 class _TokenAtOnce:
-    """Answers one request of one connection, as often as it comes."""
+    """Answers one request of one caller, as often as it comes."""
 
-    __slots__ = ("_call", "_dates", "_grounds", "_last", "_min_valid", "_name", "_world", "_writer", "_written")
+    __slots__ = (
+        "_call",
+        "_grounds",
+        "_min_valid",
+        "_moment",
+        "_name",
+        "_offer",
+        "_turn",
+        "_world",
+        "_writer",
+        "_written",
+    )
 
     def __init__(self, world: World, call: Call, writer: Writer) -> None:
         self._world = world
         self._call = call
         self._writer = writer
-        self._dates, self._last = writer.dates, writer.last
         self._name = call.name
         min_valid = call.query.get("min_valid")
         self._min_valid = None if min_valid is None else float(min_valid)
         self._grounds: _Grounds | None = None
         self._written: _Written | None = None
+        self._moment: tuple[bytes, bytes] | None = None
+        self._offer: Offer | None = None
+        self._turn = -1
 
-    def __call__(self, in_time: InTime, now: float) -> tuple[bytes, bool, str] | None:
-        """
-        Give the answer in bytes, whether the connection ends with it, and its outcome.
+    def __call__(self, turn: int) -> Offer | None:
+        """Give the answer: see ``table.Act``."""
+        if turn != self._turn:
+            self._offer = self._look()
+            self._turn = turn
+        return self._offer
 
-        None, and nothing has happened, where the ordinary way has to be gone. Raises ProblemError where the token
-        cannot be recorded.
-        """
+    def _look(self) -> Offer | None:
+        """Look at everything that an answer depends on; what was written for the same second is not written again."""
         world = self._world
         permission = self._permission()
         if permission is None or world.waiting.closed:
             return None
         serving = world.tokens.at_once(self._name, min_valid=self._min_valid)
-        if serving is None or not in_time(now):
+        if serving is None:
             return None
         known = self._call.known
         if known is not None and known.has(serving.token.etag):
-            return *self._writer.answer(_not_modified(serving)), NOT_MODIFIED.outcome
-        seconds = _seconds(serving)
-        written = self._written
-        if written is None or not written.fits(serving, permission, seconds):
-            written = self._written = self._write(serving, permission, seconds)
-        try:
-            world.emit(written.event)
-        except AuditUnavailableError as error:
-            raise ProblemError(
-                problems.AUDIT_UNAVAILABLE, token=permission.token, workload=permission.workload
-            ) from error
-        return written.answer(seconds, self._dates.now()), self._last, OK
+            written, last = self._writer.answer(_not_modified(serving))
+            return Offer(written=written, last=last, outcome=NOT_MODIFIED.outcome)
+        moment = _seconds(serving), self._writer.dates.now()
+        common, offer = self._written, self._offer
+        if common is None or not common.fits(serving, permission, moment[0]):
+            common = self._written = self._write(serving, permission, moment[0])
+        if offer is None or offer.record is not common.record or moment != self._moment:
+            self._moment = moment
+            offer = Offer(written=common.answer(*moment), last=self._writer.last, outcome=OK, record=common.record)
+        return offer
 
     def _permission(self) -> Permission | None:
         """Give the permission by what is so now; None where there is none."""
@@ -132,16 +145,16 @@ class _TokenAtOnce:
         return grounds.permission
 
     def _write(self, serving: Serving, permission: Permission, seconds: bytes) -> _Written:
-        """Prepare the record and the answers of a token, by what writes them on the ordinary way."""
+        """Prepare the answers of a token, by what writes them on the ordinary way."""
         plain_text = self._call.plain_text
         answer = token_answer(serving, plain_text=plain_text)
-        before_date, after_date = head_around_date(answer, last=self._last)
+        before_date, after_date = head_around_date(answer, last=self._writer.last)
         before, _, after = (b"", b"", answer.body) if plain_text else answer.body.partition(seconds)
         return _Written(
             token=serving.token,
             stale=serving.stale,
             permission=permission,
-            event=self._event(serving, permission),
+            record=self._record(serving, permission),
             before_date=before_date,
             after_date=after_date,
             before_seconds=before,
@@ -149,13 +162,14 @@ class _TokenAtOnce:
             digits=None if plain_text else len(seconds),
         )
 
-    def _event(self, serving: Serving, permission: Permission) -> TokenServed:
+    def _record(self, serving: Serving, permission: Permission) -> TokenServed:
+        """Make the record; whose pid goes there is known when it is answered."""
         peer = self._call.peer
         return TokenServed(
             listener=peer.listener,
             uid=peer.uid,
             gid=peer.gid,
-            pid=peer.pid,
+            pid=None,
             workload=permission.workload,
             token=permission.token,
             fingerprint=serving.token.fingerprint,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from broker.api import bodies, guard, problems
@@ -20,15 +19,23 @@ from broker.api.conditions import read_if_none_match
 from broker.api.gate import Gate
 from broker.api.guard import Incoming
 from broker.api.limits import Rates, account_of
-from broker.api.memo import Parsed, is_eligible
+from broker.api.memo import Parsed, Recall, is_eligible, keep
 from broker.api.negotiation import prefers_plain_text
 from broker.api.passing import Bases, check_passage, is_passed_on, passage_of
 from broker.api.problems import ErrorCode, Problem, ProblemError
 from broker.api.proxy_status import proxied
-from broker.api.table import Act, Call, InTime, Route, route_for, routes_at
+from broker.api.table import Call, Offer, Route, route_for, routes_at
 from broker.api.wire import Dates, Writer
 from broker.errors import frames_of
-from broker.events import Emit, RequestAnswered, RequestRefused, UnexpectedFailure
+from broker.events import (
+    Emit,
+    EmitServed,
+    RequestAnswered,
+    RequestRefused,
+    TokenServed,
+    UnexpectedFailure,
+    one_by_one,
+)
 from broker.policy.peer import Peer
 from broker.tokens.calls import Body
 from broker.tokens.ports import Clock, Randomness
@@ -38,11 +45,8 @@ W = TypeVar("W")
 ReadBody = Callable[[], Awaitable[bytes]]
 """Reads the body of a request to its end, under the caps of guard and limits. Raises ProblemError."""
 
-Reply = Callable[[], tuple[bytes, bool] | None]
-"""
-Answers a request that was read before, with all that is counted and recorded: gives bytes, and whether they are the
-connection's last. None, and nothing has happened: the request has to be answered the ordinary way.
-"""
+Asked = Sequence[tuple[Recall, Parsed]]
+"""Requests that were read before, with the connections that they came on."""
 
 UNROUTED = "unrouted"
 """The route of a request that was refused before its path was looked at, or has none."""
@@ -108,8 +112,13 @@ class Desk(Generic[W]):
         randomness: Randomness,
         rates: Rates | None = None,
         passing: Passing[W] | None = None,
+        emit_served: EmitServed | None = None,
     ) -> None:
-        """Without *header_rules* headers are not looked at, without *rates* nobody is slowed: the ops listener."""
+        """
+        Without *header_rules* headers are not looked at, without *rates* nobody is slowed: the ops listener.
+
+        *emit_served* takes several records at a time, where there is a way that costs less than *emit* for each.
+        """
         self._passing = passing
         self._routes = tuple(routes)
         self._world = world
@@ -119,6 +128,8 @@ class Desk(Generic[W]):
         self._randomness = randomness
         self._rates = rates
         self._dates = Dates(clock)
+        self._emit_served = emit_served or one_by_one(emit)
+        self._turn = 0
 
     async def answer(
         self, incoming: Incoming, peer: Peer, read_body: ReadBody = no_body, body: Body | None = None
@@ -161,47 +172,88 @@ class Desk(Generic[W]):
         self._answered(route, answer, started)
         return answer
 
-    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
-        """Give what a request that was answered comes down to; None where such a one always needs ``answer``."""
-        if self._passing is not None and peer.listener in self._passing.bases:
-            return None
+    def learn(self, recall: Recall, piece: bytes, incoming: Incoming, *, last: bool) -> None:
+        """
+        Keep what *piece* was read as, which has just been answered, if such a request may be answered at once.
+
+        *last*: its connection ends with it.
+        """
+        peer = recall.peer
+        if not is_eligible(incoming) or (self._passing is not None and peer.listener in self._passing.bases):
+            return
         try:
             path, query = self._understood(incoming, peer, None, passes=False)
             route, name = route_for(routes_at(self._routes, path), incoming.method)
-            if route.at_once is None or not is_eligible(incoming):
-                return None
-            return Parsed(route=route, call=_call(incoming, peer, route, name, query), last=last)
+            if route.at_once is None:
+                return
+            call = _call(incoming, peer, route, name, query)
         except ProblemError:
-            return None
+            return
+        writer = Writer(dates=self._dates, last=last)
+        act = route.at_once(self._world, call, writer)
+        if act is not None:
+            keep(
+                recall.known,
+                piece,
+                Parsed(act=act, account=(account_of(peer), True), route=route.template, writer=writer),
+            )
 
-    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
-        """Make what answers *parsed* of *peer* at once, as often as it comes."""
-        make = parsed.route.at_once
-        call = replace(parsed.call, peer=peer)
-        writer = Writer(dates=self._dates, last=parsed.last)
-        act = None if make is None else make(self._world, call, writer)
-        if act is None:
-            return None
-        take: InTime = _always if self._rates is None else partial(self._rates.take, (account_of(peer), True))
-        return partial(self._act, act, take, parsed.route.template, peer, writer)
+    def turn(self) -> int:
+        """Begin a turn of the loop: what is looked at in it need not be looked at twice, for nothing else runs."""
+        self._turn += 1
+        return self._turn
 
-    def _act(self, act: Act, take: InTime, route: str, peer: Peer, writer: Writer) -> tuple[bytes, bool] | None:
-        """Answer, count and report as ``answer`` does; None, and nothing has happened, where that has to be asked."""
+    def answer_at_once(self, turn: int, asked: Asked) -> Sequence[Offer | None]:
+        """
+        Answer requests that were read before, and count and report as ``answer`` does; all in this *turn*.
+
+        None, and nothing has happened, for one that ``answer`` has to be asked about. Never raises.
+        """
         started = self._clock.boot()
+        offers: list[Offer | None] = []
+        places: list[int] = []
+        served: list[tuple[TokenServed, int | None]] = []
+        before, offered = None, None
+        for recall, parsed in asked:
+            if parsed is not before:
+                before, offered = parsed, self._offered(parsed, turn)
+            if offered is None or not (self._rates is None or self._rates.take(parsed.account, started)):
+                offers.append(None)
+                continue
+            if offered.record is not None:
+                places.append(len(offers))
+                served.append((offered.record, recall.peer.pid))
+            offers.append(offered)
+        if served:
+            for unrecorded in self._emit_served(served):
+                place = places[unrecorded]
+                offers[place] = self._unrecorded(served[unrecorded][0], *asked[place])
+        self._count(asked, offers, started)
+        return offers
+
+    def _offered(self, parsed: Parsed, turn: int) -> Offer | None:
+        """Look what there is; a bug costs this look, and the ordinary way has another try."""
         try:
-            done = act(take, started)
-            if done is None:
-                return None
-            written, last, outcome = done
-        except ProblemError as refused:
-            answer = self._refused(refused, peer, route)
-            (written, last), outcome = writer.answer(answer), answer.outcome
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this answer and nothing else
-            unexpected = ProblemError(problems.unexpected(self.report_bug("api", error)))
-            answer = self._refused(unexpected, peer, route)
-            (written, last), outcome = writer.answer(answer), answer.outcome
-        self._emit(RequestAnswered(route=route, outcome=outcome, duration=self._clock.boot() - started))
-        return written, last
+            return parsed.act(turn)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            self.report_bug("fast_path", error)
+            return None
+
+    def _unrecorded(self, event: TokenServed, recall: Recall, parsed: Parsed) -> Offer:
+        """Refuse what could not be recorded."""
+        refused = ProblemError(problems.AUDIT_UNAVAILABLE, token=event.token, workload=event.workload)
+        answer = self._refused(refused, recall.peer, parsed.route)
+        written, last = parsed.writer.answer(answer)
+        return Offer(written=written, last=last, outcome=answer.outcome)
+
+    def _count(self, asked: Asked, offers: Sequence[Offer | None], started: float) -> None:
+        """Count what was answered in one go: those together that got the very same."""
+        duration = self._clock.boot() - started
+        for offer in offers if len(offers) == 1 else dict.fromkeys(offers):
+            if offer is not None:
+                route = asked[offers.index(offer)][1].route
+                alike = offers.count(offer)
+                self._emit(RequestAnswered(route=route, outcome=offer.outcome, duration=duration, requests=alike))
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         """Answer a connection on which no request was understood."""
@@ -291,11 +343,6 @@ class Desk(Generic[W]):
 
     def _answered(self, route: str, answer: Answer, started: float) -> None:
         self._emit(RequestAnswered(route=route, outcome=answer.outcome, duration=self._clock.boot() - started))
-
-
-def _always(_now: float) -> bool:
-    """Slow nobody."""
-    return True
 
 
 def _call(incoming: Incoming, peer: Peer, route: Route[W], name: str, query: str) -> Call:

@@ -3,17 +3,22 @@ The fast path: requests for tokens that aiohttp has parsed before, answered with
 
 Who owns a connection, when:
 
-- ``Lobby`` holds a connection from its acceptance: the socket itself, with a reader on the loop. As long as each read
-  is exactly one request that is in the memo, and can be answered at once, it stays here.
+- ``Lobby`` holds a connection from its acceptance: the socket itself, without a transport. As long as each read is
+  exactly one request that is in the memo, and can be answered at once, it stays here.
 - Anything else goes to aiohttp, for good: the socket, the bytes that were read, and what was not sent yet of an
   answer. That is a request that is not known, a part of one, two at a time, a body, garbage; and a known request
   that needs more than a look: a refusal, a wait, a token that is due. Of these nothing has been counted by then.
+  So does a connection whose idle time is over, and at a drain each that is held: what is said then, to whom, and who
+  is waited for is aiohttp's protocol's to know, and there is no need to be fast.
 - A connection that is aiohttp's asks the memo, too (``protocol.Connection``), whenever it is between two requests and
   everything on it was plain so far. So the first request of a program teaches, and the connection is fast from its
   second on. aiohttp's parser sees nothing of what is answered so, and stands between two requests before and after.
 
+What makes it fast, beside what is not done: the connections have one epoll(7) of their own, of which the loop sees one
+descriptor. Those that have asked since the last turn are read, looked at, recorded by one write, and answered.
+
 What is looked at for each request, here as there: rate limit, policy, state and validity of the token, ``ETag``, audit
-log, drain (``Desk.at_once``, ``at_once``); the idle time-out and the age of the connection (here). Places in the
+log, drain (``Desk.answer_at_once``, ``at_once``); the idle time-out and the age of the connection (here). Places in the
 ledger are taken before and given back by whoever ends the connection. A write that is not taken at once goes to
 aiohttp's transport and its deadline.
 
@@ -23,59 +28,29 @@ One difference can be seen: who half-closes right behind a request is still answ
 from __future__ import annotations
 
 import asyncio
+import errno
+import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from broker.api.activity import Activity
 from broker.api.alarm import Alarm
-from broker.api.desk import Reply
 from broker.api.front import Front
-from broker.api.guard import Incoming
 from broker.api.limits import Admission, Limits, Stay
-from broker.api.memo import Known, Memo, is_eligible, keep
+from broker.api.memo import Known, Memo, Parsed, Recall
+from broker.api.table import Offer
 from broker.policy.peer import Peer
 
-READ_BYTES = 16_384
-"""Bytes of the first read: twice the largest head, so that what fills it is nothing that is known."""
+READ_BYTES = 4_096
+"""Bytes of the first read: twice the largest request that is kept, so that what fills it is nothing that is known."""
 
 READ_MOST = 262_144
 """Bytes to read before they are parsed: as asyncio does, so that what comes in one piece is the same there and here."""
 
-REPLIES = 4
-"""Requests of one connection whose answers are prepared: few programs ask for more than one thing."""
-
-
-class Recall:
-    """What one connection may ask without being parsed: the requests of its caller, made into replies to it."""
-
-    __slots__ = ("_desk", "_known", "_peer", "_replies")
-
-    def __init__(self, desk: Front, known: Known, peer: Peer) -> None:
-        self._desk = desk
-        self._known = known
-        self._peer = peer
-        self._replies: dict[bytes, Reply] = {}
-
-    def find(self, piece: bytes) -> Reply | None:
-        """Give what answers *piece*, if it is a request that is known."""
-        reply = self._replies.get(piece)
-        if reply is None:
-            parsed = self._known.get(piece)
-            reply = None if parsed is None else self._desk.at_once(parsed, self._peer)
-            if reply is not None:
-                if len(self._replies) >= REPLIES:
-                    self._replies.clear()
-                self._replies[piece] = reply
-        return reply
-
-    def learn(self, piece: bytes, incoming: Incoming, *, last: bool) -> None:
-        """Keep what aiohttp has made of *piece*, and was answered."""
-        if is_eligible(incoming) and piece not in self._known:
-            parsed = self._desk.parsed(incoming, self._peer, last=last)
-            if parsed is not None:
-                keep(self._known, piece, parsed)
+AT_ONCE = 64
+"""Connections of one turn: less than a millisecond, which is what everything else on the loop has to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,39 +59,72 @@ class Handed:
     A connection as it is handed to aiohttp.
 
     *piece* was read and not answered, *unsent* is the rest of an answer that was begun; *last*: the connection ends
-    with that. *began_at* is when it was accepted, by the loop, *answers* how many it has had.
+    with that. *began_at* is when it was accepted, *since* when it last asked, by the loop; *answers* how many it has
+    had. *idle*: it has asked for nothing for as long as it may.
     """
 
     sock: socket.socket
-    peer: Peer
     stay: Stay
     recall: Recall
     began_at: float
+    since: float
     answers: int
     piece: bytes = field(default=b"", repr=False)
     unsent: bytes = field(default=b"", repr=False)
     last: bool = False
+    idle: bool = False
+
+
+class Held(Recall):
+    """
+    One connection that is held, with what it may ask.
+
+    *piece* is what was read of it and not answered yet; *watched* once epoll knows it.
+    """
+
+    __slots__ = ("answers", "began_at", "piece", "since", "sock", "stay", "watched")
+
+    def __init__(self, sock: socket.socket, stay: Stay, known: Known, peer: Peer, now: float) -> None:
+        super().__init__(known, peer)
+        self.sock = sock
+        self.stay = stay
+        self.began_at = self.since = now
+        self.piece = b""
+        self.answers = 0
+        self.watched = False
 
 
 class Lobby:
     """Holds connections that have asked for nothing else yet; *hand_over* takes those that do, and raises nothing."""
 
-    def __init__(
-        self, desk: Front, limits: Limits, *, activity: Activity, hand_over: Callable[[Handed], None], grace: float
-    ) -> None:
-        """Count connections in *activity*; *grace* seconds are left to who has not asked yet when the broker stops."""
-        self.desk = desk
-        self.limits = limits
-        self.activity = activity
-        self.hand_over = hand_over
-        self.draining = False
-        self.held: set[Held] = set()
-        self._grace = grace
+    def __init__(self, desk: Front, limits: Limits, *, activity: Activity, hand_over: Callable[[Handed], None]) -> None:
+        """To be made on the running loop; connections are counted in *activity*."""
+        self._desk = desk
+        self._limits = limits
+        self._activity = activity
+        self._give = hand_over
+        self._draining = False
         self._memo = Memo()
+        self._held: dict[int, Held] = {}
+        self._new: list[Held] = []
+        self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._loop)
+        self._poller: select.epoll | None = None
+
+    def open(self) -> None:
+        """Begin to watch: before the first connection, so that a descriptor that cannot be had is missed at once."""
+        if self._poller is None:
+            self._poller = select.epoll()
+            self._loop.add_reader(self._poller.fileno(), self._look_up)
+
+    @property
+    def held(self) -> int:
+        """How many connections are held."""
+        return len(self._held)
 
     def recall(self, peer: Peer) -> Recall:
         """Give what a connection of *peer* may ask without being parsed."""
-        return Recall(self.desk, self._memo.of(peer), peer)
+        return Recall(self._memo.of(peer), peer)
 
     def takes(self, peer: Peer, stay: Stay) -> bool:
         """
@@ -124,141 +132,173 @@ class Lobby:
 
         Not one over the caps, which is to be told so, nor of callers without a uid, who make room for each other.
         """
-        return not self.draining and stay.admission is Admission.ADMITTED and peer.uid is not None
+        return not self._draining and stay.admission is Admission.ADMITTED and peer.uid is not None
 
     def enter(self, sock: socket.socket, peer: Peer, stay: Stay) -> None:
-        """Hold a connection; what it has asked already is answered now. Raises OSError or ValueError for a bad one."""
-        sock.setblocking(False)
-        held = Held(self, sock, peer, stay)
-        held.begin()
+        """Hold a connection, to be served by ``serve_new``."""
+        held = Held(sock, stay, self._memo.of(peer), peer, self._loop.time())
+        self._held[sock.fileno()] = held
+        self._activity.begin()
+        self._new.append(held)
+
+    def serve_new(self) -> None:
+        """Answer what those have asked already that have entered; watch those that stay."""
+        new, self._new = self._new, []
+        if not new:
+            return
+        if self._alarm.due is None:
+            self._alarm.set(self._limits.idle_timeout, self._end_idle)
+        self._serve(self._desk.turn(), new)
+        for held in new:
+            if self._held.get(held.sock.fileno()) is held:
+                try:
+                    self._watch(held)
+                except OSError:  # the system watches no more for us; aiohttp's way may fail, too, and then says so
+                    self._hand_over(held)
 
     def drain(self) -> None:
-        """End what has been answered; who has not asked yet gets a moment, and is answered by aiohttp."""
-        self.draining = True
-        for held in tuple(self.held):
-            held.drain(self._grace)
+        """Hand over all that are held, and hold no more."""
+        self._draining = True
+        for held in tuple(self._held.values()):
+            self._hand_over(held)
+        self._alarm.close()
+        if self._poller is not None:
+            self._loop.remove_reader(self._poller.fileno())
+            self._poller.close()
+            self._poller = None
 
-    def abort(self) -> None:
-        """End all."""
-        for held in tuple(self.held):
-            held.end()
+    # --- a turn ---
 
+    def _look_up(self) -> None:
+        """
+        Serve those that have asked, and those that ask while these are served.
 
-class Held:
-    """One connection that is held."""
+        It ends when nobody asks, or AT_ONCE were served: what is over is found again in the loop's next turn.
+        """
+        turn, left = self._desk.turn(), AT_ONCE
+        while self._poller is not None and left > 0:
+            ready = self._poller.poll(0, left)
+            if not ready:
+                break
+            left -= len(ready)
+            self._serve(turn, [self._held[fd] for fd, _ in ready])
 
-    __slots__ = ("_alarm", "_answers", "_began_at", "_lobby", "_loop", "_peer", "_recall", "_sock", "_stay")
+    def _serve(self, turn: int, ready: Iterable[Held]) -> None:
+        """Read all, answer together what is known, hand over what is not. A bug costs its connection, no other."""
+        now = self._loop.time()
+        asked = self._read(ready, born_after=now - self._limits.max_connection_age)
+        if asked:
+            self._send(asked, self._desk.answer_at_once(turn, asked), now)
 
-    def __init__(self, lobby: Lobby, sock: socket.socket, peer: Peer, stay: Stay) -> None:
-        self._lobby = lobby
-        self._sock = sock
-        self._peer = peer
-        self._stay = stay
-        self._recall = lobby.recall(peer)
-        self._loop = asyncio.get_running_loop()
-        self._alarm = Alarm(self._loop)
-        self._began_at = self._loop.time()
-        self._answers = 0
+    def _read(self, ready: Iterable[Held], *, born_after: float) -> list[tuple[Held, Parsed]]:
+        """Give those that have asked for what is known; the others leave, if they have sent anything."""
+        asked = []
+        for held in ready:
+            try:
+                piece = held.piece = held.sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+                parsed = held.known.get(piece)
+                if parsed is not None and held.began_at >= born_after:
+                    asked.append((held, parsed))
+                elif piece:
+                    self._hand_over(held, piece=self._rest_of(held, piece))
+                else:
+                    self._end(held)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self._end(held)
+            except Exception as error:  # noqa: BLE001 - the boundary
+                self._break_off(held, error)
+        return asked
 
-    def begin(self) -> None:
-        """Listen to it. Raises OSError or ValueError where the loop cannot."""
-        self._loop.add_reader(self._sock, self.readable)
-        self._lobby.held.add(self)
-        self._lobby.activity.begin()
-        self._alarm.set(self._lobby.limits.idle_timeout, self.end)
-        self.readable()
+    def _send(self, asked: Iterable[tuple[Held, Parsed]], offers: Iterable[Offer | None], now: float) -> None:
+        """Answer; what a socket does not take at once is for aiohttp's transport to send."""
+        for (held, _), offer in zip(asked, offers, strict=True):
+            held.since = now
+            try:
+                if offer is None:
+                    self._hand_over(held, piece=held.piece)
+                    continue
+                held.answers += 1
+                sent = held.sock.send(offer.written, socket.MSG_DONTWAIT)
+                if sent < len(offer.written) or offer.last:
+                    self._sent(held, offer, sent)
+            except (BlockingIOError, InterruptedError):
+                self._sent(held, offer, 0)
+            except OSError:
+                self._end(held)
+            except Exception as error:  # noqa: BLE001 - the boundary
+                self._break_off(held, error)
 
-    def readable(self) -> None:
-        """Read, and answer or hand over. A bug costs this connection and nothing else."""
-        try:
-            self._serve()
-        except Exception as error:  # noqa: BLE001 - the boundary
-            self._lobby.desk.report_bug("fast_path", error)
-            self.end()
-
-    def drain(self, grace: float) -> None:
-        """End, or wait a moment for the first request."""
-        if self._answers:
-            self.end()
+    def _sent(self, held: Held, offer: Offer | None, sent: int) -> None:
+        """End behind an answer, or let the rest of it be sent."""
+        if offer is not None and sent < len(offer.written):
+            self._hand_over(held, unsent=offer.written[sent:], last=offer.last)
         else:
-            self._alarm.set(grace, self.end)
+            self._end(held)
 
-    def end(self) -> None:
-        """Close; once is enough, twice does no harm."""
-        if self._leave():
-            self._sock.close()
-            self._stay.end()
-            self._lobby.activity.end()
+    def _break_off(self, held: Held, error: Exception) -> None:
+        """Report a bug, and end its connection."""
+        self._desk.report_bug("fast_path", error)
+        if self._held.get(held.sock.fileno()) is held:
+            self._end(held)
 
-    def _serve(self) -> None:
-        try:
-            piece = self._sock.recv(READ_BYTES)
-            if len(piece) == READ_BYTES:
-                piece += self._more()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            piece = b""
-        if not piece:
-            self.end()
-            return
-        reply = None if self._lobby.draining or self._is_old() else self._recall.find(piece)
-        done = None if reply is None else reply()
-        if done is None:
-            self._hand_over(piece=piece)
-        else:
-            self._send(*done)
-
-    def _send(self, written: bytes, last: bool) -> None:
-        """Send an answer; what is not taken at once is for aiohttp's transport to send."""
-        sent = 0
-        try:
-            sent = self._sock.send(written)
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError:
-            self.end()
-            return
-        self._answers += 1
-        if sent < len(written):
-            self._hand_over(unsent=written[sent:], last=last)
-        elif last:
-            self.end()
-        else:
-            self._alarm.set(self._lobby.limits.idle_timeout, self.end)
-
-    def _more(self) -> bytes:
+    def _rest_of(self, held: Held, piece: bytes) -> bytes:
         """Read what has come beyond what is known to be short, up to READ_MOST. Raises OSError."""
-        with suppress(BlockingIOError, InterruptedError):
-            return self._sock.recv(READ_MOST - READ_BYTES)
-        return b""
+        if len(piece) == READ_BYTES:
+            with suppress(BlockingIOError, InterruptedError):
+                piece += held.sock.recv(READ_MOST - READ_BYTES, socket.MSG_DONTWAIT)
+        return piece
 
-    def _hand_over(self, *, piece: bytes = b"", unsent: bytes = b"", last: bool = False) -> None:
-        if not self._leave():
-            return
-        self._lobby.hand_over(
+    # --- where connections come from and go to ---
+
+    def _watch(self, held: Held) -> None:
+        """Have epoll tell when it asks. Raises OSError."""
+        if self._poller is None:
+            raise OSError(errno.EBADF, "nothing is watched any more")
+        held.sock.setblocking(False)
+        self._poller.register(held.sock.fileno(), select.EPOLLIN)
+        held.watched = True
+
+    def _leave(self, held: Held) -> None:
+        """Let go of a socket that is held."""
+        fd = held.sock.fileno()
+        del self._held[fd]
+        if held.watched and self._poller is not None:
+            self._poller.unregister(fd)
+
+    def _end(self, held: Held) -> None:
+        self._leave(held)
+        held.sock.close()
+        held.stay.end()
+        self._activity.end()
+
+    def _hand_over(
+        self, held: Held, *, piece: bytes = b"", unsent: bytes = b"", last: bool = False, idle: bool = False
+    ) -> None:
+        self._leave(held)
+        self._give(
             Handed(
-                sock=self._sock,
-                peer=self._peer,
-                stay=self._stay,
-                recall=self._recall,
-                began_at=self._began_at,
-                answers=self._answers,
+                sock=held.sock,
+                stay=held.stay,
+                recall=held,
+                began_at=held.began_at,
+                since=held.since,
+                answers=held.answers,
                 piece=piece,
                 unsent=unsent,
                 last=last,
+                idle=idle,
             )
         )
-        self._lobby.activity.end()
+        self._activity.end()
 
-    def _leave(self) -> bool:
-        """Let go of the socket; gives whether it was held."""
-        if self not in self._lobby.held:
-            return False
-        self._lobby.held.discard(self)
-        self._alarm.close()
-        self._loop.remove_reader(self._sock)
-        return True
-
-    def _is_old(self) -> bool:
-        return self._loop.time() - self._began_at > self._lobby.limits.max_connection_age
+    def _end_idle(self) -> None:
+        """Part from those that have asked for nothing for too long; look again when the next one may be due."""
+        now = self._loop.time()
+        for held in tuple(self._held.values()):
+            if held.since + self._limits.idle_timeout <= now:
+                self._hand_over(held, idle=True)
+        if self._held:
+            first = min(held.since for held in self._held.values())
+            self._alarm.set(first + self._limits.idle_timeout - now, self._end_idle)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from broker.api.answers import Answer
-from broker.api.desk import ReadBody, Reply
+from broker.api.desk import Asked, ReadBody
 from broker.api.guard import Incoming
-from broker.api.memo import Parsed
+from broker.api.memo import Recall
 from broker.api.problems import Problem
+from broker.api.table import Offer
 from broker.policy.peer import Peer
 from broker.tokens.calls import Body
 
@@ -19,11 +21,14 @@ class Front(Protocol):
     async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         """Answer a request; never raises. *body* is there for one that is passed on."""
 
-    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
-        """Give what a request that was answered comes down to; None where such a one always needs ``answer``."""
+    def learn(self, recall: Recall, piece: bytes, incoming: Incoming, *, last: bool) -> None:
+        """Keep what *piece* was read as, which has just been answered, if such a request may be answered at once."""
 
-    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
-        """Make what answers *parsed* of *peer* at once, as often as it comes; None for what needs ``answer``."""
+    def turn(self) -> int:
+        """Begin a turn of the loop, in which nothing else runs."""
+
+    def answer_at_once(self, turn: int, asked: Asked) -> Sequence[Offer | None]:
+        """Answer requests that were read before, together; None for what needs ``answer``. Never raises."""
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
         """Answer a connection on which no request was understood."""

@@ -7,7 +7,6 @@ The counts are shared by all API listeners, so that a caller gains nothing by op
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -82,25 +81,27 @@ class Places:
     def __init__(self, total: int, per_uid: int) -> None:
         self._total = total
         self._per_uid = per_uid
-        self._taken: Counter[Hashable] = Counter()
+        self._by: dict[Hashable, int] = {}
+        self.taken = 0
+        """How many are taken, in all."""
 
     def take(self, who: Hashable) -> bool:
         """Take a place, if there is one."""
-        if self._taken.total() >= self._total or self._taken[who] >= self._per_uid:
+        own = self._by.get(who, 0)
+        if self.taken >= self._total or own >= self._per_uid:
             return False
-        self._taken[who] += 1
+        self._by[who] = own + 1
+        self.taken += 1
         return True
 
     def give_back(self, who: Hashable) -> None:
         """Free a place that was taken."""
-        self._taken[who] -= 1
-        if not self._taken[who]:
-            del self._taken[who]
-
-    @property
-    def taken(self) -> int:
-        """How many are taken, in all."""
-        return self._taken.total()
+        self.taken -= 1
+        own = self._by[who] - 1
+        if own:
+            self._by[who] = own
+        else:
+            del self._by[who]
 
 
 class Rates:
@@ -122,7 +123,8 @@ class Rates:
         if now - self._swept_at >= BURST_SECONDS:
             self._full_at = {one: full_at for one, full_at in self._full_at.items() if full_at > now}
             self._swept_at = now
-        full_at = max(now, self._full_at.get(who, now)) + self._interval
+        full_at = self._full_at.get(who, now)
+        full_at = (max(now, full_at)) + self._interval
         if full_at - now > BURST_SECONDS + ROUNDING:
             return False
         self._full_at[who] = full_at

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from broker.api.guard import Incoming
 from broker.api.metering import END_OF_HEAD
-from broker.api.table import Call, Route
+from broker.api.table import Act
+from broker.api.wire import Writer
 from broker.policy.peer import Peer
 
 MAX_CALLERS = 128
@@ -34,17 +34,32 @@ INELIGIBLE = frozenset({"authorization", "cookie", "expect", "proxy-authorizatio
 """Headers of requests that are not kept: they have a secret in them, or more to them than their head."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parsed:
-    """A request as it was read; *last*: it ends its connection. The peer of *call* is that of the first who sent it."""
+    """
+    A request as it was read: *act* answers it, whoever of its callers sends it; *account* is where its rate counts.
 
-    route: Route[Any]
-    call: Call
-    last: bool
+    *route* is the template of its path, *writer* writes what *act* does not.
+    """
+
+    act: Act
+    account: Hashable
+    route: str
+    writer: Writer
 
 
 Known = OrderedDict[bytes, Parsed]
 """The requests of one caller, the oldest first."""
+
+
+class Recall:
+    """One connection: its peer, and the requests of its caller that are *known*."""
+
+    __slots__ = ("known", "peer")
+
+    def __init__(self, known: Known, peer: Peer) -> None:
+        self.known = known
+        self.peer = peer
 
 
 class Memo:

@@ -15,6 +15,7 @@ import struct
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,9 @@ COUNT = struct.Struct("=i")
 
 GROUPS_BYTES = 1_024
 """Bytes, the most that ``socket.getsockopt`` takes: room for 256 supplementary groups."""
+
+GROUPS_KEPT = 64
+"""Lists of groups that are kept read: there are as many as there are users that call. All together below 1 MiB."""
 
 OVERFLOW_ID = 65_534
 """What the kernel says of an id that has no name in our user namespace (user_namespaces(7))."""
@@ -78,14 +82,19 @@ def _read(path: Path) -> str:
 def parse_peer(listener: str, ucred: bytes, groups: bytes, unknowns: Unknowns) -> Peer:
     """Read what the two socket options gave. Raises struct.error for bytes that are neither."""
     pid, uid, gid = UCRED.unpack(ucred)
-    supplementary = frozenset(group for (group,) in GID.iter_unpack(groups))
     return Peer(
         listener=listener,
         uid=None if uid in unknowns.uids else uid,
         gid=None if gid in unknowns.gids else gid,
-        groups=supplementary - unknowns.gids,
+        groups=_groups(groups, unknowns.gids),
         pid=pid,
     )
+
+
+@lru_cache(maxsize=GROUPS_KEPT)
+def _groups(groups: bytes, unknown: frozenset[int]) -> frozenset[int]:
+    """Read groups; callers that have the same ones share them."""
+    return frozenset(group for (group,) in GID.iter_unpack(groups)) - unknown
 
 
 def peer_of(connection: socket.socket, listener: str, unknowns: Unknowns) -> Peer:

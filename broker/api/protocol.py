@@ -25,12 +25,12 @@ from broker.api import problems
 from broker.api.activity import Activity
 from broker.api.alarm import Alarm
 from broker.api.answers import Answer, PassedAnswer, Stream, last_words
-from broker.api.fast_path import Handed, Recall
+from broker.api.fast_path import Handed
 from broker.api.front import Front
 from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.incoming_body import IncomingBody
 from broker.api.limits import Admission, Limits, Stay
-from broker.api.memo import may_be_whole
+from broker.api.memo import Recall, may_be_whole
 from broker.api.messages import incoming_of, response_of, stream_of
 from broker.api.metering import HeadMeter
 from broker.api.peers import has_left, unread
@@ -98,7 +98,7 @@ class Engine(web.Server):
 
     def handed_over(self, handed: Handed) -> Connection:
         """Make the protocol of a connection that the fast path has had until now."""
-        return Connection(self, peer=handed.peer, stay=handed.stay, handed=handed)
+        return Connection(self, peer=handed.recall.peer, stay=handed.stay, handed=handed)
 
     def drain(self) -> None:
         """Close what is idle; let everything else end with its next answer."""
@@ -370,14 +370,19 @@ class Connection(web.RequestHandler):
     def _take_over(self, line: asyncio.Transport, handed: Handed) -> None:
         """Go on where the fast path has stopped."""
         self._handed = None
+        self.since = handed.since
         if handed.unsent:
             line.write(handed.unsent)
-        if handed.last or (self._engine.draining and not handed.piece):
+        if handed.last:
             self._phase = Phase.CLOSING
             self._alarm.stop()
             line.close()
         elif handed.piece:
             self.data_received(handed.piece)
+        elif handed.idle:
+            self._hang_up()
+        elif self._engine.draining:
+            self.drain()
 
     def _is_between(self) -> bool:
         """Say whether aiohttp knows of nothing that is not over: no head, no request, no answer, now or ever a body."""
@@ -394,21 +399,20 @@ class Connection(web.RequestHandler):
         self._piece = None
         if self._line is None or self._engine.draining or not self._is_between() or self._is_old():
             return False
-        reply = recall.find(data)
-        done = None if reply is None else reply()
-        if done is None:
-            self._piece = data if may_be_whole(data) else None
+        parsed = recall.known.get(data)
+        offer = None if parsed is None else self._desk.answer_at_once(self._desk.turn(), ((recall, parsed),))[0]
+        if offer is None:
+            self._piece = data if parsed is None and may_be_whole(data) else None
             return False
-        written, last = done
-        self._line.write(written)
+        self._line.write(offer.written)
         self._answers += 1
-        if last:
+        if offer.last:
             self._phase = Phase.CLOSING
             self._alarm.stop()
             self._line.close()
         else:
             self.since = self._loop.time()
-            self._alarm.set(self._limits.idle_timeout, self.force_close)
+            self._alarm.set(self._limits.idle_timeout, self._hang_up)
         return True
 
     def _learn(self, recall: Recall, incoming: Incoming, answer: Answer, *, last: bool) -> None:
@@ -417,7 +421,7 @@ class Connection(web.RequestHandler):
         if self._has_body or any(name.lower() == "upgrade" for name, _ in incoming.headers):
             self._is_plain = False
         elif piece is not None and self._meter.ended == self._finished + 1 and answer.status in ANSWERED:
-            recall.learn(piece, incoming, last=last)
+            self._desk.learn(recall, piece, incoming, last=last)
 
     # --- deadlines and caps ---
 

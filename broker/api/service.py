@@ -13,7 +13,7 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from broker.api import problems
@@ -21,7 +21,7 @@ from broker.api.activity import Activity
 from broker.api.fast_path import Handed, Lobby
 from broker.api.front import Front
 from broker.api.limits import Admission, ConnectionLedger, Limits, Stay, account_of
-from broker.api.protocol import DRAIN_GRACE, Connection, Engine
+from broker.api.protocol import Connection, Engine
 from broker.events import AcceptFailed, Emit
 from broker.policy.peer import Peer
 
@@ -74,6 +74,20 @@ class _Accepted:
         self.connection.close()
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Acceptor:
+    """
+    What accepts on one socket: *ready* wakes its task.
+
+    *accepted* have no transport yet; *failing*: the system refuses, and that was said.
+    """
+
+    listening: Listening
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    accepted: list[_Accepted] = field(default_factory=list)
+    failing: bool = False
+
+
 class Service:
     """Serves a desk on listening sockets, once: run, then drain."""
 
@@ -84,14 +98,16 @@ class Service:
         self._engine = Engine(desk, limits)
         self._accept_pause = accept_pause
         self._ledger = ConnectionLedger(limits)
-        self._acceptors: set[asyncio.Event] = set()
+        self._acceptors: set[_Acceptor] = set()
         self._accepting = Activity()
         self._stopping = asyncio.Event()
         self._handing: set[asyncio.Task[None]] = set()
-        self._lobby = Lobby(desk, limits, activity=self._engine.activity, hand_over=self._hand_over, grace=DRAIN_GRACE)
+        self._lobby = Lobby(desk, limits, activity=self._engine.activity, hand_over=self._hand_over)
 
     async def run(self, listening: Sequence[Listening]) -> None:
         """Accept on all sockets until ``drain``, or until cancelled."""
+        if any(one.fast for one in listening):
+            self._lobby.open()
         async with asyncio.TaskGroup() as group:
             for one in listening:
                 group.create_task(self._accept(one), name=f"accept {one.name}")
@@ -106,8 +122,8 @@ class Service:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
         self._stopping.set()
-        for ready in self._acceptors:
-            ready.set()
+        for acceptor in self._acceptors:
+            acceptor.ready.set()
         await self._accepting.quiet(ends_at - loop.time())
         for _ in range(READ_ROUNDS):
             await asyncio.sleep(0)
@@ -116,7 +132,6 @@ class Service:
             await asyncio.wait(self._handing, timeout=max(0.0, ends_at - loop.time()))
         self._engine.drain()
         if not await self._engine.activity.quiet(ends_at - loop.time()):
-            self._lobby.abort()
             self._engine.abort()
             await self._engine.activity.quiet(ABORT_TIME)
         for _ in range(END_ROUNDS):
@@ -124,61 +139,78 @@ class Service:
 
     async def _accept(self, listening: Listening) -> None:
         """Accept on one socket until the service stops."""
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        self._acceptors.add(ready)
+        loop, acceptor = asyncio.get_running_loop(), _Acceptor(listening=listening)
+        self._acceptors.add(acceptor)
         self._accepting.begin()
-        loop.add_reader(listening.sock, ready.set)
-        failing = False
+        loop.add_reader(listening.sock, self._arrived, acceptor)
         try:
             while not self._stopping.is_set():
-                await ready.wait()
-                ready.clear()
-                if listening.handed_on and self._stopping.is_set():
-                    break
+                await acceptor.ready.wait()
+                acceptor.ready.clear()
+                left_to_others = listening.handed_on and self._stopping.is_set()
                 try:
-                    failing = await self._take_pending(listening) and failing
+                    await self._take_pending(acceptor, more=not left_to_others)
                 except OSError as error:
-                    if not failing:
+                    if not acceptor.failing:
                         self._emit(AcceptFailed(listener=listening.name, reason=_name(error)))
-                    failing = True
-                    await self._pause(listening, ready)
+                    acceptor.failing = True
+                    await self._pause(acceptor)
         finally:
             loop.remove_reader(listening.sock)
+            for one in acceptor.accepted:  # cancelled before their turn
+                one.give_up()
             _turn_away(listening.sock)
-            self._acceptors.discard(ready)
+            self._acceptors.discard(acceptor)
             self._accepting.end()
 
-    async def _take_pending(self, listening: Listening) -> bool:
+    def _arrived(self, acceptor: _Acceptor) -> None:
         """
-        Accept what there is, up to AT_ONCE; gives whether there was nothing.
+        Accept and answer at once where connections are held: no task is woken for that.
+
+        One is for everything else: connections that get a transport, and what the system refuses.
+        """
+        if not acceptor.listening.fast or self._stopping.is_set():
+            acceptor.ready.set()
+            return
+        try:
+            self._accept_pending(acceptor)
+        except OSError:  # the task is refused, too, and says so
+            acceptor.ready.set()
+        self._lobby.serve_new()
+        if acceptor.accepted:
+            acceptor.ready.set()
+
+    async def _take_pending(self, acceptor: _Acceptor, *, more: bool = True) -> None:
+        """
+        Accept what there is, up to AT_ONCE, unless no *more* are wanted, and begin what was accepted.
 
         Raises OSError where the system refuses; what was accepted before that is begun all the same.
         """
-        accepted: list[_Accepted] = []
         try:
-            return self._accept_pending(listening, accepted)
+            if more:
+                self._accept_pending(acceptor)
         finally:
-            if accepted:
+            self._lobby.serve_new()
+            if acceptor.accepted:
+                accepted, acceptor.accepted = acceptor.accepted, []
                 await self._begin_all(accepted)
 
-    def _accept_pending(self, listening: Listening, accepted: list[_Accepted]) -> bool:
-        """Accept without a turn of the loop, so that the caps are counted exactly."""
-        nothing = True
+    def _accept_pending(self, acceptor: _Acceptor) -> None:
+        """Accept without a turn of the loop, so that the caps are counted exactly. Raises OSError."""
+        listening = acceptor.listening
         for _ in range(AT_ONCE):
             try:
                 connection, _ = listening.sock.accept()
             except BlockingIOError:
-                return nothing
+                return
             except ConnectionAbortedError:
                 continue  # it went away while it was waiting
-            nothing = False
+            acceptor.failing = False
             try:
-                self._judge(listening, connection, accepted)
+                self._judge(listening, connection, acceptor.accepted)
             except Exception as error:  # noqa: BLE001 - the boundary: a bug costs this connection and nothing else
                 connection.close()
                 self._desk.report_bug("accept", error)
-        return nothing
 
     def _judge(self, listening: Listening, connection: socket.socket, accepted: list[_Accepted]) -> None:
         """Let a new connection in, or close it."""
@@ -192,18 +224,10 @@ class Service:
             connection.close()
             self._desk.refuse(problems.CONNECTION_DROPPED, peer)
             return
-        one = _Accepted(connection=connection, peer=peer, stay=stay)
         if listening.fast and self._lobby.takes(peer, stay):
-            self._hold(one)
+            self._lobby.enter(connection, peer, stay)
         else:
-            accepted.append(one)
-
-    def _hold(self, one: _Accepted) -> None:
-        try:
-            self._lobby.enter(one.connection, one.peer, one.stay)
-        except Exception:
-            one.give_up()
-            raise
+            accepted.append(_Accepted(connection=connection, peer=peer, stay=stay))
 
     def _hand_over(self, handed: Handed) -> None:
         """Give aiohttp a connection that was held."""
@@ -213,7 +237,7 @@ class Service:
         task.add_done_callback(self._handing.discard)
 
     async def _begin_handed(self, handed: Handed) -> None:
-        one = _Accepted(connection=handed.sock, peer=handed.peer, stay=handed.stay)
+        one = _Accepted(connection=handed.sock, peer=handed.recall.peer, stay=handed.stay)
         try:
             await self._begin(one, lambda: self._engine.handed_over(handed))
         finally:
@@ -242,17 +266,17 @@ class Service:
             one.give_up()
             raise
 
-    async def _pause(self, listening: Listening, ready: asyncio.Event) -> None:
+    async def _pause(self, acceptor: _Acceptor) -> None:
         """Let the system recover; without the reader, which would fire all the time."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listening.sock)
+        loop, sock = asyncio.get_running_loop(), acceptor.listening.sock
+        loop.remove_reader(sock)
         try:
             async with asyncio.timeout(self._accept_pause):
                 await self._stopping.wait()
         except TimeoutError:
-            ready.set()
+            acceptor.ready.set()
         finally:
-            loop.add_reader(listening.sock, ready.set)
+            loop.add_reader(sock, self._arrived, acceptor)
 
 
 def _turn_away(sock: socket.socket) -> None:

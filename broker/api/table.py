@@ -19,6 +19,7 @@ from broker.api.conditions import Known
 from broker.api.passing import Passage
 from broker.api.problems import ProblemError
 from broker.api.wire import Writer
+from broker.events import TokenServed
 from broker.policy.peer import Peer
 from broker.policy.rules import Action
 
@@ -48,19 +49,26 @@ class Call:
     passage: Passage | None = None
 
 
-InTime = Callable[[float], bool]
-"""
-Says whether the caller may ask now, in seconds of the boot clock, and counts that it did.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Offer:
+    """
+    An answer that is ready, and of which nothing has happened yet: its bytes, which may hold a token.
 
-To be called once, before anything else happens.
-"""
+    *last*: the connection ends with it. *record* has to be written before it leaves, with the pid of the caller; None
+    where there is nothing to record.
+    """
 
-Act = Callable[[InTime, float], tuple[bytes, bool, str] | None]
-"""
-Answers a request that was read before, if the first says at the time of the second that its caller may ask now.
+    written: bytes = field(repr=False)
+    last: bool
+    outcome: str
+    record: TokenServed | None = None
 
-Gives the bytes, whether the connection ends with them, and the outcome. None, and nothing has happened: the handler of
-the route has to be asked. Raises ProblemError.
+
+Act = Callable[[int], Offer | None]
+"""
+Gives what a request that was read before is answered in a turn of the loop, by its number, and looks once in each.
+
+None: the handler of the route has to be asked.
 """
 
 

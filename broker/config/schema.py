@@ -127,7 +127,7 @@ class DaemonSection:
     """The same for one user."""
     max_requests_per_second_per_uid: Annotated[int, between(1, 1_000_000)] = 1_000
     """Requests of one user in a second, refused ones too: more than a hot caller needs, less than a core can answer."""
-    fast_path: bool = False
+    fast_path: bool = True
     """Requests for tokens on Unix sockets are parsed once, and answered at once when the same bytes come again."""
     hosts: tuple[HostHeader, ...] = ()
     """``Host`` values accepted beside ``localhost``, ``token-broker`` and ``unix``: what stops a browser's requests."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from broker.events.api import (
     AcceptFailed,
     EgressCalled,
+    EmitServed,
     GrantGivenUp,
     GrantReassigned,
     ProofServed,
@@ -19,6 +20,7 @@ from broker.events.api import (
     RequestRefused,
     TokenRefreshForced,
     TokenServed,
+    one_by_one,
 )
 from broker.events.audit import (
     AuditGap,
@@ -152,6 +154,7 @@ __all__ = [
     "DpopKeyUnreadable",
     "EgressCalled",
     "Emit",
+    "EmitServed",
     "Event",
     "FilesRotated",
     "GrantEnded",
@@ -201,4 +204,5 @@ __all__ = [
     "TokenServed",
     "UnexpectedFailure",
     "WatchdogUnfed",
+    "one_by_one",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from broker.events.event import Event, Severity
+from broker.events.event import AuditUnavailableError, Emit, Event, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,30 @@ class TokenServed(Event):
     generation: int
     stale: bool
     grant: str | None = None
+
+
+EmitServed = Callable[[Sequence[tuple[TokenServed, int | None]]], Collection[int]]
+"""
+Takes what happened in one turn of the loop, for less than what each would cost by ``Emit``. Raises nothing.
+
+Each comes with the pid that it has in place of its own: several processes of one program share all the rest. Gives the
+places of those that could not be recorded, and for which no token may be served therefore.
+"""
+
+
+def one_by_one(emit: Emit) -> EmitServed:
+    """Take several by taking each."""
+
+    def emit_served(served: Sequence[tuple[TokenServed, int | None]]) -> Collection[int]:
+        unrecorded = []
+        for place, (event, pid) in enumerate(served):
+            try:
+                emit(replace(event, pid=pid))
+            except AuditUnavailableError:
+                unrecorded.append(place)
+        return unrecorded
+
+    return emit_served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +193,11 @@ class RequestRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAnswered(Event):
-    """Any request of any listener was answered; counted, not audited. *outcome* is ``ok`` or the error code."""
+    """
+    Any request of any listener was answered; counted, not audited. *outcome* is ``ok`` or the error code.
+
+    So many *requests* were, all in the same way: those that came in one turn of the loop are told of together.
+    """
 
     name: ClassVar[str] = "request_answered"
     severity: ClassVar[Severity] = Severity.DEBUG
@@ -176,3 +205,4 @@ class RequestAnswered(Event):
     route: str
     outcome: str
     duration: float
+    requests: int = 1

@@ -12,6 +12,7 @@ Not for use from several threads.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from broker.events import (
     Emit,
     Event,
     TokenServed,
+    one_by_one,
 )
 from broker.telemetry.audit_file import AppendFailedError, AuditFile, Disk, SystemDisk, open_file
 from broker.telemetry.audit_format import (
@@ -32,15 +34,14 @@ from broker.telemetry.audit_format import (
     FORMAT,
     ZERO_HEAD,
     AuditKeys,
-    Beginning,
     Primitive,
     advance,
     encode,
     encode_checkpoint,
     members_of,
     parse,
-    rest_of,
 )
+from broker.telemetry.audit_lines import Lines
 from broker.telemetry.audit_resume import resume
 from broker.tokens.ports import Clock, Randomness
 
@@ -55,9 +56,6 @@ MIN_KEY_BYTES = 32
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal characters (64 bits): enough to tell tokens apart, useless to search for one without the key."""
-
-RESTS = 1_024
-"""Events whose lines are kept: twice as many as there are connections by default. All together below 1 MiB."""
 
 PATH_LOOK_INTERVAL = 5.0
 """Seconds between two looks whether the path still leads to our file; logrotate sends SIGHUP within less."""
@@ -111,8 +109,7 @@ class AuditLog:
         self._stuck = False
         self._look_at_path_after = clock.boot() + PATH_LOOK_INTERVAL
         self._closed = False
-        self._beginning = Beginning()
-        self._rests: dict[int, tuple[TokenServed, bytes]] = {}
+        self._lines = Lines()
 
     @property
     def takes_records(self) -> bool:
@@ -135,7 +132,7 @@ class AuditLog:
             if event.indispensable:
                 self._look_after_file()  # a record in a file that is gone would be no record
             self._prepare()
-            self._append(self._line(event))
+            self._put(event.name, members_of(event))
         except AppendFailedError as failure:
             refused = self.refuses and event.indispensable
             if refused:
@@ -145,6 +142,25 @@ class AuditLog:
             return
         if self._since_checkpoint >= CHECKPOINT_EVERY:
             self.checkpoint()
+
+    def write_all(self, served: Sequence[tuple[TokenServed, int | None]]) -> Collection[int]:
+        """
+        Record several events by one write: see ``EmitServed``.
+
+        What cannot be written together is written one by one, so that as few as possible are lost.
+        """
+        if self._since_checkpoint + len(served) > CHECKPOINT_EVERY:
+            self.checkpoint()
+        before = self._seq
+        try:
+            self._look_after_file()
+            self._prepare()
+            before = self._seq
+            self._append_all(served)
+        except AppendFailedError:
+            done = self._seq - before
+            return [done + place for place in one_by_one(self.write)(served[done:])]
+        return ()
 
     def checkpoint(self) -> None:
         """
@@ -192,22 +208,21 @@ class AuditLog:
 
     # --- records ---
 
-    def _line(self, event: Event) -> bytes:
-        """
-        Make the line of *event*.
-
-        Of a token that is handed out again and again it is the very same event, and all but the beginning of its
-        line is kept: by identity, with the event itself, so that no other can have its place.
-        """
-        seq, wall = self._seq + 1, self._clock.wall()
-        if type(event) is not TokenServed:
-            return encode(seq, wall, event.name, members_of(event))
-        found = self._rests.get(id(event))
-        if found is None:
-            if len(self._rests) >= RESTS:
-                self._rests.clear()
-            found = self._rests[id(event)] = event, rest_of(event.name, members_of(event))
-        return self._beginning.line(seq, wall, found[1]) or encode(seq, wall, event.name, members_of(event))
+    def _append_all(self, served: Sequence[tuple[TokenServed, int | None]]) -> None:
+        """Write the lines of *served* by one call, and count those that are in the file. Raises AppendFailedError."""
+        lines = self._lines.lines(self._seq + 1, self._clock.wall(), served)
+        try:
+            self._file.append(b"".join(lines))
+        except AppendFailedError:
+            whole = []
+            for line in lines:  # what could not be cut off again may begin with some that are whole
+                if not self._file.fragment.startswith(line):
+                    break
+                self._file.fragment = self._file.fragment[len(line) :]
+                whole.append(line)
+            self._count_in(whole)
+            raise
+        self._count_in(lines)
 
     def _put(self, event: str, members: dict[str, Primitive]) -> None:
         self._append(encode(self._seq + 1, self._clock.wall(), event, members))
@@ -215,10 +230,13 @@ class AuditLog:
     def _append(self, line: bytes) -> None:
         """Write a line and, only when it is in the file, count it."""
         self._file.append(line)
-        self._seq += 1
-        self._count += 1
-        self._since_checkpoint += 1
-        self._head = advance(self._head, line)
+        self._count_in((line,))
+
+    def _count_in(self, lines: Sequence[bytes]) -> None:
+        self._seq += len(lines)
+        self._count += len(lines)
+        self._since_checkpoint += len(lines)
+        self._head = advance(self._head, *lines)
 
     def _prepare(self) -> None:
         """Write what has to stand before the next record, each step once. Raises AppendFailedError."""

@@ -43,9 +43,6 @@ ENDLESS = 16 * MAX_LINE
 CHECKPOINT_EVERY = 1_000
 """Records after which a checkpoint is due, whatever the time (rules.md R9)."""
 
-MICRO = 1_000_000
-"""Microseconds in a second."""
-
 Primitive = str | int | float | None
 
 ORDER = (
@@ -211,25 +208,6 @@ def rest_of(event: str, members: Mapping[str, Primitive]) -> bytes:
     return _dump({"event": event} | {name: _capped(value, MAX_STRING) for name, value in members.items()})[1:]
 
 
-class Beginning:
-    """Puts ``seq`` and ``time`` before the rest of a record; the date is written once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._date = b""
-
-    def line(self, seq: int, wall: float, rest: bytes) -> bytes | None:
-        """Make the line that ``encode`` would make, None where it would be too long for that."""
-        fraction, whole = math.modf(wall)
-        second, microseconds = int(whole), round(fraction * 1e6)
-        if microseconds == MICRO:  # as datetime rounds
-            second, microseconds = second + 1, 0
-        if second != self._second:
-            self._second, self._date = second, timestamp(second, "seconds")[:-1].encode("ascii")
-        line = b'{"seq":%d,"time":"%b.%06dZ",%b' % (seq, self._date, microseconds, rest)
-        return line if len(line) <= MAX_LINE else None
-
-
 def timestamp(wall: float, precision: str = "microseconds") -> str:
     """Write Unix seconds as RFC 3339 in UTC."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec=precision).removesuffix("+00:00") + "Z"
@@ -253,9 +231,11 @@ def _dump(members: Mapping[str, Primitive]) -> bytes:
 # --- the chain ---
 
 
-def advance(head: bytes, line: bytes) -> bytes:
-    """Take *line*, newline included, into the running hash: SHA-256(head || line)."""
-    return hashlib.sha256(head + line).digest()
+def advance(head: bytes, *lines: bytes) -> bytes:
+    """Take *lines*, newlines included, into the running hash, each in its turn: SHA-256(head || line)."""
+    for line in lines:
+        head = hashlib.sha256(head + line).digest()
+    return head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

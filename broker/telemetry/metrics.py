@@ -275,6 +275,10 @@ class Metrics:
         """Ask *lost* at each scrape how many log lines could not be written."""
         self._watched.log_lines_lost = lost
 
+    def counts(self, kind: type[Event]) -> bool:
+        """Say whether events of *kind* are counted."""
+        return kind in self._handlers
+
     def count(self, event: Event) -> None:
         """Count *event*, if it is of a kind that is counted."""
         handler = self._handlers.get(type(event))
@@ -319,7 +323,8 @@ class Metrics:
 
     def _answered(self, event: events.RequestAnswered) -> None:
         route = event.route if event.route in self._known.get("route", ()) else OTHER
-        self._requests.count(route, event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER, event.duration)
+        outcome = event.outcome if event.outcome in REQUEST_OUTCOMES else OTHER
+        self._requests.count(route, outcome, event.duration, event.requests)
 
     def _called(self, event: events.EgressCalled) -> None:
         self._calls.count(event, self._name("upstream", event.upstream))

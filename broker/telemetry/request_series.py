@@ -44,12 +44,12 @@ class Requests(Collector):
         for outcome in outcomes:
             series.outcomes.setdefault(outcome, 0)
 
-    def count(self, route: str, outcome: str, seconds: float) -> None:
-        """Count one that took so many *seconds*."""
+    def count(self, route: str, outcome: str, seconds: float, requests: int = 1) -> None:
+        """Count *requests* that took so many *seconds* each."""
         series = self._routes.get(route) or self._of(route)
-        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + 1
-        series.buckets[bisect_left(BUCKETS, seconds)] += 1
-        series.seconds += seconds
+        series.outcomes[outcome] = series.outcomes.get(outcome, 0) + requests
+        series.buckets[bisect_left(BUCKETS, seconds)] += requests
+        series.seconds += seconds * requests
 
     def _of(self, route: str) -> _Route:
         return self._routes.setdefault(route, _Route())

@@ -7,13 +7,15 @@ them from working. ``emit`` never raises, but for an *indispensable* event whose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import cast, get_args
 
 from broker.errors import frames_of
 from broker.events import (
     AuditUnavailableError,
     Event,
+    TokenServed,
     UnexpectedFailure,
 )
 from broker.telemetry.audit import AuditLog
@@ -51,6 +53,18 @@ class Telemetry:
                 self._deliver(passed)
         else:
             self._deliver(event)
+
+    def emit_served(self, served: Sequence[tuple[TokenServed, int | None]]) -> Collection[int]:
+        """Do the same for several tokens at once: see ``EmitServed``."""
+        unrecorded = self._record_all(self._audit, served) if self._audit is not None else ()
+        if TokenServed.severity >= self._logs.level:
+            for place, (event, pid) in enumerate(served):
+                if place not in unrecorded:
+                    self._guarded("logs", self._logs.write, replace(event, pid=pid))
+        if self._metrics.counts(TokenServed):
+            for event, _ in served:
+                self._guarded("metrics", self._metrics.count, event)
+        return unrecorded
 
     def tick(self) -> None:
         """Record the counts of repeated events whose time has come, and seal the audit log. Every second."""
@@ -97,6 +111,13 @@ class Telemetry:
             self._report("audit", error)
             if audit.refuses and event.indispensable:
                 raise AuditUnavailableError from None
+
+    def _record_all(self, audit: AuditLog, served: Sequence[tuple[TokenServed, int | None]]) -> Collection[int]:
+        try:
+            return audit.write_all(served)
+        except Exception as error:  # noqa: BLE001 - the boundary of a sink: a bug in it must not stop the daemon
+            self._report("audit", error)
+            return range(len(served)) if audit.refuses else ()
 
     def _guarded(self, sink: str, act: Callable[..., None], *arguments: Event) -> None:
         try:

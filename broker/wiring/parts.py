@@ -30,7 +30,7 @@ from broker.config.settings import (
     Settings,
 )
 from broker.egress.caller import Caller
-from broker.events import Emit, Event
+from broker.events import Emit, EmitServed, Event
 from broker.hostenv.clock import SYSTEM_CLOCK, SystemRandomness
 from broker.hostenv.clock_watch import Clocks, ClockWatch
 from broker.keys.identity import TransportCertificate
@@ -76,6 +76,7 @@ class _Serving:
     clock: Clock
     randomness: Randomness
     emit: Emit
+    emit_served: EmitServed
     public: Mapping[str, PublicKeys]
     restart: tuple[str, ...] = ()
     refused: bool = False
@@ -134,6 +135,7 @@ class _Serving:
             resources=self.resources,
             inherited=self.inherited,
             fast_path=daemon.fast_path,
+            emit_served=self.emit_served,
         )
 
     def ops(self, render: Render) -> OpsServer | None:
@@ -275,6 +277,7 @@ def build(
         clock=clock,
         randomness=randomness,
         emit=emit,
+        emit_served=telemetry.emit_served,
         public=public_keys(settings, identities),
         lines=lines,
         audit=audit,

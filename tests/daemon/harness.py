@@ -28,8 +28,8 @@ PATIENCE = 30.0
 
 POLL = 0.02
 
-BROKER = (sys.executable, "-m", "tests.daemon.fast" if os.environ.get("FAST_PATH") == "1" else "broker")
-"""How brokers are started: with FAST_PATH=1 all of them go the fast path."""
+BROKER = (sys.executable, "-m", "tests.daemon.plain" if os.environ.get("FAST_PATH") == "0" else "broker")
+"""How brokers are started: with FAST_PATH=0 none of them has a fast path."""
 
 UID_A, UID_B = 40_001, 40_002
 """Two users that need not exist."""

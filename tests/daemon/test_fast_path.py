@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from broker.api.answers import Answer
+from broker.api.desk import Asked
 from broker.api.fast_path import Held
+from broker.api.table import Offer
 from broker.tokens import state as table
 from broker.tokens.schedule import Pace
 from tests.daemon.two_ways import APP, LIMITS, TIME, Line, Side, agree, connected, exchange, on_both, token, two_sides
@@ -317,18 +319,18 @@ async def test_answers_come_in_the_order_of_the_requests_however_close_they_come
 def counting(counts: dict[str, int], side: Side) -> None:
     """Count which way the requests of *side* go."""
     desk = side.server._desk
-    act, answer = desk._act, desk.answer
+    at_once, answer = desk.answer_at_once, desk.answer
 
-    def acted(*arguments: Any) -> tuple[bytes, bool] | None:
-        done = act(*arguments)
-        counts["at once"] += done is not None
-        return done
+    def answered_at_once(turn: int, asked: Asked) -> Sequence[Offer | None]:
+        offers = at_once(turn, asked)
+        counts["at once"] += len(offers) - offers.count(None)
+        return offers
 
     async def answered(*arguments: Any) -> Answer:
         counts["ordinary"] += 1
         return await answer(*arguments)
 
-    desk._act, desk.answer = acted, answered  # type: ignore[method-assign, assignment]
+    desk.answer_at_once, desk.answer = answered_at_once, answered  # type: ignore[method-assign, assignment]
 
 
 # --- on an open connection ---

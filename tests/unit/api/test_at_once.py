@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,16 +12,14 @@ import pytest
 from broker.api.answers import Answer
 from broker.api.at_once import token_at_once
 from broker.api.conditions import Known
-from broker.api.problems import ProblemError
 from broker.api.serving import get_token
-from broker.api.table import Act, Call
+from broker.api.table import Act, Call, Offer
 from broker.api.wire import Dates, Writer
 from broker.api.world import World
-from broker.events import AuditUnavailableError, Event, TokenServed
 from broker.oauth.secret import AccessToken
 from broker.policy.rules import GrantsOf
 from tests.fakes import Events, HandClock
-from tests.unit.api.handlers import APP, OTHER, PEER, STRANGER, call, world
+from tests.unit.api.handlers import APP, OTHER, STRANGER, call, world
 from tests.unit.api.world import FakeTokens, serving, unavailable
 
 DATES = Dates(HandClock())
@@ -32,12 +31,12 @@ def made(at: World, asked: Call, *, last: bool = False) -> Act:
     return act
 
 
-def in_time(_now: float) -> bool:
-    return True
+TURNS = count()
 
 
-def too_often(_now: float) -> bool:
-    return False
+def offered(act: Act, turn: int | None = None) -> Offer | None:
+    """Ask, in a turn of its own unless one is given."""
+    return act(next(TURNS) if turn is None else turn)
 
 
 def written(answer: Answer, *, last: bool = False) -> bytes:
@@ -69,10 +68,13 @@ async def test_the_answer_and_the_record_are_those_of_the_ordinary_way(
     expected = written(await get_token(world(tokens, emit=plain), asked()), last=last)
     act = made(world(tokens, emit=fast), asked(), last=last)
 
-    outcome = "ok" if plain.seen else "not_modified"
     for _ in range(3):
-        assert act(in_time, 0.0) == (expected, last, outcome)
-    assert fast.seen == plain.seen * 3
+        offer = offered(act)
+        assert offer is not None
+        assert (offer.written, offer.last) == (expected, last)
+        assert offer.outcome == ("ok" if plain.seen else "not_modified")
+        assert ([replace(offer.record, pid=call().peer.pid)] if offer.record else []) == plain.seen
+    assert not fast.seen
 
 
 @pytest.mark.parametrize(
@@ -83,10 +85,10 @@ async def test_whatever_a_token_is_made_of_it_comes_out_as_it_is(text: str):
     tokens = FakeTokens({"directory": serving(access_token=AccessToken(text))})
     expected = written(await get_token(world(tokens), call()))
 
-    done = made(world(tokens), call())(in_time, 0.0)
+    offer = offered(made(world(tokens), call()))
 
-    assert done is not None
-    assert done[0] == expected
+    assert offer is not None
+    assert offer.written == expected
 
 
 async def test_what_changes_is_in_the_next_answer():
@@ -101,9 +103,9 @@ async def test_what_changes_is_in_the_next_answer():
     ]
     for changed in later:
         tokens.answers["directory"] = changed
-        done = act(in_time, 0.0)
-        assert done is not None
-        assert done[0] == written(await get_token(world(tokens), call()))
+        offer = offered(act)
+        assert offer is not None
+        assert offer.written == written(await get_token(world(tokens), call()))
 
 
 def test_a_token_that_is_waited_for_is_left_to_the_ordinary_way():
@@ -113,67 +115,101 @@ def test_a_token_that_is_waited_for_is_left_to_the_ordinary_way():
     assert token_at_once(world(), polling, Writer(dates=DATES, last=False)) is None
 
 
-def unanswered(at: World, asked: Call, *, may: Callable[[float], bool] = in_time) -> None:
+def unanswered(at: World, asked: Call) -> None:
     """Fail unless nothing is answered, and nothing was done."""
     events: Any = at.emit
     before = list(events.seen)
 
-    assert made(at, asked)(may, 0.0) is None
+    assert offered(made(at, asked)) is None
     assert events.seen == before
 
 
 def test_what_is_refused_is_left_to_the_ordinary_way():
     """A stranger, somebody else's token, one that is not configured."""
     for asked in (call(peer=STRANGER), call("payments"), call("nobody")):
-        unanswered(world(), asked, may=counted_never)
-
-
-def counted_never(_now: float) -> bool:
-    raise AssertionError("a request that is not answered here was counted")
+        unanswered(world(), asked)
 
 
 def test_what_is_not_there_is_left_to_the_ordinary_way():
-    """It may have to be waited for; until then it is not counted."""
-    unanswered(world(FakeTokens({"directory": unavailable()})), call(), may=counted_never)
+    """It may have to be waited for."""
+    unanswered(world(FakeTokens({"directory": unavailable()})), call())
 
 
-def test_who_asks_too_often_is_left_to_the_ordinary_way():
-    """Before there is a record of a token."""
-    unanswered(world(), call(), may=too_often)
+def test_it_looks_once_in_a_turn():
+    """Nothing else runs in one; whatever has changed is seen in the next."""
+    tokens = FakeTokens({"directory": serving()})
+    act = made(world(tokens), call())
+    before = offered(act, 1)
+    tokens.answers["directory"] = serving(access_token=AccessToken("another"), etag="another", generation=8)
+
+    assert offered(act, 1) is before
+    assert offered(act, 2) is not before
+    del tokens.answers["directory"]
+    assert offered(act, 3) is None
+
+
+def test_the_very_same_answer_is_given_while_nothing_changes():
+    """So that it is written once; its record stays the same for as long as only the time changes."""
+    now = serving()
+    tokens = FakeTokens({"directory": now})
+    act = made(world(tokens), call())
+    first, second = offered(act), offered(act)
+    tokens.answers["directory"] = replace(now, expires_in=298, expires_at=1_790_000_301)
+    third = offered(act)
+
+    assert first is second is not third
+    assert first is not None
+    assert third is not None
+    assert first.record is third.record is not None
+
+
+def test_what_was_known_and_is_not_any_more_is_written_anew():
+    """Back and forth within one second: an answer without a token is not taken for one with it."""
+    first, second = serving(), serving(access_token=AccessToken("another"), etag="another", generation=8)
+    tokens = FakeTokens({"directory": second})
+    act = made(world(tokens), replace(call(), known=Known(tags=frozenset({"an-etag"}))))
+    outcomes = []
+    for now in (second, first, second, first):
+        tokens.answers["directory"] = now
+        offer = offered(act)
+        outcomes.append(None if offer is None else offer.outcome)
+
+    assert outcomes == ["ok", "not_modified", "ok", "not_modified"]
 
 
 async def test_when_the_broker_stops_all_is_left_to_the_ordinary_way():
     """It knows what to say."""
     at = world()
     act = made(at, call())
-    assert act(in_time, 0.0) is not None
+    assert offered(act) is not None
     at.waiting.close()
 
-    assert act(in_time, 0.0) is None
+    assert offered(act) is None
 
 
 def test_another_policy_decides_the_next_request():
     """Against it, and for it again."""
     at = world()
     act, policy = made(at, call()), at.policy
-    assert act(in_time, 0.0) is not None
+    assert offered(act) is not None
     at.replace_policy(replace(policy, workloads=(OTHER,)))
-    assert act(in_time, 0.0) is None
+    assert offered(act) is None
     at.replace_policy(replace(policy, workloads=(OTHER, APP, replace(APP, name="again"))))
-    assert act(in_time, 0.0) is not None
+    offer = offered(act)
 
-    events: Any = at.emit
-    assert [event.workload for event in events.of(TokenServed)] == ["app", "app,again"]
+    assert offer is not None
+    assert offer.record is not None
+    assert offer.record.workload == "app,again"
 
 
 def test_a_name_that_is_not_configured_any_more_is_not_served():
     """Whatever was decided before."""
     tokens = FakeTokens({"directory": serving()})
     act = made(world(tokens), call())
-    assert act(in_time, 0.0) is not None
+    assert offered(act) is not None
     tokens.answers.clear()
 
-    assert act(in_time, 0.0) is None
+    assert offered(act) is None
 
 
 def test_a_grant_of_another_owner_is_asked_for_again():
@@ -193,30 +229,7 @@ def test_a_grant_of_another_owner_is_asked_for_again():
     at.grants = Grants()  # type: ignore[assignment]
     at.replace_policy(replace(at.policy, workloads=(own,)))
     act = made(at, call())
-    assert act(in_time, 0.0) is not None
+    assert offered(act) is not None
     owners["g"] = "other"
 
-    assert act(in_time, 0.0) is None
-
-
-def test_without_its_record_a_token_stays():
-    """It is refused as on the ordinary way, with the names that are recorded."""
-
-    def full(_: Event) -> None:
-        raise AuditUnavailableError
-
-    with pytest.raises(ProblemError) as raised:
-        made(world(emit=full), call(peer=PEER))(in_time, 0.0)
-
-    assert (raised.value.problem.status, raised.value.token, raised.value.workload) == (503, "directory", "app")
-
-
-def test_the_very_same_record_is_emitted_while_nothing_changes():
-    """Its line is written but for its beginning then."""
-    at = world()
-    act = made(at, call())
-    for _ in range(3):
-        act(in_time, 0.0)
-
-    events: Any = at.emit
-    assert len({id(event) for event in events.seen}) == 1
+    assert offered(act) is None

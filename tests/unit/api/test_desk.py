@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ from broker.api.conditions import Known
 from broker.api.desk import UNROUTED, Desk, HeaderRules, Passing, ReadBody, no_body
 from broker.api.guard import Incoming
 from broker.api.limits import Rates
+from broker.api.memo import Parsed, Recall
 from broker.api.problems import ProblemError
-from broker.api.table import Call, Route
-from broker.events import RequestAnswered, RequestRefused, UnexpectedFailure
+from broker.api.table import Call, Offer, Route
+from broker.api.wire import Dates, Writer
+from broker.events import EmitServed, RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
 from broker.policy.peer import Peer
 from tests.fakes import Dice, Events, HandClock
 
@@ -46,6 +50,7 @@ ROUTES = (
     Route(method="GET", template="/health", handler=handle, summary=""),
     Route(method="GET", template="/poll", handler=handle, summary="", conditional=True),
     Route(method="POST", template="/form", handler=handle, summary="", body=BodyRules(members={"name": str})),
+    Route(method="GET", template="/quick/{name}", handler=handle, summary="", at_once=lambda *_: lambda _turn: None),
 )
 
 
@@ -410,3 +415,128 @@ async def test_whatever_is_refused_at_a_base_url_says_that_it_is_the_brokers():
 
     told = [dict(answer.headers).get("Proxy-Status") for answer in (*refused, not_passed_on, plain)]
     assert told == ["token-broker; error=http_request_error"] * 3 + [None]
+
+
+# --- requests that were read before ---
+
+
+RECORD = TokenServed(
+    listener="api", uid=1, gid=1, pid=None, workload="app", token="a", fingerprint="f", generation=1, stale=False
+)
+TOKEN = Offer(written=b"a token", last=False, outcome="ok", record=RECORD)
+KNOWN = Offer(written=b"known", last=True, outcome="not_modified")
+
+
+class Quick:
+    """A desk whose requests have all been read before: each is answered with what stands under its letter."""
+
+    def __init__(self, bench: Bench, emit_served: EmitServed | None = None, *, rates: Rates | None = None) -> None:
+        self.bench = bench
+        self.offers: dict[str, Offer | Exception | None] = {"t": TOKEN, "k": KNOWN, "-": None, "!": ValueError(CANARY)}
+        self.desk = Desk(
+            ROUTES,
+            bench.world,
+            header_rules=None,
+            emit=bench.events,
+            clock=bench.clock,
+            randomness=Dice(),
+            rates=rates,
+            emit_served=emit_served,
+        )
+        self.looks: list[tuple[str, int]] = []
+
+    def parsed(self, letter: str) -> Parsed:
+        def act(turn: int) -> Offer | None:
+            self.looks.append((letter, turn))
+            self.bench.clock.now += 0.25
+            offer = self.offers[letter]
+            if isinstance(offer, Exception):
+                raise offer
+            return offer
+
+        writer = Writer(dates=Dates(self.bench.clock), last=False)
+        return Parsed(act=act, account=(PEER.uid, True), route="/things/{name}", writer=writer)
+
+    def ask(self, letters: str) -> list[Offer | None]:
+        """Ask for each letter on a connection of its own; neighbours that are alike have sent the same request."""
+        one_each = {letter: self.parsed(letter) for letter in letters}
+        recalls = [Recall(OrderedDict(), replace(PEER, pid=pid)) for pid in range(len(letters))]
+        asked = [(recall, one_each[letter]) for recall, letter in zip(recalls, letters, strict=True)]
+        return list(self.desk.answer_at_once(self.desk.turn(), asked))
+
+
+def test_requests_of_one_turn_are_answered_recorded_and_counted_each():
+    """Each token with the pid of its connection; what is alike is told of once."""
+    quick = Quick(Bench())
+
+    assert quick.ask("ttkt-") == [TOKEN, TOKEN, KNOWN, TOKEN, None]
+    assert [event.pid for event in quick.bench.events.of(TokenServed)] == [0, 1, 3]
+    counted = {event.outcome: event.requests for event in quick.bench.events.of(RequestAnswered)}
+    assert counted == {"ok": 3, "not_modified": 1}
+    assert {event.route for event in quick.bench.events.of(RequestAnswered)} == {"/things/{name}"}
+
+
+def test_a_turn_has_a_number_of_its_own():
+    """By which whoever looks knows that nothing can have changed."""
+    quick = Quick(Bench())
+    quick.ask("tt")
+    quick.ask("t")
+
+    (_, first), *_, (_, last) = quick.looks
+    assert first != last
+
+
+def test_what_is_left_to_the_ordinary_way_has_not_happened():
+    """It is counted and recorded there."""
+    quick = Quick(Bench(), rates=Rates(1))
+
+    assert quick.ask("--") == [None, None]
+    assert not quick.bench.events.seen
+    assert quick.ask("t") == [TOKEN]
+
+
+def test_who_asks_too_often_is_left_to_the_ordinary_way():
+    """Before there is a record of a token."""
+    quick = Quick(Bench(), rates=Rates(2))
+
+    assert quick.ask("ttt") == [TOKEN, TOKEN, None]
+    assert len(quick.bench.events.of(TokenServed)) == 2
+
+
+def test_a_bug_in_a_look_is_reported_and_left_to_the_ordinary_way():
+    """The others are answered."""
+    quick = Quick(Bench())
+
+    assert quick.ask("!t") == [None, TOKEN]
+    (bug,) = quick.bench.events.of(UnexpectedFailure)
+    assert bug.where == "fast_path"
+
+
+def test_without_its_record_a_token_is_refused():
+    """It alone, with the names that are recorded."""
+    quick = Quick(Bench(), lambda served: [place for place, (_, pid) in enumerate(served) if pid == 2])
+
+    first, known, refused = quick.ask("tkt")
+
+    assert (first, known) == (TOKEN, KNOWN)
+    assert refused is not None
+    assert refused.written.startswith(b"HTTP/1.1 503 ")
+    assert refused.record is None
+    (event,) = quick.bench.events.of(RequestRefused)
+    assert (event.reason, event.token, event.workload, event.pid) == ("audit_unavailable", "a", "app", 2)
+    counted = {event.outcome: event.requests for event in quick.bench.events.of(RequestAnswered)}
+    assert counted == {"ok": 1, "not_modified": 1, refused.outcome: 1}
+
+
+def test_only_what_may_be_answered_at_once_is_learned():
+    """Of routes that have a way to, and of requests that are all head."""
+    bench, recall = Bench(), Recall(OrderedDict(), PEER)
+    plain: dict[str, Any] = {"version": (1, 1), "head_size": 80, "has_body": False, "content_length": None}
+    headers = (("Host", "localhost"),)
+    for target, more in (("/quick/a", ()), ("/things/a", ()), ("/quick/b", (("Cookie", "x"),)), ("/nowhere", ())):
+        incoming = Incoming(method="GET", target=target, headers=(*headers, *more), **plain)
+        bench.desk.learn(recall, target.encode(), incoming, last=True)
+
+    assert list(recall.known) == [b"/quick/a"]
+    (parsed,) = recall.known.values()
+    assert (parsed.route, parsed.writer.last, parsed.account) == ("/quick/{name}", True, (1000, True))

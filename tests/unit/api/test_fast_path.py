@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.api.desk import Desk, Reply
-from broker.api.fast_path import READ_BYTES, REPLIES, Lobby, Recall
-from broker.api.limits import Limits
+from broker.api.desk import Desk
+from broker.api.fast_path import AT_ONCE, READ_BYTES, Lobby
+from broker.api.limits import ConnectionLedger, Limits
 from broker.api.listeners import UnixListener
-from broker.api.memo import Parsed
 from broker.api.protocol import Connection
 from broker.api.server import ApiServer
 from broker.api.tcp import TcpListener
@@ -33,6 +33,7 @@ from tests.unit.api.world import (
     FakeTokens,
     Served,
     Way,
+    parse,
     parse_all,
     request,
     served,
@@ -80,7 +81,7 @@ async def held(api: Served, client: Client, raw: bytes = GOOD) -> None:
     """Have a request answered on the fast path."""
     client.send(raw)
     assert (await client.one()).status == 200
-    assert len(lobby_of(api).held) == 1
+    assert lobby_of(api).held == 1
     assert not aiohttps(api)
 
 
@@ -250,7 +251,7 @@ async def test_a_drain_ends_what_was_answered_and_answers_what_is_about_to_ask(t
     async with taught(tmp_path) as api, api.connect() as asked, api.connect() as new:
         asked.send(GOOD)
         await asked.one()
-        await until(lambda: len(lobby_of(api).held) == 2)
+        await until(lambda: lobby_of(api).held == 2)
         draining = asyncio.create_task(api.server.drain(2.0))
         assert await asked.rest() == b""
         new.send(GOOD)
@@ -272,21 +273,71 @@ async def test_a_drain_does_not_wait_for_who_never_asks(tmp_path: Path):
 
 
 async def test_a_bug_costs_its_connection_and_is_reported(tmp_path: Path):
-    """The next connection is served."""
+    """Those that asked in the same turn, and those that come, are served."""
+    async with taught(tmp_path) as api, api.connect() as unlucky, api.connect() as other:
+        await until(lambda: lobby_of(api).held == 2)
+        known = next(iter(lobby_of(api)._held.values())).known
+        next(iter(lobby_of(api)._held.values())).known = None  # type: ignore[assignment]
+        assert known is not None
+        for client in (unlucky, other):
+            client.send(GOOD)
+
+        assert await unlucky.rest() == b""
+        assert (await other.one()).status == 200
+        assert [bug.where for bug in api.events.of(UnexpectedFailure)] == ["fast_path"]
+        assert lobby_of(api).held == 1
+
+
+async def test_a_connection_that_cannot_be_watched_goes_to_aiohttp(tmp_path: Path):
+    """The system has a limit of its own for that; nobody waits for ever."""
     async with taught(tmp_path) as api:
 
-        def broken(*_: Any) -> Reply:
-            raise ValueError("canary")
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "no more watches")
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Recall, "find", broken)
+            patched.setattr(lobby_of(api), "_watch", full)
             async with api.connect() as client:
+                await until(lambda: aiohttps(api))
                 client.send(GOOD)
-                assert await client.rest() == b""
-        async with api.connect() as client:
-            await held(api, client)
 
-        assert [bug.where for bug in api.events.of(UnexpectedFailure)] == ["fast_path"]
+                assert (await client.one()).status == 200
+                assert lobby_of(api).held == 0
+
+
+async def test_more_than_are_served_in_one_turn_are_served_in_the_next(tmp_path: Path):
+    """Nobody is forgotten."""
+    async with taught(tmp_path) as api, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(api.connect()) for _ in range(AT_ONCE + 10)]
+        await until(lambda: lobby_of(api).held == len(clients))
+        for _ in range(2):
+            for client in clients:
+                client.send(GOOD)
+            assert {(await client.one()).status for client in clients} == {200}
+
+        assert len(api.events.of(TokenServed)) == 2 * len(clients)
+        assert sum(event.requests for event in api.events.of(RequestAnswered)) == 2 * len(clients)
+
+
+async def test_those_that_ask_together_are_counted_together(tmp_path: Path):
+    """And each is recorded with its own pid."""
+    async with taught(tmp_path) as api:
+        lobby, ends = lobby_of(api), [socket.socketpair() for _ in range(3)]
+        try:
+            for pid, (ours, _) in enumerate(ends, 1):
+                peer = Peer(listener="app", uid=os.getuid(), gid=os.getgid(), groups=frozenset(os.getgroups()), pid=pid)
+                lobby.enter(ours, peer, ConnectionLedger(Limits()).admit(1))
+            for _, theirs in ends:
+                theirs.send(GOOD)
+            lobby.serve_new()
+            received = [parse(theirs.recv(65_536)).status for _, theirs in ends]
+        finally:
+            for _, theirs in ends:
+                theirs.close()
+
+        assert received == [200] * 3
+        assert [event.pid for event in api.events.of(TokenServed)] == [1, 2, 3]
+        assert [event.requests for event in api.events.of(RequestAnswered)] == [3]
 
 
 async def test_without_the_setting_nothing_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -299,44 +350,6 @@ async def test_without_the_setting_nothing_is_held(tmp_path: Path, monkeypatch: 
 
         assert not lobby_of(api).held
         assert len(lobby_of(api)._memo) == 0
-
-
-async def test_callers_do_not_share_what_they_have_sent():
-    """Not even those that differ in one group."""
-    lobby = Lobby(CountingDesk(), Limits(), activity=None, hand_over=print, grace=1.0)  # type: ignore[arg-type]
-    peer = Peer(listener="app", uid=1, gid=1, groups=frozenset({2}))
-    lobby.recall(peer)._known[GOOD] = PARSED
-    others = [replace(peer, **{name: value}) for name, value in OTHERS.items()]
-
-    assert lobby.recall(replace(peer, pid=7)).find(GOOD) is not None
-    assert [lobby.recall(other).find(GOOD) for other in others] == [None] * 4
-
-
-OTHERS: dict[str, Any] = {"listener": "other", "uid": 2, "gid": 2, "groups": frozenset({2, 3})}
-
-PARSED: Any = "what was parsed"
-
-
-class CountingDesk:
-    """Makes replies, and counts them."""
-
-    made = 0
-
-    def at_once(self, parsed: Parsed, peer: Peer) -> Reply:
-        self.made += 1
-        return lambda: (b"", False)
-
-
-def test_a_connection_prepares_few_answers_and_prepares_them_once():
-    """However many different things it asks for."""
-    desk: Any = CountingDesk()
-    recall = Recall(desk, {b"%d" % number: PARSED for number in range(3 * REPLIES)}, Peer(listener="app"))  # type: ignore[arg-type]
-    for number in range(3 * REPLIES):
-        for _ in range(3):
-            assert recall.find(b"%d" % number) is not None
-
-    assert desk.made == 3 * REPLIES
-    assert len(recall._replies) <= REPLIES
 
 
 def test_only_unix_sockets_of_the_api_itself_go_the_fast_path(tmp_path: Path):

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from broker.api.guard import Incoming
-from broker.api.memo import INELIGIBLE, MAX_BYTES, MAX_CALLERS, MAX_REQUESTS, Memo, is_eligible, keep, may_be_whole
+from broker.api.memo import (
+    INELIGIBLE,
+    MAX_BYTES,
+    MAX_CALLERS,
+    MAX_REQUESTS,
+    Memo,
+    is_eligible,
+    keep,
+    may_be_whole,
+)
 from broker.policy.peer import Peer
 
 GOOD = b"GET /v1/tokens/directory HTTP/1.1\r\nHost: localhost\r\n\r\n"

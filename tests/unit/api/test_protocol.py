@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from aiohttp.test_utils import make_mocked_request
 
 from broker.api import problems
 from broker.api.answers import Answer, problem_answer
-from broker.api.desk import ReadBody, Reply
+from broker.api.desk import Asked, ReadBody
 from broker.api.guard import MAX_HEAD, Incoming
 from broker.api.limits import ConnectionLedger, Limits
-from broker.api.memo import Parsed
+from broker.api.memo import Recall
 from broker.api.problems import Problem
 from broker.api.protocol import LINGERING, Connection, Engine
+from broker.api.table import Offer
 from broker.events import RequestAnswered, RequestRefused, TokenServed, UnexpectedFailure
 from broker.oauth.secret import AccessToken
 from broker.policy.peer import Peer
@@ -725,10 +726,13 @@ class BrokenDesk:
     async def answer(self, incoming: Incoming, peer: Peer, read_body: ReadBody, body: Body | None = None) -> Answer:
         raise self.error
 
-    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
-        return None
+    def learn(self, recall: Recall, piece: bytes, incoming: Incoming, *, last: bool) -> None:
+        """Keep nothing."""
 
-    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
+    def turn(self) -> int:
+        return 0
+
+    def answer_at_once(self, turn: int, asked: Asked) -> Sequence[Offer | None]:
         raise AssertionError("nothing was parsed")
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:

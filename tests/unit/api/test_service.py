@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,14 @@ import pytest
 
 from broker.api import problems
 from broker.api.answers import Answer, PassedAnswer, problem_answer
-from broker.api.desk import ReadBody, Reply
+from broker.api.desk import Asked, ReadBody
 from broker.api.guard import Incoming
 from broker.api.limits import REFUSAL_PLACES_PER_UID, Limits
-from broker.api.memo import Parsed
+from broker.api.memo import Recall
 from broker.api.problems import Problem
 from broker.api.protocol import IDLE_ENOUGH, LOOK_EVERY, Connection
-from broker.api.service import Listening, Service
+from broker.api.service import Listening, Service, _Acceptor
+from broker.api.table import Offer
 from broker.events import AcceptFailed
 from broker.policy.peer import Peer
 from broker.tokens.calls import Body
@@ -72,10 +73,13 @@ class FakeDesk:
             return PassedAnswer(fields=(), stream=self.stream, body=b"")
         return Answer(body=peer.listener.encode())
 
-    def parsed(self, incoming: Incoming, peer: Peer, *, last: bool) -> Parsed | None:
-        return None
+    def learn(self, recall: Recall, piece: bytes, incoming: Incoming, *, last: bool) -> None:
+        """Keep nothing."""
 
-    def at_once(self, parsed: Parsed, peer: Peer) -> Reply | None:
+    def turn(self) -> int:
+        return 0
+
+    def answer_at_once(self, turn: int, asked: Asked) -> Sequence[Offer | None]:
         raise AssertionError("nothing was parsed")
 
     def refuse(self, problem: Problem, peer: Peer) -> Answer:
@@ -412,7 +416,8 @@ async def test_a_service_that_is_cancelled_while_callers_come_leaves_nothing_ope
         sock.listen(64)
         for _ in range(32):
             stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "s"))
-        task = asyncio.create_task(service._take_pending(Listening(name="app", sock=sock, identify=identify)))
+        acceptor = _Acceptor(listening=Listening(name="app", sock=sock, identify=identify))
+        task = asyncio.create_task(service._take_pending(acceptor))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -423,6 +428,35 @@ async def test_a_service_that_is_cancelled_while_callers_come_leaves_nothing_ope
     assert asyncio.all_tasks() == before
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
     assert not service._ledger._admitted.taken
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_connections_that_are_accepted_as_they_come_leave_nothing_open_when_all_is_cancelled(
+    tmp_path: Path, turns: int
+):
+    """Held ones are over with the drain; those that nobody began are closed with the task that was to."""
+    before, descriptors = asyncio.all_tasks(), len(list(Path("/proc/self/fd").iterdir()))
+    service = Service(FakeDesk(), limits=Limits(max_connections_per_uid=3), emit=Events())
+    with Stubborn(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock, contextlib.ExitStack() as stack:
+        sock.failures = []
+        sock.bind(str(tmp_path / "s"))
+        sock.listen(64)
+        task = asyncio.create_task(service.run([Listening(name="app", sock=sock, identify=identify, fast=True)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for _ in range(8):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "s"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await service.drain(0.1)
+
+    assert asyncio.all_tasks() == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert not service._ledger._admitted.taken
+    assert not service._ledger._refused.taken
 
 
 def unknown(_connection: socket.socket) -> Peer:

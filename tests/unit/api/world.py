@@ -87,7 +87,7 @@ def prime(server: ApiServer, raw: bytes) -> None:
     callers = [Peer(listener=one.listener.name, uid=os.getuid(), gid=os.getgid()) for one in server._open]
     for peer in callers:
         known = replace(peer, groups=frozenset(os.getgroups()))
-        lobby.recall(known).learn(raw, incoming, last=message.should_close)
+        server._desk.learn(lobby.recall(known), raw, incoming, last=message.should_close)
 
 
 def issued(**changes: Any) -> IssuedToken:

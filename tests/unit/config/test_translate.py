@@ -389,7 +389,7 @@ def test_limits_for_one_user_never_exceed_those_for_all(tmp_path: Path) -> None:
     assert (settings.max_waiting, settings.max_waiting_per_uid) == (5, 5)
 
 
-@pytest.mark.parametrize(("line", "fast"), [("", False), ("fast_path = true", True), ("fast_path = false", False)])
+@pytest.mark.parametrize(("line", "fast"), [("", True), ("fast_path = true", True), ("fast_path = false", False)])
 def test_the_fast_path_is_gone_where_the_file_says_so(tmp_path: Path, line: str, fast: bool) -> None:
     """And not by default."""
     settings = load(tmp_path, changed(("[audit]", f"[daemon]\n{line}\n[audit]"))).daemon

@@ -19,9 +19,9 @@ from broker.events import (
     AuditUnavailableError,
     DaemonStopped,
 )
-from broker.telemetry.audit import RESTS, AuditLog
+from broker.telemetry.audit import AuditLog
 from broker.telemetry.audit_chain import Damage
-from broker.telemetry.audit_format import CHECKPOINT_EVERY
+from broker.telemetry.audit_format import CHECKPOINT_EVERY, parse
 from broker.telemetry.audit_verify import Report, verify
 from tests.fakes import Dice, Events, HandClock
 from tests.unit.telemetry.audit_logs import KEY, FailingDisk, kill, open_log, sample, write_served
@@ -677,19 +677,92 @@ def test_a_closed_log_takes_nothing(path: Path):
     assert path.stat().st_size == size
 
 
-def test_a_token_that_is_handed_out_again_makes_the_same_record_but_for_its_number_and_time(tmp_path: Path):
-    """The very same event, many different ones in between, and one that is equal to it."""
-    path, clock = tmp_path / "audit.log", HandClock()
-    log = open_log(path, clock=clock)
-    again = served(generation=0)
-    for number in range(3 * RESTS):
-        clock.now += 0.25
-        log.write(again)
-        log.write(served(generation=number))
+# --- several at once ---
+
+
+def test_several_records_are_written_by_one_call(path: Path):
+    """They are the records that as many calls would have made."""
+    disk, clock = FailingDisk(), HandClock()
+    log = open_log(path, disk=disk, clock=clock)
+    before = len(disk.calls)
+    tokens = [served(pid=pid) for pid in range(5)]
+
+    assert not log.write_all([(served(pid=99), token.pid) for token in tokens])
+
+    assert len(disk.calls) == before + 1
+    for token in tokens:
+        log.write(token)
+    log.close()
+    lines = [record for record in records(path) if record["event"] == "token_served"]
+    once, again = lines[:5], lines[5:]
+    assert [line["seq"] for line in lines] == list(range(lines[0]["seq"], lines[0]["seq"] + 10))
+    assert [{**line, "seq": 0} for line in once] == [{**line, "seq": 0} for line in again]
+    assert check(path).intact
+
+
+def test_never_more_than_a_thousand_records_are_unprotected(path: Path):
+    """Also where the thousandth is in the middle of those that are written together."""
+    log = open_log(path)
+    for _ in range(50):
+        log.write_all([(served(), 1)] * 64)
     log.close()
 
-    lines = [record for record in records(path) if record["event"] == "token_served"]
-    assert [line["generation"] for line in lines[::2]] == [0] * 3 * RESTS
-    assert [line["generation"] for line in lines[1::2]] == list(range(3 * RESTS))
-    assert len(log._rests) <= RESTS
-    assert check(path).damaged == 0
+    since = 0
+    for name in names(path):
+        since = 0 if name == "checkpoint" else since + 1
+        assert since <= CHECKPOINT_EVERY
+    assert names(path).count("token_served") == 50 * 64
+
+
+@pytest.mark.parametrize("on_failure", ["refuse", "serve"])
+@pytest.mark.parametrize("rigid", [False, True], ids=["ordinary file", "append-only file"])
+def test_of_several_those_are_refused_that_are_not_in_the_file(path: Path, rigid: bool, on_failure: str):
+    """Wherever the disk is full, and whatever of them is there already."""
+    size = len(sample(path)) - path.read_bytes().index(b"\n")
+    for room in range(0, size, 5):
+        path.unlink()
+        disk = FailingDisk(rigid=rigid)
+        log = open_log(path, disk=disk, on_failure=on_failure)
+        disk.room = room
+        refused = set(log.write_all([(served(), pid) for pid in range(1, 5)]))
+        disk.room = None
+        assert not log.write_all([(served(), 5)])
+        log.close()
+
+        report = check(path)
+        assert report.intact, (room, report, path.read_bytes())
+        whole = [record for line in path.read_bytes().splitlines(keepends=True) if (record := parse(line))]
+        written = [record.number("pid") for record in whole if record.event == "token_served"]
+        served_pids = [pid for pid in range(1, 6) if pid - 1 not in refused]
+        if on_failure == "refuse":
+            assert [pid for pid in written if pid in served_pids] == served_pids, (room, refused)
+        else:
+            assert not refused
+        missing = 0 if on_failure == "refuse" else report.lost
+        expected = len(served_pids) - missing
+        assert len(written) in ((expected, expected + 1) if rigid else (expected,))  # a line but for its end gets it
+
+
+def test_several_are_not_served_into_a_file_that_is_gone(path: Path):
+    """They are in the one that takes its place."""
+    log = open_log(path)
+    log.write_all([(served(), 1)])
+    path.unlink()
+
+    assert not log.write_all([(served(), 1)] * 3)
+
+    log.close()
+    assert names(path).count("token_served") == 3
+
+
+def test_of_several_that_cannot_be_recorded_each_is_counted(path: Path):
+    """The gap says how many were refused."""
+    disk = FailingDisk()
+    log = open_log(path, disk=disk)
+    disk.room = 0
+    assert list(log.write_all([(served(), 1)] * 3)) == [0, 1, 2]
+    disk.room = None
+    log.close()
+
+    (gap,) = [record for record in records(path) if record["event"] == "gap"]
+    assert (gap["lost"], gap["refused"]) == (0, 3)

@@ -16,14 +16,12 @@ from broker.telemetry.audit_format import (
     MAX_LINE,
     ORDER,
     AuditKeys,
-    Beginning,
     encode,
     encode_checkpoint,
     is_authentic,
     lines_of,
     members_of,
     parse,
-    rest_of,
     timestamp,
 )
 from tests.unit.telemetry.catalogue import KINDS, example, served
@@ -261,27 +259,3 @@ def test_a_line_without_end_is_given_in_pieces():
 
     assert max(map(len, pieces)) <= ENDLESS + MAX_LINE
     assert b"".join(pieces) == b"x" * MAX_LINE * 100
-
-
-@given(
-    st.integers(1, 2**53),
-    st.floats(0.0, 4e9) | st.integers(0, 4 * 10**9).map(float) | st.integers(0, 4 * 10**15).map(lambda us: us / 1e6),
-    st.text(max_size=300),
-)
-def test_a_line_of_which_the_rest_was_kept_is_the_same_line(seq: int, wall: float, workload: str):
-    """Byte for byte, whatever the time is rounded to."""
-    event = served(workload=workload)
-    members = members_of(event)
-    beginning = Beginning()
-
-    for at in (wall, wall + 0.000_000_5, wall + 0.999_999_7, wall):
-        line = beginning.line(seq, at, rest_of(event.name, members))
-        assert line in (encode(seq, at, event.name, members), None)
-        assert line is not None or len(workload) > 100
-
-
-def test_a_line_that_would_be_too_long_is_not_made_of_what_was_kept():
-    """It has to be made anew, with shorter members."""
-    members: dict[str, Any] = {f"m{number}": "\N{SNOWMAN}" * 250 for number in range(4)}
-
-    assert Beginning().line(1, 1_790_000_000.0, rest_of("x", members)) is None

@@ -61,3 +61,16 @@ def test_what_is_announced_again_goes_on():
     page = generate_latest(registry).decode()
     assert 'token_broker_requests_total{outcome="ok",route="/a"} 1.0' in page
     assert 'token_broker_requests_total{outcome="more",route="/a"} 0.0' in page
+
+
+def test_several_that_are_alike_are_counted_at_once():
+    """As if each had been counted alone."""
+    pages = []
+    for several in (True, False):
+        registry, requests = Registry(), Requests()
+        registry.register(requests)
+        for number in (3,) if several else (1, 1, 1):
+            requests.count("/a", "ok", 0.25, number)
+        pages.append(generate_latest(registry))
+
+    assert pages[0] == pages[1]

@@ -345,3 +345,51 @@ def test_an_event_of_a_kind_that_nobody_counts_is_just_logged(tmp_path: Path):
 
         assert len(here.logged("metadata_loaded")) == 1
         assert here.metrics.render()[0].count(b"\n") == before
+
+
+def test_several_tokens_make_a_record_and_a_line_each(tmp_path: Path):
+    """As if each had been told of alone."""
+    with world(tmp_path) as here:
+        assert not here.telemetry.emit_served([(served(), pid) for pid in range(3)])
+
+        assert [record["pid"] for record in here.audited("token_served")] == [0, 1, 2]
+        assert [line["pid"] for line in here.logged("token_served")] == [0, 1, 2]
+
+
+def test_of_several_tokens_those_without_a_record_are_named_and_not_logged_as_served(tmp_path: Path):
+    """The others are."""
+    with world(tmp_path) as here:
+        here.telemetry.emit(served(pid=0))
+        here.disk.room = len(here.path.read_bytes().splitlines()[-1]) + 1
+
+        assert list(here.telemetry.emit_served([(served(), pid) for pid in range(1, 4)])) == [1, 2]
+
+        assert [line["pid"] for line in here.logged("token_served")] == [0, 1]
+
+
+def test_without_an_audit_log_several_tokens_are_served(tmp_path: Path):
+    """The configuration says so; at a level that does not show them nothing is written."""
+    with world(tmp_path, level="info") as here:
+        telemetry = Telemetry(
+            logs=open_logs(here.stream, "info", clock=here.clock), metrics=here.metrics, audit=None, clock=here.clock
+        )
+
+        assert not telemetry.emit_served([(served(), 1)])
+        assert not here.logged("token_served")
+
+
+@pytest.mark.parametrize(("on_failure", "refused_ones"), [("refuse", [0, 1]), ("serve", [])])
+def test_a_bug_in_the_audit_log_refuses_several_tokens_or_serves_them(
+    tmp_path: Path, on_failure: str, refused_ones: list[int]
+):
+    """As for one of them."""
+    with world(tmp_path, on_failure=on_failure) as here, pytest.MonkeyPatch.context() as patched:
+
+        def broken(*_: Any) -> None:
+            raise ZeroDivisionError(CANARY)
+
+        patched.setattr(here.audit, "write_all", broken)
+
+        assert list(here.telemetry.emit_served([(served(), 1), (served(), 2)])) == refused_ones
+        assert [line["where"] for line in here.logged("unexpected_failure")] == ["telemetry.audit"]
+        assert CANARY not in here.everything()
