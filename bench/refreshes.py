@@ -12,11 +12,8 @@ its own. The first and the last tenth do not count: connections are made there, 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import json
 import os
-import ssl
 import sys
 import tempfile
 import time
@@ -26,9 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.canned import start_server
 from bench.grants import fill
 from bench.measure import columns
-from bench.nginx import HEAD, Nginx
 from bench.rig import Broker, GaveUpError, first, free_ports, machine, make_keys, pin
 
 GRANTS = 20_000
@@ -88,24 +85,6 @@ scope = ["accounts"]
 grants = "many"
 """
 
-SERVER = """
-  server {{
-    {listen}
-    ssl_certificate {home}/../server.pem;
-    ssl_certificate_key {home}/../server.key;
-    ssl_client_certificate {home}/../ca.pem;
-    ssl_verify_client optional;
-    ssl_protocols TLSv1.3;
-    keepalive_timeout 600;
-    default_type application/json;
-    location /.well-known/ {{ return 200 '{metadata}'; }}
-    location = /jwks {{ return 200 '{{"keys":[]}}'; }}
-    location = /token {{ add_header Cache-Control no-store; return 200 '{answer}'; }}
-  }}
-  server {{ listen unix:{home}/up.sock; }}
-}}
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
@@ -115,46 +94,6 @@ class Refreshed:
     per_second: float
     processor: float
     failed: int
-
-
-def start_server(directory: Path, ports: Sequence[int], *, core: int | None) -> Nginx:
-    """Start what answers each refresh with new tokens, and wait until it does."""
-    home = directory / "server"
-    home.mkdir(mode=0o700)
-    issuer = "https://localhost:$server_port"
-    metadata = {
-        "issuer": issuer,
-        "authorization_endpoint": f"{issuer}/authorize",
-        "pushed_authorization_request_endpoint": f"{issuer}/par",
-        "token_endpoint": f"{issuer}/token",
-        "jwks_uri": f"{issuer}/jwks",
-        "tls_client_certificate_bound_access_tokens": True,
-        "authorization_response_iss_parameter_supported": True,
-        "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ["ES256"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
-        "response_types_supported": ["code"],
-    }
-    der = ssl.PEM_cert_to_DER_cert((directory / "client.pem").read_text())
-    thumbprint = encoded(hashlib.sha256(der).digest())
-    token = ".".join((encoded(b'{"alg":"ES256"}'), encoded(f'{{"cnf":{{"x5t#S256":"{thumbprint}"}}}}'.encode())))
-    answer = {
-        "access_token": f"{token}.{'s' * 700}$request_id",
-        "token_type": "Bearer",
-        "expires_in": LIFETIME,
-        "refresh_token": "rt-$request_id",
-    }
-    listen = " ".join(f"listen 127.0.0.1:{port} ssl;" for port in ports)
-    text = (HEAD + SERVER).format(home=home, listen=listen, metadata=json.dumps(metadata), answer=json.dumps(answer))
-    server = Nginx.start(home, text, core=core)
-    server.wait_for(home / "up.sock")
-    return server
-
-
-def encoded(value: bytes) -> str:
-    """Write base64url without padding."""
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def measure(directory: Path, grants: int, python: Path, say: Callable[[str], None]) -> Refreshed:
@@ -175,7 +114,7 @@ def measure(directory: Path, grants: int, python: Path, say: Callable[[str], Non
     with ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         pin(0, beside)
-        stack.callback(start_server(directory, ports, core=beside).stop)
+        stack.callback(start_server(directory, ports, lifetime=LIFETIME, refresh_tokens=True, core=beside).stop)
         stack.callback(broker.stop)
         broker.start()
         assert broker.process is not None

@@ -239,23 +239,17 @@ def memory_of(pid: int) -> float:
 
 
 @contextmanager
-def running(
-    directory: Path, load: Load, *, pinned: bool = True, python: Path = Path(sys.executable), more: str = ""
-) -> Iterator[tuple[TokenServer, Broker]]:
-    """
-    Make keys and a configuration in *directory* and start the server; the broker is there and not started.
-
-    *more* stands before the rest of the configuration.
-    """
+def running(directory: Path, load: Load, *, pinned: bool = True) -> Iterator[tuple[TokenServer, Broker]]:
+    """Make keys and a configuration in *directory* and start the server; the broker is there and not started."""
     cores: Sequence[int | None] = sorted(os.sched_getaffinity(0)) if pinned else ()
     beside, own = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
     make_keys(directory)
     server = TokenServer(directory=directory, load=load, core=beside)
-    broker = Broker(config=directory / "config.toml", core=own, python=python)
+    broker = Broker(config=directory / "config.toml", core=own)
     try:
         pin(0, beside)
         server.start()
-        broker.config.write_text(more + configuration(load, server.ports))
+        broker.config.write_text(configuration(load, server.ports))
         yield server, broker
     finally:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.refreshes import Refreshed, encoded, table
+from bench.refreshes import Refreshed, table
 
 
 def test_the_table_has_the_rate_and_the_cost():
@@ -10,8 +10,3 @@ def test_the_table_has_the_rate_and_the_cost():
     row = table(Refreshed(grants=20_000, per_second=1_234.5, processor=456.7, failed=0)).splitlines()[-1]
 
     assert [cell.strip() for cell in row.strip("|").split("|")] == ["20,000 grants", "1,234", "457", "0"]
-
-
-def test_parts_of_a_token_are_base64url_without_padding():
-    """As the broker reads them."""
-    assert encoded(b"\xff\xfe") == "__4"
