@@ -120,7 +120,9 @@ def test_a_changed_token_is_none(part: int):
     if part == 0:
         parts[0] = base64url(json.dumps({"alg": "PS256", "kid": "k1", "x": 1}).encode())
     else:
-        parts[part] = base64url(base64.urlsafe_b64decode(parts[part] + "==")[:-1] + b"x")
+        changed = bytearray(base64.urlsafe_b64decode(parts[part] + "=="))
+        changed[-1] ^= 1
+        parts[part] = base64url(bytes(changed))
 
     assert check(".".join(parts), published(server_key().jwk())) is Check.SIGNATURE
 
