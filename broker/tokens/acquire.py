@@ -6,6 +6,7 @@ When to make an attempt, and what its failure means, is decided in ``state``.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from broker.errors import Outcome, RemoteError
@@ -79,6 +80,7 @@ class Acquirer:
         """
         spec, exchange = attempt.spec, attempt.registration.exchange
         sent = await exchange.send(draft, attempt.transmission)
+        await asyncio.sleep(0)  # callers of the API do not wait for all that an answer needs: another is easily had
         answer = read_token_response(
             sent.response,
             client=attempt.registration.client,

@@ -132,7 +132,7 @@ class Grant:
 
     def to_bytes(self) -> bytes:
         """Give the serial form: secrets in the clear, for the store to seal."""
-        return json.dumps(_plain(self), separators=(",", ":"), ensure_ascii=False).encode()
+        return _ENCODER.encode(_plain(self)).encode()
 
     @classmethod
     def from_bytes(cls, serial: bytes) -> Grant:
@@ -157,6 +157,9 @@ class Grant:
             return replace(self, previous_refresh_token=None, rotation=Rotation.KEEPS)
         return replace(self, refresh_token=new, previous_refresh_token=self.refresh_token, rotation=Rotation.ROTATES)
 
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+"""``json.dumps`` would make one for each grant that is written."""
 
 _HINT = "it was left as it is; see the reference of the store for what can be done"
 

@@ -190,15 +190,15 @@ class GrantAttempts:
         state = keeper.state
         if keeper.renewing or not isinstance(state, table.Refreshing) or state.attempt != attempt:
             return None
-        return replace(grant, owner=state.grant.owner, label=state.grant.label)
+        return _owned_as(state.grant, grant)
 
     def _end(self, keeper: GrantKeeper, choice: Choice, ending: Ending) -> None:
         client, registration = keeper.spec.client, choice.registration
         match ending.event:
             case table.Succeeded(grant=written) as succeeded:
                 # It may have changed hands while this was written down.
-                now = replace(written, owner=keeper.grant.owner, label=keeper.grant.label)
-                self._settle(keeper, replace(succeeded, grant=now))
+                now = _owned_as(keeper.grant, written)
+                self._settle(keeper, succeeded if now is written else replace(succeeded, grant=now))
                 if now != written and keeper.grant == now:
                     self._refresher.vault.keep_soon(now)
                 self._trust(client, keeper.grant.id)
@@ -343,6 +343,13 @@ class GrantAttempts:
                 grant=status.id,
             )
         )
+
+
+def _owned_as(known: Grant, grant: Grant) -> Grant:
+    """Give *grant* with the owner and the label that *known* has: as a rule its own, and it is the same one then."""
+    if (grant.owner, grant.label) == (known.owner, known.label):
+        return grant
+    return replace(grant, owner=known.owner, label=known.label)
 
 
 def _on_trial(keeper: GrantKeeper, failed: table.Failed) -> table.Failed:

@@ -79,6 +79,8 @@ def moved(grant: Grant, registration: Registration) -> Grant:
     before = Identity(thumbprint=grant.thumbprint, key_id=grant.key_id)
     is_known = before != Identity(thumbprint=None, key_id=None)
     generation = grant.generation + 1 if is_known and not _was(grant, registration) else grant.generation
+    if before == now and generation == grant.generation:
+        return grant
     return replace(grant, thumbprint=now.thumbprint, key_id=now.key_id, generation=generation)
 
 

@@ -103,7 +103,7 @@ class Refresher:
         attempt = Attempt(
             number=order.number,
             # What an answer does not say about the scope means: as it was (RT-05).
-            spec=replace(order.spec, scope=order.grant.scope or order.spec.scope),
+            spec=_within(order.spec, order.grant.scope),
             registration=order.registration,
             transmission=order.registration.exchange.prepare(_dpop_key(order)),
             started_at=clock.boot(),
@@ -300,6 +300,11 @@ class _Run:
             retry_after=None if remote is None else remote.retry_after,
         )
         return Failed(attempt=self._order.number, trouble=trouble, failure=failure)
+
+
+def _within(spec: TokenSpec, scope: tuple[str, ...]) -> TokenSpec:
+    """Give *spec* with the *scope* that a grant has, if it has one."""
+    return replace(spec, scope=scope) if scope and scope != spec.scope else spec
 
 
 def _dpop_key(order: Order) -> str | None:

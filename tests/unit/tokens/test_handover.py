@@ -58,6 +58,8 @@ def test_a_grant_counts_the_changes_that_it_took_part_in():
     other_key = moved(same, showing("one", "key-2"))
     other_certificate = moved(other_key, showing("two", "key-2"))
 
+    assert same is first
+
     assert [grant.generation for grant in (first, same, other_key, other_certificate)] == [0, 0, 1, 2]
     assert (other_certificate.thumbprint, other_certificate.key_id) == ("two", "key-2")
 
