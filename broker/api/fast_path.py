@@ -240,8 +240,7 @@ class Lobby:
     def _break_off(self, held: Held, error: Exception) -> None:
         """Report a bug, and end its connection."""
         self._desk.report_bug("fast_path", error)
-        if self._held.get(held.sock.fileno()) is held:
-            self._end(held)
+        self._end(held)
 
     def _rest_of(self, held: Held, piece: bytes) -> bytes:
         """Read what has come beyond what is known to be short, up to READ_MOST. Raises OSError."""
@@ -260,23 +259,28 @@ class Lobby:
         self._poller.register(held.sock.fileno(), select.EPOLLIN)
         held.watched = True
 
-    def _leave(self, held: Held) -> None:
-        """Let go of a socket that is held."""
+    def _leave(self, held: Held) -> bool:
+        """Let go of a socket; gives whether it was held."""
         fd = held.sock.fileno()
+        if self._held.get(fd) is not held:
+            return False
         del self._held[fd]
         if held.watched and self._poller is not None:
             self._poller.unregister(fd)
+        return True
 
     def _end(self, held: Held) -> None:
-        self._leave(held)
-        held.sock.close()
-        held.stay.end()
-        self._activity.end()
+        """Close; once is enough, twice does no harm."""
+        if self._leave(held):
+            held.sock.close()
+            held.stay.end()
+            self._activity.end()
 
     def _hand_over(
         self, held: Held, *, piece: bytes = b"", unsent: bytes = b"", last: bool = False, idle: bool = False
     ) -> None:
-        self._leave(held)
+        if not self._leave(held):
+            return
         self._give(
             Handed(
                 sock=held.sock,
