@@ -150,6 +150,7 @@ class Metrics:
             registry=registry,
             buckets=REFRESH_BUCKETS,
         )
+        self._refresh_seconds_of: dict[str, Histogram] = {}
         self._calls = egress_series.Calls(registry)
         self._consents = Counter(
             "token_broker_authorizations_total",
@@ -311,12 +312,20 @@ class Metrics:
 
     def _refreshed(self, event: events.TokenRefreshed) -> None:
         self._refreshes.count(self._name("token", event.token), SUCCESS)
-        self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
+        self._took(event)
 
     def _refresh_failed(self, event: events.TokenRefreshFailed) -> None:
         outcome = event.reason if event.reason in REFRESH_OUTCOMES - {SUCCESS} else OTHER
         self._refreshes.count(self._name("token", event.token), outcome)
-        self._refresh_seconds.labels(self._name("issuer", event.issuer)).observe(event.duration)
+        self._took(event)
+
+    def _took(self, event: events.TokenRefreshed | events.TokenRefreshFailed) -> None:
+        """Count how long it took; the series of an issuer is looked up once."""
+        issuer = self._name("issuer", event.issuer)
+        series = self._refresh_seconds_of.get(issuer)
+        if series is None:
+            series = self._refresh_seconds_of[issuer] = self._refresh_seconds.labels(issuer)
+        series.observe(event.duration)
 
     def _consent(self, event: Consent) -> None:
         self._consents.labels(self._name("token", event.token), CONSENT_OUTCOMES[type(event)]).inc()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import pickle
 from typing import Any
 
@@ -30,6 +31,23 @@ async def test_the_header_is_that_of_whoever_signs_and_the_algorithm_the_key_s(k
 
     assert jws_header(signed) == {"alg": alg, **header}
     assert claims_of(signed, alg) == {"a": 1}
+
+
+async def test_who_gives_up_while_rsa_signs_leaves_the_key_to_the_others():
+    """Its signature is made and thrown away; the loop was not held meanwhile."""
+    ours = signer(rsa_key(), "PS256")
+    header = {"jwk": ours.public_members()}
+    first = asyncio.create_task(ours.sign(header, {"a": 1}))
+    second = asyncio.create_task(ours.sign(header, {"a": 2}))
+    await asyncio.sleep(0)
+    assert not first.done()  # it is in a thread of its own
+    first.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert claims_of(await second, "PS256") == {"a": 2}
+    assert claims_of(await ours.sign(header, {"a": 3}), "PS256") == {"a": 3}
+    ours.close()
 
 
 def test_what_is_public_has_nothing_private():
