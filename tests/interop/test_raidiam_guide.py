@@ -95,7 +95,7 @@ class Reader:
             self._show_the_way()
         if step.typed.startswith("token-broker run"):
             log = self.home / "broker.log"
-            wait_until(lambda: "daemon_started" in log.read_text(), "the time a reader takes to go on")
+            wait_until(lambda: log.exists() and "daemon_started" in log.read_text(), "the time a reader takes to go on")
         return None if agrees(step.shown, printed) else printed
 
     def _go_to_the_portal(self) -> None:
