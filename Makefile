@@ -52,9 +52,13 @@ demo: .venv/run.stamp  ## see the broker work beside a sandbox server; ONCE=1: o
 
 bench: .venv/run.stamp  ## measure a broker beside nginx, and end with a table of goals; QUICK=1: in seconds
 	@$(BIN)/python -m bench.tokens $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-tokens.json)
+	@echo
 	@$(BIN)/python -m bench.footprint $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-footprint.json)
+	@echo
 	@$(BIN)/python -m bench.scrape
+	@echo
 	@$(BIN)/python -m bench.egress $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON:.json=)-egress.json)
+	@echo
 	@$(BIN)/python -m bench.goals $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json $(JSON)) \
 		$(if $(PLOT),--plot $(PLOT)) $(if $(INTERPRETER),--python $(INTERPRETER))
 
