@@ -16,6 +16,16 @@ from bench.tokens import QUICK, main
 PHASES = ["start", "steady", "server down", "server back", "scrape", "readiness", "reload"]
 
 
+def need_nginx_and_compiler() -> None:
+    """Skip the test where there is nothing to compare with, or no load."""
+    try:
+        program()
+    except GaveUpError as error:
+        pytest.skip(str(error))
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
+
+
 def test_a_quick_run_measures_every_phase(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """All tokens come, the server is missed and found again, and no second of an issuer has more than its rate."""
     report_file = tmp_path / "report.json"
@@ -37,12 +47,7 @@ def test_a_quick_run_measures_every_phase(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_quick_run_compares_every_kind_of_call_with_nginx(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Both sides answer each call, and all that is said of them was measured."""
-    try:
-        program()
-    except GaveUpError as error:
-        pytest.skip(str(error))
-    if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
+    need_nginx_and_compiler()
     report_file = tmp_path / "report.json"
 
     code = egress.main(["--quick", "--json", str(report_file)])
@@ -77,12 +82,7 @@ def test_a_quick_run_puts_each_figure_beside_its_goal(tmp_path: Path, capsys: py
 
 def test_a_quick_run_ends_with_a_table_of_goals(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """All sides were asked, all grants were refreshed, and the plot is there."""
-    try:
-        program()
-    except GaveUpError as error:
-        pytest.skip(str(error))
-    if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
+    need_nginx_and_compiler()
     report_file, plot = tmp_path / "report.json", tmp_path / "plot.svg"
 
     code = goals.main(["--quick", "--json", str(report_file), "--plot", str(plot)])
